@@ -1,0 +1,45 @@
+# Each target does its own set-up in .venv; the stamps follow pyproject.toml and constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+PARTS := vae audio image clip
+PART ?= $(PARTS)
+
+.PHONY: setup demo test test-all lint types docs mutants toon
+
+setup: .venv/dev
+
+.venv/base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) -e .
+	@touch $@
+
+.venv/dev: .venv/base
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+demo: .venv/base  ## a portrait speaks: demo/talking.mp4 and demo/sheet.png
+	@mkdir -p demo
+	$(BIN)/loopy animate examples/portrait.png examples/speech.wav -o demo/talking.mp4 --sheet demo/sheet.png
+	@echo "The video is demo/talking.mp4, its contact sheet is demo/sheet.png."
+
+test: lint types  ## what CI runs
+	$(BIN)/pytest --cov --cov-fail-under=90
+
+test-all: lint types  ## also the slow tests, with the shapes in the annotations checked
+	$(BIN)/pytest -m "not gpu" --jaxtyping-packages=loopy,typeguard.typechecked
+
+lint: .venv/dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/pyright
+
+docs: .venv/dev  ## site/index.html, strict
+	$(BIN)/mkdocs build --strict
+
+mutants: .venv/dev  ## each hand-made fault, and the test that catches it
+	$(BIN)/python tests/mutants.py
+
+toon: .venv/dev  ## train or resume the embedded model: make toon [PART=vae|audio|image|clip]
+	set -e; for part in $(PART); do $(BIN)/loopy fit --config configs/toon/$$part.yaml; done

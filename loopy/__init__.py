@@ -1,0 +1,63 @@
+"""Loopy: a portrait and a voice become a talking video (arXiv 2409.02634).
+
+Names are loaded when first asked for, so that `import loopy` costs milliseconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from loopy.errors import LoopyError
+from loopy.installation import check_name
+
+if TYPE_CHECKING:
+    from loopy.diffusion.guidance import GuidanceScales
+    from loopy.diffusion.sampler import DDIMSampler
+    from loopy.models import AudioEncoder, AudioToLatents, DualUNet, UNet
+    from loopy.motion import MotionSequence
+    from loopy.pipeline import LoopyPipeline, Subject, Video
+    from loopy.segments import SegmentLayout
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AudioEncoder",
+    "AudioToLatents",
+    "DDIMSampler",
+    "DualUNet",
+    "GuidanceScales",
+    "LoopyError",
+    "LoopyPipeline",
+    "MotionSequence",
+    "SegmentLayout",
+    "Subject",
+    "UNet",
+    "Video",
+]
+
+_HOMES = {
+    "AudioEncoder": "loopy.models",
+    "AudioToLatents": "loopy.models",
+    "DDIMSampler": "loopy.diffusion.sampler",
+    "DualUNet": "loopy.models",
+    "GuidanceScales": "loopy.diffusion.guidance",
+    "LoopyPipeline": "loopy.pipeline",
+    "MotionSequence": "loopy.motion",
+    "SegmentLayout": "loopy.segments",
+    "Subject": "loopy.pipeline",
+    "UNet": "loopy.models",
+    "Video": "loopy.pipeline",
+}
+
+check_name()
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name from the module that defines it (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'loopy' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, loaded or not."""
+    return sorted([*__all__, "__version__"])
