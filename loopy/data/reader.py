@@ -1,0 +1,146 @@
+"""Frames of a user's video on an exact clock: whatever its rate, the nearest picture in time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from jaxtyping import UInt8
+from torch import Tensor
+
+from loopy.data.media import AnyPath, existing_file, open_media, picture_stream, start_s
+from loopy.errors import DependencyError, MediaError
+from loopy.timing import FPS
+
+SEEK_S = 2  # decoding on is cheaper than seeking for gaps under this
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+def read_frames(
+    path: AnyPath,
+    indices: Sequence[int],
+    *,
+    fps: Fraction | int = FPS,
+    backend: Literal["pyav", "decord"] = "pyav",
+) -> UInt8[Tensor, "f h w 3"]:
+    """Reads some frames, counted on a grid of ``fps`` that starts at the first picture.
+
+    Frame i is the picture whose time stamp is nearest to i / fps, the only rule without a bias: the
+    error is at most half the interval of the source. Rotation flags are honoured.
+
+    Args:
+        path: A video file.
+        indices: Places on the grid, in any order, also more than once.
+        fps: Rate of the grid.
+        backend: "pyav" reads everything; "decord" is faster for a few frames far apart, but knows
+            fewer codecs (not AV1), and is for files you trust.
+
+    Returns:
+        RGB frames in the order of ``indices``.
+
+    Raises:
+        MediaError: Not a readable video, or an index outside it.
+        DependencyError: decord is not installed.
+    """
+    wanted = sorted(set(indices))
+    if not wanted or wanted[0] < 0:
+        raise MediaError(f"frames {list(indices)} of video {path}; give indices from 0 on")
+    times = [index / Fraction(fps) for index in wanted]
+    if backend == "decord":
+        frames = _decord_frames(existing_file(path, "video"), times, fps=Fraction(fps))
+    else:
+        with open_media(path, "video") as container:
+            found = _nearest(container, times, fps=Fraction(fps))
+            frames = [_rgb(frame) for frame in found]
+    if len(frames) < len(wanted):
+        raise MediaError(
+            f"video {path} ends before frame {wanted[len(frames)]} at {fps} fps; "
+            "give indices inside it"
+        )
+    place = {index: position for position, index in enumerate(wanted)}
+    return torch.from_numpy(np.stack([frames[place[index]] for index in indices]))
+
+
+def iterate_frames(path: AnyPath, *, fps: Fraction | int = FPS) -> Iterator[Pixels]:
+    """All frames of a video on the grid of ``read_frames``, one by one, in flat memory.
+
+    There are round(duration x fps) of them.
+
+    Raises:
+        MediaError: Not a readable video.
+    """
+    with open_media(path, "video") as container:
+        times = (index / Fraction(fps) for index in count())
+        for frame in _nearest(container, times, fps=Fraction(fps)):
+            yield _rgb(frame)
+
+
+def _nearest(
+    container: InputContainer, times: Iterable[Fraction], *, fps: Fraction
+) -> Iterator[av.VideoFrame]:
+    """For each of the rising times the frame nearest to it; stops at the end of the video.
+
+    A time belongs to the video if the middle of its grid frame lies before the end.
+    """
+    stream = picture_stream(container)
+    if stream is None:
+        raise MediaError(f"{container.name.removeprefix('file:')} has no pictures; give a video")
+    decoded = container.decode(stream)
+    before, after = None, next(decoded, None)
+    for time in times:
+        if after is not None and time - _clock(after, stream) > SEEK_S:
+            container.seek(int((time + start_s(stream)) / stream.time_base), stream=stream)
+            decoded = container.decode(stream)
+            before, after = None, next(decoded, None)
+        while after is not None and _clock(after, stream) <= time:
+            before, after = after, next(decoded, None)
+        if after is None and (before is None or time + 1 / (2 * fps) > _end(before, stream)):
+            return
+        if before is None or (
+            after is not None and _clock(after, stream) - time < time - _clock(before, stream)
+        ):
+            yield after
+        else:
+            yield before
+
+
+def _clock(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
+    """Time of a frame since the first picture."""
+    if frame.pts is None:
+        raise MediaError("this video has no time stamps; wrap it as mp4 or mkv with ffmpeg first")
+    return frame.pts * frame.time_base - start_s(stream)
+
+
+def _end(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
+    lasts = frame.duration * frame.time_base if frame.duration else 1 / stream.average_rate
+    return _clock(frame, stream) + lasts
+
+
+def _rgb(frame: av.VideoFrame) -> Pixels:
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+
+
+def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> list[Pixels]:
+    try:
+        import decord
+    except ImportError as error:
+        raise DependencyError(
+            "decord is not installed (it exists for Linux and Windows on x86-64); "
+            'use backend="pyav" or pip install decord'
+        ) from error
+    try:
+        reader = decord.VideoReader(str(path))
+        spans = reader.get_frame_timestamp(range(len(reader)))
+        starts, end = spans[:, 0] - spans[0, 0], spans[-1, 1] - spans[0, 0]
+        inside = [float(time) for time in times if float(time + 1 / (2 * fps)) <= end + 1e-3]
+        nearest = [int(np.abs(starts - time).argmin()) for time in inside]
+        return list(reader.get_batch(nearest).asnumpy()) if nearest else []
+    except decord.DECORDError as error:
+        raise MediaError(f'video {path} cannot be decoded by decord; use backend="pyav"') from error

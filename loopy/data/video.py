@@ -1,0 +1,72 @@
+"""A finished video in memory, and contact sheets of it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from loopy.data.media import AnyPath
+from loopy.data.writer import open_writer
+from loopy.errors import ConfigurationError
+from loopy.timing import FPS
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """Frames, their rate and their sound.
+
+    Attributes:
+        frames: RGB pictures.
+        fps: Frames a second.
+        audio: A sound file, mono samples at 16 kHz, or None.
+    """
+
+    frames: UInt8[Tensor, "f h w 3"]
+    fps: Fraction = FPS
+    audio: Path | Float[Tensor, " samples"] | None = None
+
+    def save(self, path: AnyPath, *, crf: int = 18) -> Path:
+        """Writes the video in the form its name asks for; see ``open_writer``.
+
+        Raises:
+            OutputError: It cannot be written there.
+            MediaError: The sound file is no longer readable.
+        """
+        with open_writer(path, fps=self.fps, sound=self.audio, crf=crf) as writer:
+            writer.write(self.frames)
+        return Path(path)
+
+    def sheet(self, *, columns: int = 8, rows: int = 3) -> Image.Image:
+        """A contact sheet of frames spread evenly from the first to the last one."""
+        shown = min(columns * rows, len(self.frames))
+        picked = torch.linspace(0, len(self.frames) - 1, shown).round().long()
+        return contact_sheet(self.frames[picked.to(self.frames.device)], columns=columns)
+
+
+def contact_sheet(frames: UInt8[Tensor, "f h w 3"], *, columns: int = 8) -> Image.Image:
+    """Lays frames out in rows, left to right and top to bottom, on white.
+
+    Args:
+        frames: RGB pictures of one size, at least one.
+        columns: Frames in a row.
+
+    Raises:
+        ConfigurationError: No frames or no columns.
+    """
+    if len(frames) == 0 or columns < 1:
+        raise ConfigurationError(
+            f"a contact sheet of {len(frames)} frames in {columns} columns; give at least 1 of each"
+        )
+    columns = min(columns, len(frames))
+    pixels = frames.cpu().numpy()
+    _, height, width, _ = pixels.shape
+    rows = -(-len(pixels) // columns)
+    sheet = np.full((rows, height, columns, width, 3), 255, np.uint8)
+    for place, frame in enumerate(pixels):
+        sheet[place // columns, :, place % columns] = frame
+    return Image.fromarray(sheet.reshape(rows * height, columns * width, 3))

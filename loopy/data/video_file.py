@@ -1,0 +1,158 @@
+"""One video file: H.264 pictures, and the user's own sound as AAC, written as they come."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import Colorspace
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from loopy.data.media import AnyPath, open_media, sound_stream
+from loopy.data.sound import Block, check_audio, sound_blocks
+from loopy.errors import OutputError
+from loopy.timing import SAMPLE_RATE_HZ
+
+VIDEO_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
+BT709 = 1  # the tag that stands for it in H.264
+
+
+class VideoFile:
+    """Encodes frame by frame and keeps the sound level with the pictures, in flat memory.
+
+    Args:
+        path: A file with a suffix of ``VIDEO_FORMATS``.
+        fps: Frames a second.
+        sound: A sound file, or mono samples at 16 kHz, or None.
+        crf: Quality of H.264.
+
+    Raises:
+        MediaError: The sound cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: Fraction | int,
+        sound: AnyPath | Float[Tensor, " samples"] | None,
+        crf: int,
+    ) -> None:
+        self._container = av.open(
+            f"file:{path}",
+            "w",
+            format=VIDEO_FORMATS[path.suffix.lower()],
+            container_options={"movflags": "+faststart"},
+        )
+        self._pictures = self._container.add_stream(
+            "libx264", rate=Fraction(fps), options={"crf": str(crf)}
+        )
+        self._sound = None if sound is None else SoundTrack(self._container, sound)
+        self._fps, self._frames = Fraction(fps), 0
+
+    def put(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Appends one RGB frame, and the sound up to its end.
+
+        Raises:
+            OutputError: Odd height or width.
+            MediaError: The sound turns out to be damaged.
+        """
+        if self._frames == 0:
+            self._fix_size(*frame.shape[:2])
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709
+        )
+        picture.pts, picture.time_base = self._frames, 1 / self._fps
+        self._container.mux(self._pictures.encode(picture))
+        self._frames += 1
+        if self._sound is not None:
+            self._sound.reach(self._frames / self._fps)
+
+    def finish(self) -> None:
+        """Writes what the encoders still hold, and the index of the file."""
+        self._container.mux(self._pictures.encode())
+        if self._sound is not None:
+            self._sound.finish()
+        self._container.close()
+
+    def close(self) -> None:
+        """Lets go of the file, finished or not."""
+        with suppress(av.FFmpegError):
+            self._container.close()
+
+    def _fix_size(self, height: int, width: int) -> None:
+        if height % 2 or width % 2:
+            raise OutputError(f"video frames are {width} x {height} px; H.264 needs even sides")
+        self._pictures.height, self._pictures.width = height, width
+        self._pictures.pix_fmt = "yuv420p"
+        codec = self._pictures.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+
+
+class SoundTrack:
+    """The AAC stream beside the pictures: exactly as long as they are.
+
+    Args:
+        container: The video file, before its first packet.
+        sound: A sound file, whose rate and channels are kept where AAC has them (otherwise 48 kHz,
+            stereo), or mono samples at 16 kHz.
+    """
+
+    def __init__(
+        self, container: OutputContainer, sound: AnyPath | Float[Tensor, " samples"]
+    ) -> None:
+        if isinstance(sound, str | PathLike):
+            self._rate_hz, self._layout = _aac_form(sound)
+            self._blocks = _file_blocks(sound, rate_hz=self._rate_hz, layout=self._layout)
+        else:
+            self._rate_hz, self._layout = SAMPLE_RATE_HZ, "mono"
+            self._blocks = iter([check_audio(sound).cpu().numpy()[None]])
+        self._container = container
+        self._stream = container.add_stream("aac", rate=self._rate_hz, layout=self._layout)
+        channels = self._stream.layout.nb_channels
+        self._stream.bit_rate = channels * min(96_000, 4 * self._rate_hz)
+        self._rest = np.zeros((channels, 0), np.float32)
+        self._samples = 0
+
+    def reach(self, seconds: Fraction) -> None:
+        """Encodes the sound up to this time; silence, once it is over."""
+        wanted = int(seconds * self._rate_hz) - self._samples
+        parts = [self._rest]
+        missing = wanted - self._rest.shape[1]
+        while missing > 0:
+            block = next(self._blocks, None)
+            if block is None:
+                block = np.zeros((len(self._rest), missing), np.float32)
+            parts.append(block)
+            missing -= block.shape[1]
+        joined = np.concatenate(parts, axis=1)
+        now, self._rest = np.ascontiguousarray(joined[:, :wanted]), joined[:, wanted:]
+        frame = av.AudioFrame.from_ndarray(now, format="fltp", layout=self._layout)
+        frame.sample_rate, frame.pts = self._rate_hz, self._samples
+        frame.time_base = Fraction(1, self._rate_hz)
+        self._container.mux(self._stream.encode(frame))
+        self._samples += wanted
+
+    def finish(self) -> None:
+        """Writes what the encoder still holds."""
+        self._container.mux(self._stream.encode())
+
+
+def _aac_form(path: AnyPath) -> tuple[int, str]:
+    """Sample rate and channel layout to encode a file with: its own where AAC has them."""
+    with open_media(path, "sound") as container:
+        stream = sound_stream(container)
+        rates = av.Codec("aac", "w").audio_rates
+        rate_hz = stream.rate if stream.rate in rates else 48_000
+        return rate_hz, stream.layout.name if stream.layout.name in AAC_LAYOUTS else "stereo"
+
+
+def _file_blocks(path: AnyPath, *, rate_hz: int, layout: str) -> Iterator[Block]:
+    with open_media(path, "sound") as container:
+        yield from sound_blocks(container, rate_hz=rate_hz, layout=layout)

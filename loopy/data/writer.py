@@ -1,0 +1,217 @@
+"""Results to disk, clip by clip, whole or not at all: video with sound, PNG frames, an array."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import av
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from loopy.data.media import AnyPath
+from loopy.data.video_file import VIDEO_FORMATS, VideoFile
+from loopy.errors import OutputError
+from loopy.timing import FPS
+
+
+@contextmanager
+def open_writer(
+    path: AnyPath,
+    *,
+    fps: Fraction | int = FPS,
+    sound: AnyPath | Float[Tensor, " samples"] | None = None,
+    crf: int = 18,
+) -> Iterator["Writer"]:
+    """Opens the kind of output that the name asks for.
+
+    Everything goes to a hidden name in the same folder, and takes its place at the end of the
+    ``with`` block. An exception in the block removes it and leaves what was there before.
+
+    Args:
+        path: ``.mp4``, ``.mov`` or ``.mkv``: H.264 video with sound. ``.npy``: one array (f h w 3).
+            No suffix: a new or empty folder for ``000000.png``, ``000001.png`` ...
+        fps: Frames a second of a video.
+        sound: The sound track of a video: a file, which keeps its own rate and channels, or mono
+            samples at 16 kHz. It is cut, or followed by silence, to the length of the pictures.
+        crf: Quality of H.264: 0 is lossless, 18 looks so, 23 is smaller.
+
+    Yields:
+        The writer: give it frames of one size by ``write``.
+
+    Raises:
+        OutputError: Unknown suffix, no such folder, no permission, a full disk, or no frames.
+        MediaError: The sound cannot be read.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in (*VIDEO_FORMATS, ".npy", "") and not path.is_dir():
+        known = ", ".join([*VIDEO_FORMATS, ".npy"])
+        raise OutputError(f"{path}: unknown suffix {kind}; use {known}, or none for PNG frames")
+    with _draft(path, folder=kind not in (*VIDEO_FORMATS, ".npy")) as draft:
+        with _output_errors(path):
+            if kind in VIDEO_FORMATS:
+                sink = VideoFile(draft, fps=fps, sound=sound, crf=crf)
+            else:
+                sink = ArrayFile(draft) if kind == ".npy" else PngFolder(draft)
+        with closing(sink):
+            writer = Writer(sink, path)
+            yield writer
+            writer.finish()
+
+
+class Sink(Protocol):
+    """One format of output; frames arrive checked and in order."""
+
+    def put(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Appends one RGB frame."""
+        ...
+
+    def finish(self) -> None:
+        """Completes the output."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file, finished or not."""
+        ...
+
+
+class Writer:
+    """Takes clips in order and holds none of them; comes from ``open_writer``.
+
+    Args:
+        sink: The format.
+        path: The name for messages.
+    """
+
+    def __init__(self, sink: Sink, path: Path) -> None:
+        self._sink, self._path = sink, path
+        self._size: tuple[int, ...] | None = None
+
+    def write(self, frames: UInt8[Tensor, "f h w 3"]) -> None:
+        """Appends RGB frames.
+
+        Args:
+            frames: All of one size, on any device. A NumPy array will do as well.
+
+        Raises:
+            OutputError: Frames of another type, shape or size, or the disk refuses.
+            MediaError: The sound turns out to be damaged.
+        """
+        pixels = torch.as_tensor(frames).cpu().numpy()
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise OutputError(
+                f"{self._path}: frames are {pixels.dtype} {pixels.shape}, "
+                "expected uint8 (frames, height, width, 3)"
+            )
+        self._size = self._size or pixels.shape[1:]
+        if pixels.shape[1:] != self._size:
+            raise OutputError(
+                f"{self._path}: frames are {pixels.shape[1:]}, the first ones were {self._size}; "
+                "write frames of one size"
+            )
+        with _output_errors(self._path):
+            for frame in pixels:
+                self._sink.put(np.ascontiguousarray(frame))
+
+    def finish(self) -> None:
+        """Completes the output; ``open_writer`` calls it at the end of its block.
+
+        Raises:
+            OutputError: No frame was written, or the disk refuses.
+        """
+        if self._size is None:
+            raise OutputError(f"{self._path}: no frame was written; write at least one")
+        with _output_errors(self._path):
+            self._sink.finish()
+
+
+class PngFolder:
+    """A folder of numbered PNG files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._frames = folder, 0
+
+    def put(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Writes one file."""
+        Image.fromarray(frame).save(self._folder / f"{self._frames:06d}.png")
+        self._frames += 1
+
+    def finish(self) -> None:
+        """Every file is complete already."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ArrayFile:
+    """One ``.npy`` array (f h w 3); NumPy leaves room in the header for the count of frames."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._shape = (0, 0, 0, 3)
+
+    def put(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Appends the bytes of one frame."""
+        frames = self._shape[0]
+        self._shape = (frames + 1, *frame.shape)
+        if frames == 0:
+            self._write_header()
+        self._file.write(frame.data)
+
+    def finish(self) -> None:
+        """Writes the final count into the header."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def close(self) -> None:
+        """Lets go of the file, finished or not."""
+        self._file.close()
+
+    def _write_header(self) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+@contextmanager
+def _draft(path: Path, *, folder: bool) -> Iterator[Path]:
+    """A hidden name beside ``path``, which replaces it after the block or is removed."""
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: folder {path.parent} does not exist; make it first")
+    if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path} is there already and not an empty folder; give another name")
+    if not folder and path.is_dir():
+        raise OutputError(f"{path} is a folder; give another name")
+    draft = path.with_name(f".{uuid4().hex}{path.suffix}")
+    with _output_errors(path):
+        draft.mkdir() if folder else draft.touch()
+    try:
+        yield draft
+        with _output_errors(path):
+            if folder and path.exists():
+                path.rmdir()
+            os.replace(draft, path)
+    finally:
+        if folder:
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    """Turns what the disk or the encoder refuses into an OutputError."""
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}); check permission and free space"
+        ) from error
