@@ -125,7 +125,9 @@ class SegmentLayout:
             present = index >= 0
             shape = (past.shape[0], 0, *past.shape[2:])
             slots = past[:, index[present]] if length else past.new_zeros(shape)
-            slots = torch.cat([slots, past.new_zeros(shape[0], int((~present).sum()), *shape[2:])], 1)
+            slots = torch.cat(
+                [slots, past.new_zeros(shape[0], int((~present).sum()), *shape[2:])], 1
+            )
         return slots.flip(1), present.flip(0).expand(past.shape[0], -1)
 
     def _means(
@@ -133,5 +135,8 @@ class SegmentLayout:
     ) -> tuple[Float[Tensor, "b m c h w"], Bool[Tensor, "m"]]:
         length = past.shape[1]
         spans = [(max(length - stop, 0), max(length - start, 0)) for start, stop in self.sub_bins()]
-        means = [past[:, a:b].mean(1) if b > a else torch.zeros_like(past[:, :1].sum(1)) for a, b in spans]
+        means = [
+            past[:, a:b].mean(1) if b > a else torch.zeros_like(past[:, :1].sum(1))
+            for a, b in spans
+        ]
         return torch.stack(means, 1), torch.tensor([b > a for a, b in spans], device=past.device)

@@ -15,9 +15,7 @@ FPS = Fraction(25)
 SAMPLE_RATE_HZ = 16_000
 
 
-def frame_count(
-    samples: int, *, rate_hz: int = SAMPLE_RATE_HZ, fps: Fraction | int = FPS
-) -> int:
+def frame_count(samples: int, *, rate_hz: int = SAMPLE_RATE_HZ, fps: Fraction | int = FPS) -> int:
     """Number of frames of a sound: round(seconds x fps), halves up.
 
     Args:
@@ -40,7 +38,9 @@ def sample_span(
 
     Spans of neighbouring frames meet exactly: no sample is lost or counted twice.
     """
-    start, stop = (int(Fraction(edge * rate_hz) / fps + Fraction(1, 2)) for edge in (frame, frame + 1))
+    start, stop = (
+        int(Fraction(edge * rate_hz) / fps + Fraction(1, 2)) for edge in (frame, frame + 1)
+    )
     return start, stop
 
 

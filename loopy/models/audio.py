@@ -1,0 +1,143 @@
+"""Sound in: wav2vec2's layers per video frame, and their projection to audio tokens.
+
+One rule, the same in preprocessing and inference (DESIGN.md 4): the encoder runs at its native
+50 Hz, sounds up to 30 s whole and longer ones in 30 s spans with 2 s of context on each side;
+vectors 2f and 2f+1 are averaged to frame f; nothing is zero-padded.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from loopy.errors import MediaError
+from loopy.timing import SAMPLE_RATE_HZ, frame_count, sample_span
+
+SPAN_S, CONTEXT_S = 30, 2
+
+
+class AudioEncoder(nn.Module):
+    """A wav2vec2 network that answers with all its layers, one vector each per video frame.
+
+    Always in eval mode: in train mode wav2vec2 drops layers at random, and their number changes.
+
+    Args:
+        network: transformers' model, at 50 vectors a second.
+    """
+
+    def __init__(self, network: Wav2Vec2Model) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+
+    @classmethod
+    def from_config(cls, config: Wav2Vec2Config) -> Self:
+        """Build with random weights."""
+        return cls(Wav2Vec2Model(config))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save in transformers' own form."""
+        self.network.save_pretrained(folder)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever is asked."""
+        return super().train(False)
+
+    @property
+    def layers(self) -> int:
+        """Feature layers (k): the transformer's input and each layer's output."""
+        return self.network.config.num_hidden_layers + 1
+
+    @property
+    def width(self) -> int:
+        """Width of each (d)."""
+        return self.network.config.hidden_size
+
+    def features(self, audio: Float[Tensor, "samples"]) -> Float[Tensor, "f k d"]:
+        """All layers for every frame of a sound.
+
+        Raises:
+            MediaError: Shorter than one frame (0.04 s).
+        """
+        return torch.cat(list(self.stream(audio)))
+
+    @torch.no_grad()
+    def stream(self, audio: Float[Tensor, "samples"]) -> Iterator[Float[Tensor, "f k d"]]:
+        """The same features span by span, in memory that does not grow with the sound.
+
+        Args:
+            audio: Mono, 16 kHz, on any device.
+
+        Yields:
+            Features of the next frames, 750 at most.
+
+        Raises:
+            MediaError: Shorter than one frame (0.04 s).
+        """
+        if len(audio) < SAMPLE_RATE_HZ // 25:
+            raise MediaError(
+                f"the sound has {len(audio)} samples; give at least one frame, 0.04 s (640 samples)"
+            )
+        frames = frame_count(len(audio))
+        mean = audio.mean()
+        scale = (audio.var(correction=0) + 1e-7).rsqrt()
+        step, context = SPAN_S * 25, CONTEXT_S * 25
+        if frames <= step:
+            step = frames
+        for start in range(0, frames, step):
+            stop = min(start + step, frames)
+            first = max(start - context, 0)
+            begin = sample_span(first)[0]
+            end = len(audio) if stop + context >= frames else sample_span(stop + context)[0]
+            piece = (audio[begin:end] - mean) * scale
+            vectors = self._encode(piece)
+            pairs = 2 * torch.arange(start - first, stop - first)[:, None] + torch.tensor([0, 1])
+            yield vectors[pairs.clamp(max=len(vectors) - 1)].mean(1)
+
+    def _encode(self, piece: Float[Tensor, "samples"]) -> Float[Tensor, "v k d"]:
+        parameter = next(self.network.parameters())
+        output = self.network(piece[None].to(parameter), output_hidden_states=True)
+        return torch.stack(output.hidden_states, 2)[0]
+
+
+class AudioProjection(ModelMixin, ConfigMixin):
+    """A frame's features, its neighbours' and all layers, as audio tokens.
+
+    Loopy sec. 3.3 concatenates them; the projection is unstated. The shape here is Hallo's:
+    three linear maps with ReLU between, then LayerNorm.
+
+    Args:
+        layers: wav2vec2 layers (k).
+        width: Their width (d).
+        neighbours: Frames of a window (2 before, 2 after, itself).
+        hidden: Width between the maps.
+        tokens: Audio tokens of a frame (a).
+        token_width: Width of a token.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        layers: int = 13,
+        width: int = 768,
+        neighbours: int = 5,
+        hidden: int = 512,
+        tokens: int = 32,
+        token_width: int = 768,
+    ) -> None:
+        super().__init__()
+        self.proj1 = nn.Linear(neighbours * layers * width, hidden)
+        self.proj2 = nn.Linear(hidden, hidden)
+        self.proj3 = nn.Linear(hidden, tokens * token_width)
+        self.norm = nn.LayerNorm(token_width)
+
+    def forward(self, audio: Float[Tensor, "b f n k d"]) -> Float[Tensor, "b f a s"]:
+        """Project the features of each frame and its neighbours to audio tokens."""
+        x = self.proj2(self.proj1(audio.flatten(2)).relu()).relu()
+        return self.norm(self.proj3(x).unflatten(-1, (self.config.tokens, -1)))

@@ -1,0 +1,180 @@
+"""DualUNet: reference net, denoiser and audio modules as one function of noise and conditions.
+
+Two ways in, one path through: training calls `DualUNet.forward`; inference calls the same steps
+one by one and keeps what does not change (`encode_reference` once a subject; `encode_past` and
+`project_audio` once a clip; `UNet.forward` once a diffusion step).
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from loopy.errors import ConfigurationError
+from loopy.models.audio import AudioProjection
+from loopy.models.audio_to_latents import AudioToLatents
+from loopy.models.unet import UNet
+from loopy.nn.attention import KeyValue
+from loopy.nn.stages import SiteContext
+from loopy.records import Clip, Presence
+
+SiteKeys = Mapping[str, KeyValue]
+NONE: SiteKeys = MappingProxyType({})
+
+
+class DualUNet(nn.Module):
+    """The trainable networks of Loopy (sec. 3.1).
+
+    Args:
+        reference_net: `UNet` without audio, temporal layers and head.
+        denoiser: `UNet` with a head; with audio and temporal layers for the clip stage.
+        audio_projection: Sound features -> audio tokens; None in a stage without sound.
+        audio_to_latents: Audio tokens or movement -> motion latents; None likewise.
+        reference_projection: Whose K/V maps the reference tokens pass: the ``denoiser``'s (as
+            open code does) or the ``reference``'s own (as the paper may be read).
+        motion_gradient: Whether training reaches the reference net through motion frames too.
+
+    Raises:
+        ConfigurationError: Networks whose sites or widths differ.
+    """
+
+    def __init__(
+        self,
+        reference_net: UNet,
+        denoiser: UNet,
+        audio_projection: AudioProjection | None = None,
+        audio_to_latents: AudioToLatents | None = None,
+        *,
+        reference_projection: Literal["denoiser", "reference"] = "denoiser",
+        motion_gradient: bool = False,
+    ) -> None:
+        super().__init__()
+        for name in ("in_channels", "block_out_channels", "attention", "layers_per_block"):
+            ours, theirs = reference_net.config[name], denoiser.config[name]
+            if ours != theirs:
+                raise ConfigurationError(
+                    f"{name} differs: reference net {ours}, denoiser {theirs}; make them equal"
+                )
+        if reference_projection not in ("denoiser", "reference"):
+            raise ConfigurationError(
+                f"reference_projection is 'denoiser' or 'reference', got {reference_projection!r}"
+            )
+        self.reference_net = reference_net
+        self.denoiser = denoiser
+        self.audio_projection = audio_projection
+        self.audio_to_latents = audio_to_latents
+        self.reference_projection = reference_projection
+        self.motion_gradient = motion_gradient
+
+    def encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
+        """Keys and values of the portrait's tokens at each site with attention; rows b."""
+        features = self.reference_net.features(portrait, tokens_only=True)
+        source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
+        return {
+            name: stage.attentions[i].block.attn1.project(features[name].tokens)
+            for name, stage, i in source.sites()
+            if stage.attentions is not None
+        }
+
+    def encode_past(
+        self, motion_frames: Float[Tensor, "b m c h w"], live: Bool[Tensor, "b"] | None = None
+    ) -> dict[str, KeyValue]:
+        """Keys and values of the motion frames at each site; rows (b h w).
+
+        Args:
+            motion_frames: Squeezed past, oldest first.
+            live: Where False, features are zero: the state of a first clip (40 % of training).
+        """
+        if self.denoiser.config.clip_frames is None:
+            return {}
+        videos, slots = motion_frames.shape[:2]
+        with nullcontext() if self.motion_gradient else torch.no_grad():
+            features = self.reference_net.features(motion_frames.flatten(0, 1))
+        keys = {}
+        for name, stage, i in self.denoiser.sites():
+            maps = features[name].maps.unflatten(0, (videos, slots))
+            if live is not None:
+                maps = maps * live[:, None, None, None, None].to(maps)
+            keys[name] = stage.inter_clip[i].project_past(maps)
+        return keys
+
+    def project_audio(self, tokens: Float[Tensor, "b f a s"]) -> dict[str, KeyValue]:
+        """Keys and values of the audio tokens at each site with attention; rows (b f)."""
+        if self.denoiser.config.audio_dim is None:
+            return {}
+        rows = tokens.flatten(0, 1)
+        return {
+            name: stage.attentions[i].block.audio_attn.project(rows)
+            for name, stage, i in self.denoiser.sites()
+            if stage.attentions is not None
+        }
+
+    def contexts(
+        self, *, reference: SiteKeys = NONE, past: SiteKeys = NONE, audio: SiteKeys = NONE
+    ) -> dict[str, SiteContext]:
+        """Gather projected conditions by site, as `UNet.forward` wants them."""
+        return {
+            name: SiteContext(reference.get(name), past.get(name), audio.get(name))
+            for name, _, _ in self.denoiser.sites()
+        }
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "b f c h w"],
+        timestep: Int[Tensor, "b"],
+        clip: Clip,
+        presence: Presence,
+        *,
+        choice: Int[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b f c h w"]:
+        """Predict the noise of a training batch.
+
+        No module is skipped for a sample: what is absent is zeroed or key-masked.
+
+        Args:
+            noisy: Noisy latents of the clips.
+            timestep: Diffusion step of each.
+            clip: Their conditions.
+            presence: Who may see what.
+            choice: Condition of audio-to-latents for each sample; None = audio.
+        """
+        audio, motion = {}, None
+        if self.audio_projection is not None:
+            tokens = self.audio_projection(clip.audio)
+            audio = self.project_audio(tokens * presence.audio[:, None, None, None].to(tokens))
+            if self.audio_to_latents is not None:
+                motion = self.audio_to_latents(
+                    tokens, landmarks=clip.landmarks, measures=clip.measures, choice=choice
+                )
+                motion = motion * presence.motion_latents[:, None, None].to(motion)
+        live = presence.past & clip.past_present.any(1)
+        attended = torch.where(live[:, None], clip.past_present, True)
+        contexts = self.contexts(
+            reference=self.encode_reference(clip.reference),
+            past=self.encode_past(clip.motion_frames, live),
+            audio=audio,
+        )
+        return self.denoiser(
+            noisy,
+            timestep,
+            contexts,
+            motion=motion,
+            reference_present=presence.reference,
+            past_present=attended & presence.reference[:, None],
+        )
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Parameters that a loss can reach; what the reference net's last site leaves unread is out.
+
+        Where no motion frame carries a gradient, only tokens are read, and everything behind
+        the last attention's first norm has none.
+        """
+        if self.motion_gradient and self.denoiser.config.clip_frames:
+            return [p for p in self.parameters() if p.requires_grad]
+        attention = "attn1" if self.reference_projection == "denoiser" else "attn1.to_q"
+        unread = {id(p) for p in self.reference_net.behind_tokens(attention)}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in unread]

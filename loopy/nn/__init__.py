@@ -1,0 +1,1 @@
+"""Layers: attention, spatial transformer, temporal layers, and the stages made of them."""

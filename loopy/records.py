@@ -1,0 +1,141 @@
+"""What passes between the networks: small immutable records, each with its null form.
+
+Letters: b videos, f frames of the clip, m motion frames (oldest first), n audio neighbours,
+k wav2vec2 layers, d their width.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from loopy.errors import ConfigurationError, SubjectError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A batch of training samples: clips with their portrait, past, sound and movement.
+
+    Args:
+        latents: The clip to learn, scaled latents.
+        reference: The portrait, scaled latents.
+        motion_frames: The squeezed past, oldest first; zero where there is none.
+        past_present: Which motion frames exist.
+        audio: Encoder features of each frame and its neighbours, all layers.
+        landmarks: `MotionSequence.normalised` of the clip.
+        measures: Head motion and expression variance, px^2 at 512; NaN = unknown.
+        weight: Weight of the loss at each place (1 = plain); None = plain everywhere.
+    """
+
+    latents: Float[Tensor, "b f c h w"]
+    reference: Float[Tensor, "b c h w"]
+    motion_frames: Float[Tensor, "b m c h w"]
+    past_present: Bool[Tensor, "b m"]
+    audio: Float[Tensor, "b f n k d"]
+    landmarks: Float[Tensor, "b f 204"]
+    measures: Float[Tensor, "b 2"]
+    weight: Float[Tensor, "b f 1 h w"] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.latents)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move every field."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{k: v if v is None else v.to(device) for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Which conditions each sample may see; its null form is `Presence.none`.
+
+    The same record serves training dropout (random) and validation (all).
+
+    Args:
+        audio: Audio tokens (else zero).
+        motion_latents: Motion latents (else zero).
+        reference: Reference tokens, and with them the motion frames (else dropped: not attended).
+        past: Motion frames' features (else zero, but attended).
+    """
+
+    audio: Bool[Tensor, "b"]
+    motion_latents: Bool[Tensor, "b"]
+    reference: Bool[Tensor, "b"]
+    past: Bool[Tensor, "b"]
+
+    @classmethod
+    def all(cls, videos: int, device: torch.device | str | None = None) -> Self:
+        """Everything is seen."""
+        return cls(*torch.ones(4, videos, dtype=torch.bool, device=device).unbind())
+
+    @classmethod
+    def none(cls, videos: int, device: torch.device | str | None = None) -> Self:
+        """Nothing is seen: the state of guidance's base branch."""
+        return cls(*torch.zeros(4, videos, dtype=torch.bool, device=device).unbind())
+
+
+@dataclass(frozen=True)
+class Branches:
+    """How the rows of a denoiser call are laid out: ``(branches b)``, those that see more first.
+
+    Plain integers, so that a compiled graph is fixed by them.
+
+    Args:
+        total: Runs of guidance that are stacked.
+        reference: How many of them, from the front, see reference and motion frames.
+        audio: How many of them, from the front, hear the audio.
+
+    Raises:
+        ConfigurationError: More bearing branches than branches.
+    """
+
+    total: int = 1
+    reference: int = 1
+    audio: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse impossible counts."""
+        if not (self.total >= 1 and 0 <= self.audio <= self.total >= self.reference >= 0):
+            raise ConfigurationError(f"branches out of order: {self}")
+
+
+@dataclass(frozen=True)
+class SiteFeatures:
+    """What the reference net saw at one site.
+
+    Args:
+        maps: Outputs of the site's block, for motion frames (n = motion frames).
+        tokens: Normalised tokens its self-attention saw; None where there is no attention.
+    """
+
+    maps: Float[Tensor, "n c h w"] | None = None
+    tokens: Float[Tensor, "n l c"] | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceFeatures(Mapping[str, SiteFeatures]):
+    """Site name -> features: the only thing that passes from one network to the other."""
+
+    sites: Mapping[str, SiteFeatures]
+
+    def __getitem__(self, site: str) -> SiteFeatures:
+        """Features of a site.
+
+        Raises:
+            SubjectError: The reference net has no such site.
+        """
+        if site not in self.sites:
+            raise SubjectError(f"no features for site {site!r}; the two networks differ in shape")
+        return self.sites[site]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over site names."""
+        return iter(self.sites)
+
+    def __len__(self) -> int:
+        """Return the number of sites."""
+        return len(self.sites)
