@@ -44,6 +44,7 @@ class Mouth:
 
     @property
     def outer_half_width(self) -> Float[Tensor, "n"]:
+        """Half width between the outer corners of the lips."""
         return self.half_width + 0.9 * self.lip
 
     @staticmethod

@@ -16,7 +16,6 @@ from loopy.synthetic.paint import Canvas, column, ellipse
 __all__ = ["CONTROLS", "Identity", "landmarks", "random_identities", "render"]
 
 ROWS_AT_ONCE = 8
-SKULL_BLEND = 0.75
 
 
 def render(
@@ -70,9 +69,13 @@ def _backdrop(canvas: Canvas, identity: Identity) -> None:
 
 def _outline(identity: Identity, anatomy: Anatomy, u: Tensor, v: Tensor) -> Tensor:
     """Distance to the head: a squircle whose lower half tapers and leans into the turn."""
-    half_width, half_height, taper, squareness = (column(trait) for trait in identity.head.unbind(1))
+    half_width, half_height, taper, squareness = (
+        column(trait) for trait in identity.head.unbind(1)
+    )
     below = v.clamp(min=0) / column(anatomy.jaw)
-    across = (u - column(anatomy.lean) * below) / (half_width * (1 - taper * below.square()).clamp(min=0.3))
+    across = (u - column(anatomy.lean) * below) / (
+        half_width * (1 - taper * below.square()).clamp(min=0.3)
+    )
     across, along = across.square(), torch.where(v > 0, below, v / half_height).square()
     corner = squareness * across.clamp(max=1) * along.clamp(max=1)
     return ((across + along - corner).clamp(min=1e-6).sqrt() - 1) * half_width
@@ -104,13 +107,11 @@ def _hair_behind(canvas: Canvas, identity: Identity, anatomy: Anatomy) -> None:
     u = u + column(0.12 * anatomy.turn.sin())
     width, low, bun = (column(trait) for trait in identity.hair[:, 6:].unbind(1))
     top, bottom = -1.02 * half_height, low * half_height
-    corner = 0.30
+    corner = 0.37
     across = u.abs() - (width * half_width - corner)
     along = (v - (top + bottom) / 2).abs() - ((bottom - top) / 2 - corner)
     mass = (across.clamp(min=0).square() + along.clamp(min=0).square()).sqrt() - corner
-    shade = identity.hair_colour * 0.68
-    present = (width > 0.1).float()
-    part.lay(part.cover(mass) * present, shade)
+    part.lay(part.cover(mass) * (width > 0.1), identity.hair_colour * 0.68)
     ball = (u.square() + (v + 1.16 * half_height).square()).sqrt() - bun * half_height
     part.lay(part.cover(ball) * (bun > 0.1), identity.hair_colour * 0.85)
 
@@ -124,7 +125,10 @@ def _body(canvas: Canvas, identity: Identity, controls: Tensor, shadow: Tensor) 
     ring, vee, stripes = (column(opacity) for opacity in identity.collar.unbind(1))
     torso = part.cover(
         ((x / column(identity.shoulders)).square().square() + ((y - 1.3) / 0.60).square().square())
-        .sqrt().sqrt().sub(1) * 0.6
+        .sqrt()
+        .sqrt()
+        .sub(1)
+        * 0.6
     )
     part.lay(torso, identity.clothes)
     lines = part.cover(0.06 - ((y * 5.0) % 1 - 0.5).abs() * 0.2)
@@ -134,26 +138,29 @@ def _body(canvas: Canvas, identity: Identity, controls: Tensor, shadow: Tensor) 
     part.lay(part.cover(neckline - 0.035) * ring * (y > 0.66), identity.trim)
     part.lay(part.cover((x.abs() * 1.3 + y - 1.02) * 0.6) * vee * torso, identity.skin * 0.94)
     part.lay(part.cover(neckline), identity.skin * 0.94)
-    neck = torch.maximum((x - 0.4 * sway * (0.75 - y).clamp(0, 0.5) * 4).abs() - 0.165, (y - 0.5).abs() - 0.26)
+    neck = torch.maximum(
+        (x - 0.4 * sway * (0.75 - y).clamp(0, 0.5) * 4).abs() - 0.165, (y - 0.5).abs() - 0.26
+    )
     part.lay(part.cover(neck), identity.skin * 0.94)
     part.lay(part.cover(neck) * (1.35 - 1.7 * y).clamp(0, 0.8), shadow * 0.85)
 
 
 def _head(canvas: Canvas, identity: Identity, anatomy: Anatomy, shadow: Tensor) -> None:
     """Ears, skull, light from one side, blush, freckles, beard."""
-    half_width, half_height = identity.head[:, 0], identity.head[:, 1]
+    half_width = identity.head[:, 0]
     middle = torch.zeros_like(half_width)
     part, u, v = _around_head(canvas, anatomy, middle, middle + 0.02, 0.62, 0.68)
     turn = anatomy.turn.sin()
     ear_x = u + column(0.13 * turn)
     ear_x, ear_y = ear_x.abs() - column(half_width * 0.99), v + column(0.10 * anatomy.nod.sin())
     ear = ellipse(ear_x, ear_y - 0.03, column(0.8 * identity.ears), column(1.15 * identity.ears))
-    part.shape(ear, torch.lerp(identity.skin, shadow, 0.25))
-    part.lay(part.cover(ear + 0.045, 0.02), torch.lerp(identity.skin, shadow, 0.9))
+    bare = column(identity.hair[:, 6]) < 0.1
+    part.lay(part.cover(ear) * bare, torch.lerp(identity.skin, shadow, 0.25))
+    part.lay(part.cover(ear + 0.045, 0.02) * bare, torch.lerp(identity.skin, shadow, 0.9))
     outline = _outline(identity, anatomy, u, v)
     inside = part.cover(outline)
     part.lay(inside, identity.skin)
-    side = ((u - column(0.4 * half_width * turn)) / column(half_width) * 0.45 + 0.12 + 0.25 * v)
+    side = (u - column(0.4 * half_width * turn)) / column(half_width) * 0.45 + 0.12 + 0.25 * v
     part.lay(inside * side.clamp(0, 0.6), shadow)
     _marks(part, identity, anatomy, u, v, inside)
     _beard(part, identity, anatomy, u, v, outline)
@@ -176,13 +183,15 @@ def _beard(
 ) -> None:
     full, goatee, moustache = (column(opacity) for opacity in identity.beard.unbind(1))
     colour = identity.hair_colour * 0.85
-    mouth, x_y = anatomy.mouth, _local(anatomy.mouth_patch, u, v)
-    x, y = x_y
+    mouth = anatomy.mouth
+    x, y = _local(anatomy.mouth_patch, u, v)
     across = (u / column(identity.head[:, 0])).square()
     edge = column(anatomy.mouth_patch.y) - 0.01 - 0.36 * across - v
     part.lay(part.cover(torch.maximum(outline + 0.008, edge), 0.02) * full, colour)
     one = torch.ones_like(anatomy.turn)
-    chin = ellipse(x, y - column(0.13 + 0.5 * mouth.fall), column(0.20 * one), column(0.15 + 0.5 * mouth.fall))
+    chin = ellipse(
+        x, y - column(0.13 + 0.5 * mouth.fall), column(0.20 * one), column(0.15 + 0.5 * mouth.fall)
+    )
     part.lay(part.cover(torch.maximum(outline + 0.008, chin), 0.02) * goatee, colour)
     above = y + column(mouth.rise + mouth.lip) + 0.028 - 0.9 * x.square()
     lip = ellipse(x, above, column(0.9 * mouth.outer_half_width), column(0.038 * one))
@@ -207,18 +216,26 @@ def _mouth(canvas: Canvas, identity: Identity, anatomy: Anatomy, controls: Tenso
         edge = torch.maximum(-below / steep_up, -above / steep_low)
         return part.cover(torch.maximum(edge, x.abs() - column(half_width))), below, above
 
-    lips, _, lower = between(mouth.outer_half_width, mouth.rise + 0.9 * mouth.lip, mouth.fall + 1.2 * mouth.lip)
+    lips, _, _ = between(
+        mouth.outer_half_width, mouth.rise + 0.9 * mouth.lip, mouth.fall + 1.2 * mouth.lip
+    )
     part.lay(lips, identity.lips)
     inside, below, above = between(mouth.half_width, mouth.rise, mouth.fall)
     part.lay(lips * part.cover(y, 0.01) * 0.25, identity.lips * 0.5)
     part.lay(inside, identity.lips.new_tensor([0.22, 0.03, 0.05]).expand_as(identity.lips))
     fall = column(mouth.fall)
     tongue = ellipse(x, y - 1.05 * fall, column(0.62 * mouth.half_width), 0.5 * fall + 0.001)
-    part.lay(inside * part.cover(tongue), identity.lips.new_tensor([0.83, 0.33, 0.36]).expand_as(identity.lips))
+    part.lay(
+        inside * part.cover(tongue),
+        identity.lips.new_tensor([0.83, 0.33, 0.36]).expand_as(identity.lips),
+    )
     white = identity.lips.new_tensor([0.98, 0.97, 0.94]).expand_as(identity.lips)
     teeth = column(controls[:, CONTROLS.index("teeth")])
     part.lay(inside * part.cover(below - 0.052 * teeth) * (teeth * 4).clamp(0, 1), white)
-    part.lay(inside * part.cover(above - 0.022 * (teeth - 0.4)) * ((teeth - 0.4) * 4).clamp(0, 1), white * 0.93)
+    part.lay(
+        inside * part.cover(above - 0.022 * (teeth - 0.4)) * ((teeth - 0.4) * 4).clamp(0, 1),
+        white * 0.93,
+    )
 
 
 def _nose(canvas: Canvas, identity: Identity, anatomy: Anatomy, shadow: Tensor) -> None:
@@ -227,11 +244,20 @@ def _nose(canvas: Canvas, identity: Identity, anatomy: Anatomy, shadow: Tensor) 
     part, u, v = _around_head(canvas, anatomy, tip.x, tip.y - 0.05, 0.2, 0.2)
     half_width = column(identity.nose[:, 0])
     along = ((column(tip.y) - v) / column(tip.y - anatomy.bridge.y).clamp(min=0.05)).clamp(0, 1)
-    ridge = (u - torch.lerp(column(tip.x), column(anatomy.bridge.x), along) - 0.3 * half_width) / half_width
-    part.lay(((1 - (ridge * 1.5).square()).clamp(min=0)) * (along * (1 - along)) * 1.6, shadow)
+    ridge = (
+        u - torch.lerp(column(tip.x), column(anatomy.bridge.x), along) - 0.3 * half_width
+    ) / half_width
+    part.lay(((1 - (ridge * 1.5).square()).clamp(min=0)) * (along * (1 - along)) * 2.2, shadow)
     x, y = _local(tip, u, v)
-    part.lay(part.cover(ellipse(x, y - 0.012, half_width, half_width * 0.78), 0.02) * 0.75, shadow)
-    part.lay(part.cover(ellipse(x, y + 0.008, half_width * 0.86, half_width * 0.75), 0.035) * 0.9, identity.skin)
+    part.lay(
+        part.cover(ellipse(x, y - 0.012, half_width, half_width * 0.78), 0.02) * 0.9, shadow * 0.94
+    )
+    part.lay(
+        part.cover(ellipse(x, y + 0.008, half_width * 0.86, half_width * 0.75), 0.035) * 0.9,
+        identity.skin,
+    )
+    light = ellipse(x + 0.012, y + 0.018, half_width * 0.30, half_width * 0.24)
+    part.lay(part.cover(light, 0.03) * 0.35, torch.ones_like(identity.skin))
     x, y = _local(nostrils, u, v)
     hole = ellipse(x.abs() - 0.5 * half_width, y + 0.005, half_width * 0.22, half_width * 0.15)
     part.lay(part.cover(hole) * 0.7, shadow * 0.5)
@@ -242,7 +268,7 @@ def _eyes(
 ) -> None:
     """Both eyes in one go: the left half of the face is folded onto the right one."""
     left, right = anatomy.left_eye, anatomy.right_eye
-    part, u, v = _around_head(canvas, anatomy, (left.x + right.x) / 2, left.y - 0.03, 0.46, 0.25)
+    part, u, v = _around_head(canvas, anatomy, (left.x + right.x) / 2, left.y - 0.03, 0.75, 0.25)
     is_left = u < column((left.x + right.x) / 2)
     x = torch.where(is_left, _local(left, u, v)[0], _local(right, u, v)[0])
     y = _local(left, u, v)[1]
@@ -259,17 +285,19 @@ def _eyes(
     part.lay(part.cover(socket - 0.012, 0.02) * 0.5, shadow)
     ones = torch.ones_like(identity.iris)
     part.lay(open_eye, 0.98 * ones)
-    gaze_x, gaze_y = (
-        column(controls[:, CONTROLS.index(name)]) for name in ("gaze_x", "gaze_y")
+    gaze_x, gaze_y = (column(controls[:, CONTROLS.index(name)]) for name in ("gaze_x", "gaze_y"))
+    pupil_x, pupil_y = (
+        x - 0.42 * half_width * gaze_x,
+        y - 0.35 * half_height * gaze_y + 0.08 * half_height,
     )
-    pupil_x, pupil_y = x - 0.42 * half_width * gaze_x, y - 0.35 * half_height * gaze_y + 0.08 * half_height
     distance = (pupil_x.square() + pupil_y.square()).sqrt()
     part.lay(open_eye * part.cover(distance - 0.66 * half_height), identity.iris * 0.75)
     part.lay(open_eye * part.cover(distance - 0.52 * half_height, 0.02), identity.iris)
     part.lay(open_eye * part.cover(distance - 0.33 * half_height), 0.05 * ones)
     glint = ((pupil_x + 0.018).square() + (pupil_y + 0.022).square()).sqrt() - 0.016
     part.lay(open_eye * part.cover(glint), ones)
-    line = (above / steep).abs() - 0.010 - 0.006 * (out / half_width).clamp(0, 1)
+    lid_steep = (1 + (2 * t * upper / half_width).square()).sqrt()
+    line = (above / lid_steep).abs() - 0.009 - 0.006 * (out / half_width).clamp(0, 1)
     part.lay(part.cover(torch.maximum(line, aside - 0.008)), identity.hair_colour * 0.25)
     _brows(part, identity, anatomy, out, y)
     _glasses(part, identity, anatomy, x, y, u)
@@ -292,8 +320,8 @@ def _glasses(
     distance = (x.square() + (y - 0.01).square()).sqrt() - radius
     part.lay(part.cover(distance) * 0.14 * worn, torch.ones_like(identity.skin))
     temple = torch.maximum((y + 0.02).abs() - 0.012, -distance)
-    near = torch.maximum(temple, u.abs() - column(identity.head[:, 0] * 0.97))
-    rim = torch.minimum(distance.abs() - 0.014, near)
+    temple = torch.maximum(temple, u.abs() - column(identity.head[:, 0] * 0.97))
+    rim = torch.minimum(distance.abs() - 0.014, temple)
     part.lay(part.cover(rim) * worn, identity.frames)
 
 
@@ -306,18 +334,35 @@ def _hair(canvas: Canvas, identity: Identity, anatomy: Anatomy) -> None:
     side = column(identity.hair_side)
     x = u / half_width - column(0.30 * anatomy.turn.sin())
     y = v / half_height
-    temple = ((x.abs() - 0.40) / 0.60).clamp(min=0).square()
+    temple = ((x.abs() - 0.40) / 0.60).clamp(0, 1).square()
     teeth = ((x * 3.2 + 0.2 * side) % 1 - 0.5).abs() * 2
-    edge = line + column(0.35 * anatomy.nod.sin()) + drop * temple + slant * side * x + zigzag * (teeth - 0.5)
+    edge = (
+        line
+        + column(0.35 * anatomy.nod.sin())
+        + drop * temple
+        + slant * side * x
+        + zigzag * (teeth - 0.5)
+    )
     peaks = ((x * 2.3 - 0.3 * side * y) % 1 - 0.5).abs() * 2
-    grown = (thick * (0.55 - 0.6 * y).clamp(0.25, 1) + spikes * peaks * (0.2 - y).clamp(0, 1)) * half_width
+    grown = (
+        thick * (0.55 - 0.6 * y).clamp(0.25, 1) + spikes * peaks * (-0.25 - y).clamp(0, 1) * 1.4
+    ) * half_width
     skull = _outline(identity, anatomy, u, v) - grown
     below = (y - edge) * half_height
     has_hair = (line > -1.2).float()
-    part.lay(part.cover(torch.maximum(skull, below - 0.035), 0.03) * 0.22 * has_hair, identity.skin * 0.35)
+    part.lay(
+        part.cover(torch.maximum(skull, below - 0.035), 0.03) * 0.22 * has_hair,
+        identity.skin * 0.35,
+    )
     hair = part.cover(torch.maximum(skull, below)) * has_hair
     part.lay(hair, identity.hair_colour)
-    part.lay(hair * (x * 0.35 + 0.15 + 0.3 * y.clamp(min=-0.6)).clamp(0, 0.5), identity.hair_colour * 0.45)
-    strands = 0.6 + 0.4 * (x * 26 + 5 * y).sin()
-    shine = part.cover((y + 0.80 - 0.22 * x.square()).abs() - 0.07, 0.1)
-    part.lay(hair * shine * strands * 0.30, torch.lerp(identity.hair_colour, torch.ones_like(identity.skin), 0.6))
+    part.lay(
+        hair * (x * 0.35 + 0.15 + 0.3 * y.clamp(min=-0.6)).clamp(0, 0.5),
+        identity.hair_colour * 0.45,
+    )
+    strands = (0.5 + 0.5 * (x * 17 + 2 * y * x).sin()).square()
+    shine = part.cover((y + 0.78 - 0.30 * x.square()).abs() - 0.06, 0.24)
+    part.lay(
+        hair * shine * (0.12 + 0.3 * strands),
+        torch.lerp(identity.hair_colour, torch.ones_like(identity.skin), 0.6),
+    )

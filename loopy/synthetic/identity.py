@@ -12,9 +12,12 @@ HAIR = (
     "8a2a1b 9b96a3 e8e4de 35407c c8478e 2f7f86"
 )
 IRIS = "3b2314 5a3a1c 7b5a2a 3f6b3a 4f8a5f 2f6fae 5b9bd5 6b7a88"
-CLOTHES = "d93636 e8743b f0b429 3f9e58 2f8f8f 2f6fc0 5b4fb0 8a3f98 c94f86 f4f4f8 39404f 223a3a 7a5a44"
+CLOTHES = (
+    "d93636 e8743b f0b429 3f9e58 2f8f8f 2f6fc0 5b4fb0 8a3f98 c94f86 f4f4f8 39404f 223a3a 7a5a44"
+)
 BACKDROP = (
-    "cfe3f7 f7d9c9 d9f0dc fbe9a6 e3d3f4 bcd8d4 f3c4dc e9e4da 86a9cf 6b8b78 34506b 403f55 a8766a f2f0fb"
+    "cfe3f7 f7d9c9 d9f0dc fbe9a6 e3d3f4 bcd8d4 f3c4dc e9e4da 86a9cf 6b8b78 34506b "
+    "403f55 a8766a f2f0fb"
 )
 FRAMES = "1c1c22 4a2b1a 8a1f2b 24406a c09a3f"
 
@@ -79,6 +82,7 @@ class Identity:
     far: Float[Tensor, "n 3"]
 
     def __len__(self) -> int:
+        """Number of talkers."""
         return len(self.skin)
 
     def __getitem__(self, rows: int | slice | list[int] | Tensor) -> "Identity":
@@ -91,7 +95,9 @@ class Identity:
         """Repeats a single talker n times, without copying."""
         return Identity(
             **{
-                field.name: getattr(self, field.name).expand(n, *getattr(self, field.name).shape[1:])
+                field.name: getattr(self, field.name).expand(
+                    n, *getattr(self, field.name).shape[1:]
+                )
                 for field in fields(self)
             }
         )
@@ -138,7 +144,9 @@ def random_identities(n: int, generator: torch.Generator) -> Identity:
     head = dice.spans((0.45, 0.53), (0.56, 0.62), (0.10, 0.30), (0.1, 0.6))
     styles = torch.tensor(list(HAIR_STYLES.values()))
     hair = dice.row(styles)
-    hair = hair * dice.spans((0.94, 1.06), *[(0.85, 1.15)] * 5, (0.97, 1.05), (0.92, 1.1), (0.9, 1.1))
+    hair = hair * dice.spans(
+        (0.94, 1.06), *[(0.85, 1.15)] * 5, (0.97, 1.05), (0.92, 1.1), (0.9, 1.1)
+    )
     hair_colour = dice.colour(HAIR, blend=0.15)
     bearded = dice.chance(0.45) * (hair[:, 6] < 0.1)
     beard = dice.one_of(0.4, 0.25) * dice.between(0.75, 1.0)[:, None]

@@ -66,7 +66,11 @@ def _nose(identity: Identity, anatomy: Anatomy) -> Float[Tensor, "n 9 2"]:
     across = torch.linspace(-1, 1, 5).to(tip)
     half_width = identity.nose[:, :1]
     return torch.cat(
-        [ridge, _on(anatomy.nostrils, across * half_width, (0.4 - across.abs()) * 0.2 * half_width)], 1
+        [
+            ridge,
+            _on(anatomy.nostrils, across * half_width, (0.4 - across.abs()) * 0.2 * half_width),
+        ],
+        1,
     )
 
 

@@ -62,7 +62,9 @@ class Canvas:
         start = min(max(int((low + 1) / self.pixel), 0), size - 1)
         return slice(start, min(max(int((high + 1) / self.pixel) + 2, start + 1), size))
 
-    def cover(self, distance: Float[Tensor, "n H W"], softness: float = 0.0) -> Float[Tensor, "n H W"]:
+    def cover(
+        self, distance: Float[Tensor, "n H W"], softness: float = 0.0
+    ) -> Float[Tensor, "n H W"]:
         """How much of each pixel a shape covers, in [0, 1]; softness widens the edge."""
         return torch.clamp(0.5 - distance / (self.pixel + softness), 0, 1)
 
