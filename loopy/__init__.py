@@ -10,11 +10,12 @@ from loopy.errors import LoopyError
 from loopy.installation import check_name
 
 if TYPE_CHECKING:
+    from loopy.data.video import Video
     from loopy.diffusion.guidance import GuidanceScales
     from loopy.diffusion.sampler import DDIMSampler
     from loopy.models import AudioEncoder, AudioToLatents, DualUNet, UNet
     from loopy.motion import MotionSequence
-    from loopy.pipeline import LoopyPipeline, Subject, Video
+    from loopy.pipeline import LoopyPipeline, Subject
     from loopy.segments import SegmentLayout
 
 __version__ = "0.1.0"
@@ -45,7 +46,7 @@ _HOMES = {
     "SegmentLayout": "loopy.segments",
     "Subject": "loopy.pipeline",
     "UNet": "loopy.models",
-    "Video": "loopy.pipeline",
+    "Video": "loopy.data.video",
 }
 
 check_name()

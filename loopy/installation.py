@@ -1,5 +1,6 @@
 """Two faults of an environment that would otherwise surface far from their cause."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from loopy.errors import DependencyError
@@ -40,7 +41,7 @@ def check_torchaudio() -> None:
         DependencyError: torchaudio is installed and does not load.
     """
     try:
-        import torchaudio  # noqa: F401
+        import_module("torchaudio")
     except ModuleNotFoundError:
         return
     except (ImportError, OSError, RuntimeError) as error:
