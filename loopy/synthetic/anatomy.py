@@ -106,10 +106,11 @@ def place(identity: Identity, controls: Float[Tensor, "n 14"]) -> Anatomy:
     turn, nod = TURN * value["yaw"], PITCH_TURN * value["pitch"]
 
     def patch(x: Tensor, y: Tensor, lift: float = 0.0) -> Patch:
-        longitude = (x / half_width).clamp(-0.95, 0.95).asin()
         latitude = (y / half_height).clamp(-0.95, 0.95).asin()
+        radius = half_width * latitude.cos()
+        longitude = (x / radius).clamp(-0.95, 0.95).asin()
         return Patch(
-            half_width * (longitude + turn).sin() + lift * turn.sin(),
+            radius * (longitude + turn).sin() + lift * turn.sin(),
             half_height * (latitude + nod).sin() + lift * nod.sin(),
             ((longitude + turn).cos() / longitude.cos()).clamp(min=0.4),
             ((latitude + nod).cos() / latitude.cos()).clamp(min=0.5),
@@ -130,8 +131,8 @@ def place(identity: Identity, controls: Float[Tensor, "n 14"]) -> Anatomy:
         lip=lip * (1 + 0.35 * value["round"] - 0.15 * value["wide"]),
     )
     return Anatomy(
-        origin_x=value["shift_x"],
-        origin_y=value["shift_y"] + HEAD_Y + PIVOT_Y,
+        origin_x=2 * value["shift_x"],
+        origin_y=2 * value["shift_y"] + HEAD_Y + PIVOT_Y,
         roll=value["roll"],
         turn=turn,
         nod=nod,

@@ -120,7 +120,7 @@ def _body(canvas: Canvas, identity: Identity, controls: Tensor, shadow: Tensor) 
     """Shoulders, neck and collar; they follow the head only a little."""
     still = torch.zeros_like(identity.shoulders)
     part = canvas.around(still, still + 0.7, 1.0, 0.6)
-    sway = column(controls[:, CONTROLS.index("shift_x")])
+    sway = 2 * column(controls[:, CONTROLS.index("shift_x")])
     x, y = part.x - 0.3 * sway, part.y
     ring, vee, stripes = (column(opacity) for opacity in identity.collar.unbind(1))
     torso = part.cover(
@@ -139,7 +139,7 @@ def _body(canvas: Canvas, identity: Identity, controls: Tensor, shadow: Tensor) 
     part.lay(part.cover((x.abs() * 1.3 + y - 1.02) * 0.6) * vee * torso, identity.skin * 0.94)
     part.lay(part.cover(neckline), identity.skin * 0.94)
     neck = torch.maximum(
-        (x - 0.4 * sway * (0.75 - y).clamp(0, 0.5) * 4).abs() - 0.165, (y - 0.5).abs() - 0.26
+        (x - 0.4 * sway * (0.75 - y).clamp(0, 0.45) * 4).abs() - 0.165, (y - 0.5).abs() - 0.26
     )
     part.lay(part.cover(neck), identity.skin * 0.94)
     part.lay(part.cover(neck) * (1.35 - 1.7 * y).clamp(0, 0.8), shadow * 0.85)
@@ -175,7 +175,7 @@ def _marks(
     rosy = identity.skin * identity.skin.new_tensor([1.0, 0.62, 0.60])
     part.lay(inside * cheek * blush, rosy)
     dots = ((x * 62).sin() * (y * 62 + x * 25).sin() - 0.55).clamp(0, 0.3) * 2.2
-    part.lay(dots * cheek.clamp(max=0.7) * freckles, identity.skin * 0.6)
+    part.lay(inside * dots * cheek.clamp(max=0.7) * freckles, identity.skin * 0.6)
 
 
 def _beard(
@@ -347,11 +347,12 @@ def _hair(canvas: Canvas, identity: Identity, anatomy: Anatomy) -> None:
     grown = (
         thick * (0.55 - 0.6 * y).clamp(0.25, 1) + spikes * peaks * (-0.25 - y).clamp(0, 1) * 1.4
     ) * half_width
-    skull = _outline(identity, anatomy, u, v) - grown
+    outline = _outline(identity, anatomy, u, v)
+    inside, skull = part.cover(outline), outline - grown
     below = (y - edge) * half_height
     has_hair = (line > -1.2).float()
     part.lay(
-        part.cover(torch.maximum(skull, below - 0.035), 0.03) * 0.22 * has_hair,
+        inside * part.cover(below - 0.035, 0.03) * 0.22 * has_hair,
         identity.skin * 0.35,
     )
     hair = part.cover(torch.maximum(skull, below)) * has_hair
