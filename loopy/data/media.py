@@ -55,7 +55,11 @@ def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
     """
     path = existing_file(path, kind)
     try:
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
+        with av.open(
+            f"file:{path}",
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",  # old mp3 tags are not always UTF-8
+        ) as container:
             if container.format.name == "tty":  # FFmpeg draws any .txt as a terminal
                 raise MediaError(f"{kind} {path} is a text file; give a {kind}")
             yield container

@@ -2,6 +2,7 @@
 
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,51 +39,55 @@ def read_portrait(
 
     Raises:
         MediaError: No such file, a folder, empty, not a picture, damaged, larger than Pillow's
-            limit, smaller than 16 px, 32-bit floating point, or a box outside the picture.
+            limit, smaller than 16 px, of floating point pixels, or a box outside the picture.
     """
     if size_px < 1:
         raise MediaError(f"size_px is {size_px}; give a positive number of pixels")
     if isinstance(image, Image.Image):
-        upright, name = _upright_rgb(image, "picture"), "picture"
+        name = "picture"
     else:
-        path, name = existing_file(image, "picture"), f"picture {image}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            try:
-                with Image.open(path) as opened:
-                    upright = _upright_rgb(opened, name)
-            except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-                raise MediaError(
-                    f"{name} has more pixels than the safe limit of Pillow "
-                    f"({Image.MAX_IMAGE_PIXELS}); shrink it first"
-                ) from error
-            except OSError as error:
-                raise MediaError(
-                    f"{name} is not a picture Pillow can open; give png or jpg"
-                ) from error
+        name = f"picture {image}"
+        image = existing_file(image, "picture")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of Pillow, about odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            upright = _upright_rgb(_loaded(image))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise MediaError(
+                f"{name} has more pixels than the safe limit of Pillow "
+                f"({Image.MAX_IMAGE_PIXELS}); shrink it first"
+            ) from error
+        except (OSError, SyntaxError, ValueError, IndexError, struct.error) as error:
+            raise MediaError(f"{name} cannot be used ({error}); save it as png or jpg") from error
+    if min(upright.size) < SMALLEST_PX:
+        width, height = upright.size
+        raise MediaError(f"{name} is {width} x {height} px; give at least 16 px on each side")
     square = _square(upright.size, box, name)
     pixels = np.array(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=square))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    if min(image.size) < SMALLEST_PX:
-        width, height = image.size
-        raise MediaError(f"{name} is {width} x {height} px; give at least 16 px on each side")
+def _loaded(image: Path | Image.Image) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    with Image.open(image) as opened:
+        opened.load()
+    return opened
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise MediaError(f"{name} has floating point pixels of unknown range; save 8 or 16 bit")
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits a pixel, whichever byte order or container
-            deep = np.asarray(image, dtype=np.int64).clip(0, 65535)
-            return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image).convert("RGB")
-        return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, IndexError, struct.error) as error:
-        raise MediaError(f"{name} is damaged ({error}); save it again as png or jpg") from error
+        raise ValueError("its pixels are floating point, of unknown range")
+    if image.mode.startswith("I"):  # 16 bits, in whichever byte order or container
+        deep = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
 def _square(size: tuple[int, int], box: Box | None, name: str) -> Box:

@@ -165,7 +165,7 @@ def _resample(samples: Float[Tensor, " samples"], *, rate_hz: int) -> Float[Tens
 def _checked(samples: Float[Tensor, " samples"], name: str) -> Float[Tensor, " samples"]:
     if len(samples) < SHORTEST_SAMPLES:
         seconds = len(samples) / SAMPLE_RATE_HZ
-        raise MediaError(f"{name} lasts {seconds:.3f} s; give at least 0.04 s, one video frame")
+        raise MediaError(f"{name} lasts {seconds:.4f} s; give at least 0.04 s, one video frame")
     if not samples.isfinite().all():
         raise MediaError(f"{name} has NaN or infinite samples; export it again")
     return samples.clamp(-1, 1)
