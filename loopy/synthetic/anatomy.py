@@ -31,10 +31,24 @@ class Patch:
     x_scale: Float[Tensor, "n"]
     y_scale: Float[Tensor, "n"]
 
+    def local(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates on the part of pixels given in the head frame."""
+        return (
+            (u - self.x[:, None, None]) / self.x_scale[:, None, None],
+            (v - self.y[:, None, None]) / self.y_scale[:, None, None],
+        )
+
 
 @dataclass(frozen=True)
 class Mouth:
-    """Opening and lips; the curves run over t in [-1, 1] from the left corner to the right."""
+    """Opening and lips; the curves run over t in [-1, 1] from the left corner to the right.
+
+    Attributes:
+        half_width: Half width of the opening.
+        rise, fall: Reach of the opening above and below the mouth line.
+        smile: -1 bends the corners down, 1 up.
+        lip: Thickness of the lips.
+    """
 
     half_width: Float[Tensor, "n"]
     rise: Float[Tensor, "n"]
@@ -46,6 +60,16 @@ class Mouth:
     def outer_half_width(self) -> Float[Tensor, "n"]:
         """Half width between the outer corners of the lips."""
         return self.half_width + 0.9 * self.lip
+
+    @property
+    def outer_rise(self) -> Float[Tensor, "n"]:
+        """Height of the upper lip's outer edge above the mouth line."""
+        return self.rise + 0.9 * self.lip
+
+    @property
+    def outer_fall(self) -> Float[Tensor, "n"]:
+        """Depth of the lower lip's outer edge below the mouth line."""
+        return self.fall + 1.2 * self.lip
 
     @staticmethod
     def arch(t: Tensor) -> Tensor:
@@ -60,7 +84,16 @@ class Mouth:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """All parts of n heads in the head frame, and where that frame lies in the picture."""
+    """All parts of n heads in the head frame, and where that frame lies in the picture.
+
+    Attributes:
+        origin_x, origin_y: Where the pivot below the chin lies in the picture.
+        turn, nod: Angles by which the face parts travel over the sphere.
+        jaw: Lower end of the chin.
+        lean: How far the chin leans into the turn.
+        lid: 1 for open eyes, 0 for closed ones.
+        brow_y: Height of the brows relative to the eyes.
+    """
 
     origin_x: Float[Tensor, "n"]
     origin_y: Float[Tensor, "n"]

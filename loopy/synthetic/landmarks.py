@@ -96,7 +96,5 @@ def _mouth(anatomy: Anatomy) -> Float[Tensor, "n 20 2"]:
         y = mouth.middle(t) + height * mouth.arch(t)
         return _on(anatomy.mouth_patch, half_width[:, None] * t, y)
 
-    outer = ring(
-        mouth.outer_half_width, mouth.rise + 0.9 * mouth.lip, mouth.fall + 1.2 * mouth.lip, 6
-    )
+    outer = ring(mouth.outer_half_width, mouth.outer_rise, mouth.outer_fall, 6)
     return torch.cat([outer, ring(mouth.half_width, mouth.rise, mouth.fall, 4)], 1)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from loopy.synthetic.anatomy import Anatomy
+
 
 def column(values: Float[Tensor, "n"]) -> Float[Tensor, "n 1 1"]:
     """Shapes one number per picture for arithmetic with its pixels."""
@@ -68,10 +70,22 @@ class Canvas:
         """How much of each pixel a shape covers, in [0, 1]; softness widens the edge."""
         return torch.clamp(0.5 - distance / (self.pixel + softness), 0, 1)
 
-    def lay(self, cover: Float[Tensor, "n H W"], colour: Float[Tensor, "n 3"]) -> None:
+    def lay(self, cover: Float[Tensor, "#n H W"], colour: Float[Tensor, "#n 3"]) -> None:
         """Mixes a colour into the pixels by the given share."""
         self.pixels.lerp_(colour[:, :, None, None], cover[:, None])
 
-    def shape(self, distance: Float[Tensor, "n H W"], colour: Float[Tensor, "n 3"]) -> None:
+    def shape(self, distance: Float[Tensor, "n H W"], colour: Float[Tensor, "#n 3"]) -> None:
         """Paints an opaque shape."""
         self.lay(self.cover(distance), colour)
+
+
+def head_part(
+    canvas: Canvas, anatomy: Anatomy, x: Tensor, y: Tensor, half_width: float, half_height: float
+) -> tuple[Canvas, Tensor, Tensor]:
+    """The rectangle around a point of the head frame, and its pixels in that frame."""
+    middle = anatomy.to_picture(torch.stack([x, y], -1)[:, None])[:, 0]
+    lean = 0.25
+    part = canvas.around(
+        middle[:, 0], middle[:, 1], half_width + lean * half_height, half_height + lean * half_width
+    )
+    return part, *anatomy.to_head(part.x, part.y)
