@@ -1,0 +1,150 @@
+"""README and docs name only what exists: commands, options, files, functions, recipes."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def blocks(language):
+    """Fenced blocks of one language, each with the page it stands on."""
+    for page in PAGES:
+        found = re.findall(
+            rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+        )
+        yield from ((page.name, block) for block in found)
+
+
+COMMANDS = sorted(
+    {
+        line.partition("  #")[0].strip()
+        for _, block in blocks("bash")
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.strip() and not line.startswith("#")
+    }
+)
+
+
+@cache
+def loopy_help(*words):
+    done = subprocess.run(
+        [sys.executable, "-m", "loopy", *words, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_install(words):
+    for word in words:
+        if extras := re.search(r"\[(.*)\]", word):
+            assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
+        if word.startswith("loopy"):
+            assert word.partition("[")[0] == PROJECT["name"]
+        if word.endswith(".txt"):
+            assert (ROOT / word).is_file()
+
+
+def check_loopy(words):
+    if words[0] == "--help":
+        assert loopy_help()
+        return
+    verb, *rest = words
+    assert re.search(rf"\b{verb}\b", loopy_help()), f"no verb {verb}"
+    for word, after in zip(rest, [*rest[1:], ""], strict=True):
+        if word == "--config":
+            assert (ROOT / after).is_file(), f"no recipe {after}"
+        elif word.startswith("-"):
+            assert word.partition("=")[0] in loopy_help(verb), f"{verb} has no option {word}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_exist(command):
+    first, *rest = shlex.split(command)
+    match first:
+        case "make":
+            targets = [word for word in rest if "=" not in word]
+            assert set(targets) <= set(TARGETS)
+        case "loopy":
+            check_loopy(rest)
+        case "pip":
+            check_install(rest)
+        case _:
+            pytest.fail(f"no test knows the command {first!r}")
+
+
+def python_sessions():
+    """The python blocks of a page are one session, as a reader would type them."""
+    for page in PAGES:
+        found = [block for name, block in blocks("python") if name == page.name]
+        if found:
+            marks = pytest.mark.weights if any("toon" in block for block in found) else ()
+            yield pytest.param("\n".join(found), id=page.stem, marks=marks)
+
+
+@pytest.mark.parametrize("session", [*python_sessions()])
+def test_python_of_the_pages_runs(session, tmp_path, monkeypatch):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(session, "page", "exec"), {})
+
+
+TABLE = (ROOT / "docs/paper-to-code.md").read_text()
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(loopy\.[\w.]+)`", TABLE))
+def test_paper_to_code_names_exist(name):
+    assert resolve_name(name).__doc__
+
+
+@pytest.mark.parametrize("file", sorted(set(re.findall(r"`(tests/[\w/.]+)`", TABLE))))
+def test_paper_to_code_tests_exist(file):
+    body = ast.parse((ROOT / file).read_text()).body
+    assert any(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in body)
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: path.stem
+)
+def test_recipes_are_yaml(recipe):
+    assert isinstance(yaml.safe_load(recipe.read_text()), dict)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_menu():
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = {file for entry in menu for file in entry.values()}
+    assert listed == {page.name for page in PAGES[1:]}
+
+
+def test_the_site_builds_strictly(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
