@@ -89,7 +89,7 @@ def _beard(
     part.lay(part.cover(torch.maximum(outline + 0.008, chin), 0.02) * goatee, colour)
     above = y + column(mouth.rise + mouth.lip) + 0.028 - 0.9 * x.square()
     lip = ellipse(x, above, column(0.9 * mouth.outer_half_width), column(0.038 * one))
-    part.lay(part.cover(lip, 0.01) * moustache, colour)
+    part.lay(part.cover(torch.maximum(outline + 0.008, lip), 0.01) * moustache, colour)
 
 
 def paint_hair(canvas: Canvas, identity: Identity, anatomy: Anatomy) -> None:
