@@ -28,7 +28,7 @@ def random_movement(
     frames = len(energy)
     time_s = (torch.arange(frames) + 0.5) / float(FPS)
     lively = 0.4 + 0.6 * (3 * smooth(energy, 0.5)).clamp(max=1)
-    spans = {"yaw": 0.12, "pitch": 0.05, "roll": 0.05, "shift_x": 0.018, "shift_y": 0.012}
+    spans = {"yaw": 0.15, "pitch": 0.06, "roll": 0.06, "shift_x": 0.018, "shift_y": 0.012}
     moves = {}
     for name, span in spans.items():
         rest, size = 0.7 * span * _normal(generator), span * _uniform(0.4, 1.2, generator)

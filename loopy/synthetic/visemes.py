@@ -31,8 +31,8 @@ _LETTERS = {
     "ʌɐɤ": (0.65, 0.25, 0.00, 0.05, 1.0),
     "əɘ": (0.38, 0.20, 0.05, 0.05, 0.7),
     "ɜɚ": (0.40, 0.10, 0.30, 0.05, 0.9),
-    "mbp": (0.00, 0.15, 0.00, 0.00, 2.0),
-    "fvʋɱ": (0.08, 0.20, 0.00, 1.00, 2.0),
+    "mbp": (0.00, 0.15, 0.00, 0.00, 1.0),
+    "fvʋɱ": (0.08, 0.20, 0.00, 1.00, 1.4),
     "θð": (0.20, 0.30, 0.00, 0.60, 1.0),
     "sz": (0.12, 0.60, 0.00, 0.95, 1.2),
     "ʃʒɕʂʐ": (0.16, 0.00, 0.65, 0.75, 1.2),
@@ -57,7 +57,7 @@ _TABLE = torch.tensor([(0.0, 0.0, 0.0, 0.0, 0.8), *_TARGETS.values()])
 _STRESS_GAIN = torch.tensor([0.85, 0.93, 1.0])
 _STEPS_HZ = 200
 _LEAD_S = 0.02  # lips start to move before the sound
-_SPREAD_STEPS = 7.0  # 35 ms of overlap on either side
+_SPREAD_STEPS = 5.0  # 25 ms of overlap on either side
 _CLOSURE_STEPS = 8  # 40 ms: a closure is seen at 25 fps however short it sounds
 
 
@@ -185,10 +185,10 @@ def _smooth(values: Float[Tensor, "t c"]) -> Float[Tensor, "t c"]:
 def _closure_gate(
     place: Int[Tensor, " p"], lasts: Int[Tensor, " p"], steps: int
 ) -> Float[Tensor, " t"]:
-    """Zero while the lips are closed, one elsewhere, ramps of 40 ms between."""
+    """Zero while the lips are closed, one elsewhere, ramps of 30 ms between."""
     closed = torch.zeros(steps)
     spare = (_CLOSURE_STEPS - lasts).clamp(min=0)
     for start, length in zip((place - spare // 2).tolist(), (lasts + spare).tolist(), strict=True):
         closed[max(0, start) : max(0, start) + length] = 1
-    wide = functional.max_pool1d(closed[None], 9, stride=1, padding=4)
-    return 1 - functional.avg_pool1d(wide, 9, stride=1, padding=4, count_include_pad=False)[0]
+    wide = functional.max_pool1d(closed[None], 7, stride=1, padding=3)
+    return 1 - functional.avg_pool1d(wide, 7, stride=1, padding=3, count_include_pad=False)[0]
