@@ -12,23 +12,24 @@ from loopy.installation import check_name
 if TYPE_CHECKING:
     from loopy.data.video import Video
     from loopy.diffusion.guidance import GuidanceScales
-    from loopy.diffusion.sampler import DDIMSampler
+    from loopy.diffusion.rollout import RolloutOptions
     from loopy.models import AudioEncoder, AudioToLatents, DualUNet, UNet
     from loopy.motion import MotionSequence
-    from loopy.pipeline import LoopyPipeline, Subject
+    from loopy.pipeline import LoopyPipeline
     from loopy.segments import SegmentLayout
+    from loopy.subject import Subject
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AudioEncoder",
     "AudioToLatents",
-    "DDIMSampler",
     "DualUNet",
     "GuidanceScales",
     "LoopyError",
     "LoopyPipeline",
     "MotionSequence",
+    "RolloutOptions",
     "SegmentLayout",
     "Subject",
     "UNet",
@@ -38,13 +39,13 @@ __all__ = [
 _HOMES = {
     "AudioEncoder": "loopy.models",
     "AudioToLatents": "loopy.models",
-    "DDIMSampler": "loopy.diffusion.sampler",
     "DualUNet": "loopy.models",
     "GuidanceScales": "loopy.diffusion.guidance",
     "LoopyPipeline": "loopy.pipeline",
     "MotionSequence": "loopy.motion",
+    "RolloutOptions": "loopy.diffusion.rollout",
     "SegmentLayout": "loopy.segments",
-    "Subject": "loopy.pipeline",
+    "Subject": "loopy.subject",
     "UNet": "loopy.models",
     "Video": "loopy.data.video",
 }

@@ -86,8 +86,9 @@ class Branches:
 
     Args:
         total: Runs of guidance that are stacked.
-        reference: How many of them, from the front, see reference and motion frames.
+        reference: How many of them, from the front, see the reference.
         audio: How many of them, from the front, hear the audio.
+        past: How many of them, from the front, see the motion frames; None = as ``reference``.
 
     Raises:
         ConfigurationError: More bearing branches than branches.
@@ -96,11 +97,18 @@ class Branches:
     total: int = 1
     reference: int = 1
     audio: int = 1
+    past: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse impossible counts."""
-        if not (self.total >= 1 and 0 <= self.audio <= self.total >= self.reference >= 0):
-            raise ConfigurationError(f"branches out of order: {self}")
+        bearing = (self.reference, self.audio, self.seeing_past)
+        if self.total < 1 or not all(0 <= count <= self.total for count in bearing):
+            raise ConfigurationError(f"each count must lie in 0..total, got {self}")
+
+    @property
+    def seeing_past(self) -> int:
+        """How many branches see the motion frames."""
+        return self.reference if self.past is None else self.past
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ check_torchaudio()
 from loopy.models.audio import AudioEncoder, AudioProjection  # noqa: E402
 from loopy.models.audio_to_latents import CONDITIONS, AudioToLatents  # noqa: E402
 from loopy.models.dual import DualUNet  # noqa: E402
+from loopy.models.latents import decode_latents, encode_images  # noqa: E402
 from loopy.models.unet import UNet  # noqa: E402
 from loopy.models.weights import LoadReport, load_by_name, load_sd15  # noqa: E402
 
@@ -19,6 +20,8 @@ __all__ = [
     "DualUNet",
     "LoadReport",
     "UNet",
+    "decode_latents",
+    "encode_images",
     "load_by_name",
     "load_sd15",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from loopy.errors import MediaError
-from loopy.timing import SAMPLE_RATE_HZ, frame_count, sample_span
+from loopy.timing import SAMPLE_RATE_HZ, frame_count, neighbour_frames, sample_span
 
 SPAN_S, CONTEXT_S = 30, 2
 
@@ -98,6 +98,27 @@ class AudioEncoder(nn.Module):
             vectors = self._encode(piece)
             pairs = 2 * torch.arange(start - first, stop - first)[:, None] + torch.tensor([0, 1])
             yield vectors[pairs.clamp(max=len(vectors) - 1)].mean(1)
+
+    def clips(
+        self, audio: Float[Tensor, "samples"], frames: int
+    ) -> Iterator[Float[Tensor, "1 f n k d"]]:
+        """Features of each clip's frames and their neighbours, clip by clip.
+
+        The tail is filled up with its last frame; cut the video back to `frame_count` frames.
+
+        Args:
+            audio: Mono, 16 kHz.
+            frames: Frames of a clip.
+        """
+        total = frame_count(len(audio))
+        neighbours = neighbour_frames(-(-total // frames) * frames).clamp(max=total - 1)
+        spans, kept, first = self.stream(audio), None, 0
+        for wanted in neighbours.split(frames):
+            while kept is None or first + len(kept) <= int(wanted.max()):
+                span = next(spans)
+                kept = span if kept is None else torch.cat([kept, span])
+            kept, first = kept[int(wanted.min()) - first :], int(wanted.min())
+            yield kept[(wanted - first).to(kept.device)][None]
 
     def _encode(self, piece: Float[Tensor, "samples"]) -> Float[Tensor, "v k d"]:
         parameter = next(self.network.parameters())

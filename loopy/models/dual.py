@@ -168,7 +168,7 @@ class DualUNet(nn.Module):
         )
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Parameters that a loss can reach; what the reference net's last site leaves unread is out.
+        """Parameters that a loss can reach: without what the reference net runs for nobody.
 
         Where no motion frame carries a gradient, only tokens are read, and everything behind
         the last attention's first norm has none.

@@ -64,6 +64,7 @@ class UNet(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         widths = tuple(block_out_channels)
+        self.register_to_config(block_out_channels=widths, attention=tuple(attention))  # not lists
         if len(attention) != len(widths):
             raise ConfigurationError(
                 f"attention has {len(attention)} entries for {len(widths)} block_out_channels"
@@ -150,7 +151,7 @@ class UNet(ModelMixin, ConfigMixin):
         Args:
             latents: Noisy clips, rows (branches b).
             timestep: Diffusion step of each row.
-            contexts: Projected conditions by site, from `project`; None = no conditions.
+            contexts: Projected conditions by site, from `DualUNet.contexts`; None = no conditions.
             motion: Motion latents, added to the time embedding (Loopy sec. 3.3).
             text: SD1.5's text tokens, where the network was built with them.
             branches: How guidance's branches are stacked.

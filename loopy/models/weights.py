@@ -4,6 +4,7 @@ diffusers' ``from_pretrained`` leaves layers that a file lacks uninitialised (ra
 a network is built first and the file's tensors are then put in by name.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -96,3 +97,17 @@ def _refuse(what: str, names: list[str]) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ModelError(f"{what} {', '.join(names[:3])}{more}; is it a file for this network?")
+
+
+def fingerprint(network: torch.nn.Module) -> str:
+    """A short hash of a network's names, shapes and sixteen values of each tensor.
+
+    Cheap at any size; any training step changes it.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        flat = tensor.detach().flatten()
+        places = torch.linspace(0, flat.numel() - 1, 16).long().to(flat.device)
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(flat[places].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]

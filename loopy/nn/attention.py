@@ -9,7 +9,7 @@ Letters: n rows (any folded batch), l query tokens, s context tokens, d context 
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -58,6 +58,11 @@ class Attention(nn.Module):
         """Keys and values of a context."""
         return KeyValue(self._split(self.to_k(context)), self._split(self.to_v(context)))
 
+    @property
+    def nothing(self) -> Float[Tensor, "c"]:
+        """The answer of a row that sees nothing, or only zeros: the output map's bias."""
+        return self.to_out[0].bias
+
     def forward(
         self,
         query: Float[Tensor, "n l c"],
@@ -74,10 +79,11 @@ class Attention(nn.Module):
         Args:
             query: Tokens that ask.
             context: What they attend to; of itself (self-attention) when None. With fewer rows
-                than ``query``, the rows behind see nothing and get the output map's bias.
+                than ``query``, the rows behind see nothing and get `nothing`.
             extra: More keys and values, as `KeyValue.expand` gives them.
             mask: Over own and extra keys: bool (True = seen) or float (added to the scores),
-                broadcastable to (rows heads l s). Rows without extra use its first columns.
+                broadcastable to (rows heads l s). Own keys are treated alike in all rows, so rows
+                without extra use the first columns of its first row.
         """
         asked = self._split(self.to_q(query))
         own = self.project(query) if context is None else context
@@ -102,7 +108,7 @@ class Attention(nn.Module):
         answer = F.scaled_dot_product_attention(asked[:rows], *seen, attn_mask=mask)
         if rows == len(asked):
             return answer
-        alone = None if mask is None else mask[..., :length]
+        alone = None if mask is None else mask[:1, ..., :length]
         rest = F.scaled_dot_product_attention(
             asked[rows:], own.key[rows:], own.value[rows:], attn_mask=alone
         )

@@ -54,8 +54,9 @@ class SpatialBlock(nn.Module):
             asked = self.norm2(x)
             if self.attn2 is not None:
                 x = self.attn2(asked, self.attn2.project(text)) + x
-            if self.audio_attn is not None and audio is not None:
-                x = self.audio_attn(asked, audio) + x
+            if self.audio_attn is not None:
+                heard = self.audio_attn.nothing if audio is None else self.audio_attn(asked, audio)
+                x = heard + x
         return self.ff(self.norm3(x)) + x
 
 

@@ -6,7 +6,7 @@ self-attention with the reference -> audio -> feed-forward -> inter-clip -> intr
 Letters: n = (branches b f) folded images, e time-embedding width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -53,7 +53,7 @@ class Call:
 
     embedding: Float[Tensor, "n e"]
     frames: int
-    branches: Branches = Branches()
+    branches: Branches = field(default_factory=Branches)
     text: Float[Tensor, "n s d"] | None = None
     reference_present: Bool[Tensor, "b"] | None = None
     past_present: Bool[Tensor, "b m"] | None = None
@@ -163,7 +163,7 @@ class Stage(nn.Module):
         maps = x
         if self.inter_clip is not None and self.intra_clip is not None:
             clip = x.unflatten(0, (-1, call.frames))
-            past = context.past and context.past.expand(call.branches.reference, 1)
+            past = context.past and context.past.expand(call.branches.seeing_past, 1)
             clip = self.inter_clip[index](clip, past=past, past_present=call.past_present)
             x = self.intra_clip[index](clip).flatten(0, 1)
         match call.collect:
@@ -183,7 +183,11 @@ class Stage(nn.Module):
                 own, extra = x.shape[-2] * x.shape[-1], reference.key.shape[4]
                 present = call.reference_present.repeat_interleave(call.frames, 0)
                 mask = extend_mask(present[:, None].expand(-1, extra), own)
-        return transformer(x, text=call.text, audio=context.audio, reference=reference, mask=mask)
+        audio = None
+        if context.audio is not None:
+            heard = context.audio.expand(call.branches.audio, 1)
+            audio = KeyValue(*(rows.flatten(0, 2) for rows in heard))
+        return transformer(x, text=call.text, audio=audio, reference=reference, mask=mask)
 
 
 class DownStage(Stage):

@@ -1,0 +1,118 @@
+"""What the network learns to predict: pure functions of a noise schedule.
+
+Notation: a(t) = ``alphas_cumprod``, the share of signal left at timestep t.
+DDPM (arXiv 2006.11239), velocity (arXiv 2202.00512), min-SNR (arXiv 2303.09556),
+zero terminal SNR (arXiv 2305.08891).
+"""
+
+from diffusers import DDIMScheduler
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopy.errors import ConfigurationError
+
+
+def check_schedule(scheduler: DDIMScheduler) -> None:
+    """Refuse schedules whose training and sampling cannot agree.
+
+    Zero terminal SNR needs velocity prediction (epsilon is 0/0 at the last step) and trailing
+    spacing (other spacings never visit the step it repairs), arXiv 2305.08891.
+
+    Raises:
+        ConfigurationError: Such a mix, or clipping of latents.
+    """
+    config = scheduler.config
+    if config.rescale_betas_zero_snr and (
+        config.prediction_type != "v_prediction" or config.timestep_spacing != "trailing"
+    ):
+        raise ConfigurationError(
+            "rescale_betas_zero_snr needs prediction_type 'v_prediction' and timestep_spacing "
+            f"'trailing', got {config.prediction_type!r} and {config.timestep_spacing!r}"
+        )
+    if config.clip_sample:
+        raise ConfigurationError("clip_sample clips latents, which have no range; set it to false")
+
+
+def add_noise(
+    latents: Float[Tensor, "b f c h w"],
+    noise: Float[Tensor, "b f c h w"],
+    timestep: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+) -> Float[Tensor, "b f c h w"]:
+    """x_t = sqrt(a) x_0 + sqrt(1 - a) eps (DDPM eq. 4)."""
+    a = _rows(alphas_cumprod, timestep, latents)
+    return a.sqrt() * latents + (1 - a).sqrt() * noise
+
+
+def target(
+    latents: Float[Tensor, "b f c h w"],
+    noise: Float[Tensor, "b f c h w"],
+    timestep: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+    *,
+    prediction_type: str = "epsilon",
+) -> Float[Tensor, "b f c h w"]:
+    """What the network should answer.
+
+    Args:
+        latents: Clean latents (x_0).
+        noise: The noise that was added (eps).
+        timestep: One a sample.
+        alphas_cumprod: a(t).
+        prediction_type: ``epsilon`` (Loopy) or ``v_prediction``: sqrt(a) eps - sqrt(1 - a) x_0.
+
+    Raises:
+        ConfigurationError: Another prediction type.
+    """
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "v_prediction":
+        a = _rows(alphas_cumprod, timestep, latents)
+        return a.sqrt() * noise - (1 - a).sqrt() * latents
+    raise ConfigurationError(
+        f"prediction_type is 'epsilon' or 'v_prediction', got {prediction_type!r}"
+    )
+
+
+def min_snr_weight(
+    timestep: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+    *,
+    gamma: float,
+    prediction_type: str = "epsilon",
+) -> Float[Tensor, "b"]:
+    """min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for velocity.
+
+    Raises:
+        ConfigurationError: Epsilon where the SNR is 0 (0/0).
+    """
+    a = alphas_cumprod.to(timestep.device)[timestep]
+    snr = a / (1 - a)
+    if prediction_type == "v_prediction":
+        return snr.clamp(max=gamma) / (snr + 1)
+    if (snr == 0).any():
+        raise ConfigurationError("min-SNR with epsilon is 0/0 at zero SNR; predict the velocity")
+    return snr.clamp(max=gamma) / snr
+
+
+def diffusion_loss(
+    prediction: Float[Tensor, "b f c h w"],
+    wanted: Float[Tensor, "b f c h w"],
+    *,
+    place_weight: Float[Tensor, "b f 1 h w"] | None = None,
+    sample_weight: Float[Tensor, "b"] | None = None,
+) -> Float[Tensor, "b"]:
+    """Mean squared error of each sample; plain without weights (Loopy sec. 3.1).
+
+    Weights are applied per sample, before any mean over the batch. Place weights are divided by
+    their mean, so that they move the loss between places and leave its scale.
+    """
+    error = (prediction.float() - wanted.float()) ** 2
+    if place_weight is not None:
+        error = error * (place_weight / place_weight.mean())
+    loss = error.flatten(1).mean(1)
+    return loss if sample_weight is None else loss * sample_weight
+
+
+def _rows(alphas_cumprod: Tensor, timestep: Tensor, like: Tensor) -> Tensor:
+    return alphas_cumprod.to(like)[timestep][:, None, None, None, None]

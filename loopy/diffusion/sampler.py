@@ -1,0 +1,39 @@
+"""DDIM over one clip."""
+
+from collections.abc import Callable
+
+from diffusers import DDIMScheduler
+from jaxtyping import Float
+from torch import Tensor
+
+from loopy.errors import ConfigurationError
+
+
+def ddim(
+    scheduler: DDIMScheduler,
+    predict: Callable[[Tensor, Tensor, float], Tensor],
+    noise: Float[Tensor, "b f c h w"],
+    *,
+    steps: int = 25,
+) -> Float[Tensor, "b f c h w"]:
+    """Turn noise into latents: DDIM (arXiv 2010.02502) eq. 12 with sigma = 0.
+
+    Args:
+        scheduler: Noise schedule, prediction type and spacing, as the model was trained.
+        predict: (latents, timestep (scalar), share of steps done) -> guided prediction.
+        noise: Start, of unit variance.
+        steps: Number of steps (Loopy: 25).
+
+    Raises:
+        ConfigurationError: No step, or more steps than the schedule has.
+    """
+    if not 1 <= steps <= scheduler.config.num_train_timesteps:
+        raise ConfigurationError(
+            f"steps must lie in 1..{scheduler.config.num_train_timesteps}, got {steps}"
+        )
+    scheduler.set_timesteps(steps, device=noise.device)
+    latents = noise
+    for i, timestep in enumerate(scheduler.timesteps):
+        prediction = predict(latents, timestep, i / steps)
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
+    return latents

@@ -1,0 +1,41 @@
+"""Pictures <-> scaled latents, in the units of the autoencoder's own configuration.
+
+Scaled = (z - mean) / std where the configuration has channel statistics, else z x
+scaling_factor (SD1.5: 0.18215).
+"""
+
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from torch import Tensor
+
+
+@torch.no_grad()
+def encode_images(vae: AutoencoderKL, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
+    """Mean of the posterior, scaled.
+
+    Args:
+        vae: The autoencoder.
+        images: In [-1, 1].
+    """
+    latents = vae.encode(images.to(vae.dtype)).latent_dist.mode()
+    shift, scale = _affine(vae, latents)
+    return (latents - shift) / scale
+
+
+@torch.no_grad()
+def decode_latents(
+    vae: AutoencoderKL, latents: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "n 3 H W"]:
+    """Pictures in [-1, 1]."""
+    latents = latents.to(vae.dtype)
+    shift, scale = _affine(vae, latents)
+    return vae.decode(latents * scale + shift).sample.clamp(-1, 1)
+
+
+def _affine(vae: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Shift and scale that turn scaled latents into the autoencoder's own, (1 c 1 1) or (1)."""
+    if vae.config.latents_mean is None:
+        return like.new_zeros(1), like.new_full((1,), 1 / vae.config.scaling_factor)
+    mean, std = (like.new_tensor(vae.config[f"latents_{k}"]) for k in ("mean", "std"))
+    return mean[None, :, None, None], std[None, :, None, None]

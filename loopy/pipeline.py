@@ -1,0 +1,292 @@
+"""LoopyPipeline: a portrait and a voice become a talking video."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from loopy.data.picture import Box, read_portrait
+from loopy.data.sound import check_audio, read_audio
+from loopy.data.video import Video
+from loopy.diffusion.guidance import GuidanceScales
+from loopy.diffusion.objective import check_schedule
+from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
+from loopy.errors import ModelError, OutputError
+from loopy.models import AudioEncoder, DualUNet
+from loopy.models.folder import PARTS, load_part, read_index, write_index
+from loopy.models.latents import decode_latents, encode_images
+from loopy.models.weights import fingerprint
+from loopy.segments import SegmentLayout
+from loopy.stopwatch import Stopwatch
+from loopy.subject import Subject
+from loopy.timing import FPS, frame_count
+
+ASSETS = Path(__file__).parent / "assets"
+Portrait = str | Path | Image.Image
+Sound = str | Path | Float[np.ndarray, "samples"] | Float[Tensor, "samples"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What belongs to a model besides its weights.
+
+    Args:
+        size_px: Side of its pictures.
+        clip_frames: Frames of a clip.
+        rollout: How clips are sampled.
+        reference_projection: See `loopy.models.DualUNet`.
+        domain: What portraits it was trained on, for the warning about others.
+        fair_round_trip_db: Below this PSNR of the autoencoder's round trip, a portrait is called
+            unlike the training pictures.
+    """
+
+    size_px: int = 512
+    clip_frames: int = 12
+    rollout: RolloutOptions = RolloutOptions()  # noqa: RUF009 (frozen)
+    reference_projection: Literal["denoiser", "reference"] = "denoiser"
+    domain: str = "portraits"
+    fair_round_trip_db: float = 0.0
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Build from what `asdict` gave.
+
+        Raises:
+            ModelError: A name or value that makes no sense.
+        """
+        try:
+            rollout = dict(values["rollout"])
+            rollout["guidance"] = GuidanceScales(**rollout["guidance"])
+            rollout["layout"] = SegmentLayout(**rollout["layout"])
+            return cls(**{**values, "rollout": RolloutOptions(**rollout)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the settings of the model make no sense: {error!r}") from error
+
+
+class LoopyPipeline:
+    """Everything that inference needs; no lightning.
+
+    Args:
+        network: Reference net, denoiser and audio modules.
+        audio_encoder: wav2vec2.
+        vae: Autoencoder of the pictures.
+        scheduler: Noise schedule, as trained.
+        settings: See `Settings`.
+
+    Raises:
+        ConfigurationError: A schedule that training and sampling cannot share.
+    """
+
+    def __init__(
+        self,
+        network: DualUNet,
+        audio_encoder: AudioEncoder,
+        vae: AutoencoderKL,
+        scheduler: DDIMScheduler,
+        settings: Settings,
+    ) -> None:
+        check_schedule(scheduler)
+        self.network = network
+        self.audio_encoder = audio_encoder
+        self.vae = vae
+        self.scheduler = scheduler
+        self.settings = settings
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path = "toon") -> Self:
+        """Load a model: an embedded one by name, a folder, or a hub id (``owner/name``).
+
+        Raises:
+            ModelError: No such model, a file is missing or damaged, or weights do not fit.
+        """
+        folder = _find(model)
+        index = read_index(folder)
+        settings = Settings.from_json(index.get("settings", {}))
+        parts = {part: load_part(folder, part) for part in PARTS}
+        network = DualUNet(
+            parts["reference_net"],
+            parts["denoiser"],
+            parts["audio_projection"],
+            parts["audio_to_latents"],
+            reference_projection=settings.reference_projection,
+        )
+        return cls(
+            network.eval(),
+            parts["audio_encoder"],
+            parts["vae"].eval(),
+            parts["scheduler"],
+            settings,
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model as a folder in the diffusers form.
+
+        Raises:
+            OutputError: It cannot be written there.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in PARTS:
+                home = self.network if hasattr(self.network, part) else self
+                getattr(home, part).save_pretrained(folder / part)
+            write_index(folder, asdict(self.settings))
+        except OSError as error:
+            raise OutputError(f"cannot write the model to {folder}: {error}") from error
+
+    def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> Self:
+        """Move the networks; ``dtype`` is for those inside the sampling loop."""
+        self.network.to(device=device, dtype=dtype)
+        self.audio_encoder.to(device)
+        self.vae.to(device)
+        return self
+
+    def prepare(self, portrait: Portrait, *, box: Box | None = None) -> Subject:
+        """Encode a portrait once, for any number of voices.
+
+        Warns where the autoencoder cannot render the picture: it is then unlike what the model
+        was trained on.
+
+        Args:
+            portrait: A picture file or a PIL image.
+            box: Square to cut out, left-top-right-bottom in pixels; None = the centre.
+
+        Raises:
+            MediaError: No such file, or not a usable picture.
+        """
+        picture = read_portrait(portrait, size_px=self.settings.size_px, box=box)[None]
+        latents = encode_images(self.vae, picture.to(self.vae.device))
+        error = (decode_latents(self.vae, latents).cpu() - picture).square().mean()
+        decibels = float(10 * (4 / error.clamp(min=1e-10)).log10())
+        if decibels < self.settings.fair_round_trip_db:
+            warnings.warn(
+                f"this model animates {self.settings.domain}; the portrait is unlike them "
+                f"(autoencoder round trip {decibels:.1f} dB) and will look wrong. For photographs "
+                "train or load a real-size model (docs/training.md)",
+                stacklevel=2,
+            )
+        with torch.no_grad():
+            keys = self.network.encode_reference(latents.to(self._dtype))
+        return Subject(latents, keys, fingerprint(self.network), decibels)
+
+    def clips(self, sound: Float[Tensor, "samples"]) -> int:
+        """How many clips a sound takes."""
+        return -(-frame_count(len(sound)) // self.settings.clip_frames)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        subject: Subject | Portrait,
+        sound: Sound,
+        *,
+        seed: int = 0,
+        options: RolloutOptions | None = None,
+        rate_hz: int = 16_000,
+        stopwatch: Stopwatch | None = None,
+    ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
+        """Make a video clip by clip, in memory that does not grow.
+
+        Args:
+            subject: From `prepare`, or a portrait to prepare.
+            sound: A file with sound, or mono samples.
+            seed: The video is a function of it.
+            options: Sampling options in place of the model's own.
+            rate_hz: Sample rate of ``sound`` where that is samples.
+            stopwatch: Takes the seconds of audio, reference, denoise and decode.
+
+        Yields:
+            Frames of the next clip; the last one is cut so that all frames together are
+            round(seconds x fps).
+
+        Raises:
+            MediaError: Portrait or sound is unusable.
+            SubjectError: The subject was prepared with another model.
+        """
+        watch = stopwatch or Stopwatch()
+        options = options or self.settings.rollout
+        with watch("audio"):
+            samples = self.sound(sound, rate_hz=rate_hz).to(self.vae.device)
+        with watch("reference"):
+            if not isinstance(subject, Subject):
+                subject = self.prepare(subject)
+            subject.check(self.network)
+        state = RolloutState.first(subject.latents, seed=seed)
+        left = frame_count(len(samples))
+        features = self.audio_encoder.clips(samples, self.settings.clip_frames)
+        for _ in range(self.clips(samples)):
+            with watch("audio"):
+                audio = next(features).to(self._dtype)
+            with watch("denoise"):
+                latents, state = next_clip(
+                    self.network,
+                    self.scheduler,
+                    reference=subject.keys,
+                    audio=audio,
+                    state=state,
+                    size=tuple(subject.latents.shape[1:]),
+                    options=options,
+                )
+            with watch("decode"):
+                frames = self._frames(latents[0, :left])
+            left -= len(frames)
+            yield frames
+
+    def __call__(
+        self,
+        subject: Subject | Portrait,
+        sound: Sound,
+        *,
+        seed: int = 0,
+        options: RolloutOptions | None = None,
+        rate_hz: int = 16_000,
+    ) -> Video:
+        """Make a whole video in memory; arguments as for `stream`."""
+        frames = torch.cat(
+            list(self.stream(subject, sound, seed=seed, options=options, rate_hz=rate_hz))
+        )
+        kept = Path(sound) if isinstance(sound, str | Path) else self.sound(sound, rate_hz=rate_hz)
+        return Video(frames, FPS, kept)
+
+    def sound(self, sound: Sound, *, rate_hz: int = 16_000) -> Float[Tensor, "samples"]:
+        """Mono samples at 16 kHz of a file or of samples.
+
+        Raises:
+            MediaError: Missing, unreadable, too short, or not finite.
+        """
+        if isinstance(sound, str | Path):
+            return read_audio(sound)
+        return check_audio(sound, rate_hz=rate_hz)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.network.denoiser.dtype
+
+    def _frames(self, latents: Float[Tensor, "f c h w"]) -> UInt8[Tensor, "f h w 3"]:
+        pictures = decode_latents(self.vae, latents)
+        return ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def _find(model: str | Path) -> Path:
+    """Folder of an embedded model, of a folder, or of a hub id."""
+    for folder in (ASSETS / str(model), Path(model)):
+        if folder.is_dir():
+            return folder
+    known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/model_index.json")))
+    lost = f"no model {str(model)!r}: give an embedded one ({known}), a folder, or owner/name"
+    if str(model).count("/") != 1 or str(model).startswith((".", "/")):
+        raise ModelError(lost)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(model)))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"{lost} that can be reached ({type(error).__name__})") from error

@@ -1,0 +1,15 @@
+"""Randomness as a function of a key: (seed, step, sample) gives the same draws on every machine."""
+
+import hashlib
+
+import torch
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A CPU generator that depends on its key alone; draw there, then move to the device.
+
+    Args:
+        key: For example a seed, a step and a sample's number.
+    """
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
