@@ -3,7 +3,6 @@
 Both are variances over time in px^2 of a 512 px crop; other crop sizes are rescaled.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,8 +48,9 @@ def _variance(points: Tensor, valid: Tensor, motion: MotionSequence, fewest: flo
     """Mean over points of the variance in time, over valid entries only."""
     count = valid.sum(0)
     if len(motion) < 2 or valid.float().mean() < fewest or not (count > 1).any():
-        return torch.tensor(float("nan"))
+        return points.new_tensor(float("nan"))
     weight = valid[..., None].to(points)
-    mean = (points * weight).sum(0) / count.clamp(min=1)[:, None]
+    points = points.masked_fill(~valid[..., None], 0.0)  # NaN where a detector found nothing
+    mean = points.sum(0) / count.clamp(min=1)[:, None]
     squares = ((points - mean) ** 2 * weight).sum((0, 2)) / count.clamp(min=1)
     return squares[count > 1].mean() * (REFERENCE_SIZE_PX / motion.size_px) ** 2
