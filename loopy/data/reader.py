@@ -1,5 +1,6 @@
 """Frames of a user's video on an exact clock: whatever its rate, the nearest picture in time."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import count
@@ -92,23 +93,26 @@ def _nearest(
     stream = picture_stream(container)
     if stream is None:
         raise MediaError(f"{container.name.removeprefix('file:')} has no pictures; give a video")
+    half = 1 / (2 * fps)
     decoded = container.decode(stream)
-    before, after = None, next(decoded, None)
+    near, ended = deque[av.VideoFrame](), False  # from the last one given to just behind the time
     for time in times:
-        if after is not None and time - _clock(after, stream) > SEEK_S:
+        if near and time - _clock(near[-1], stream) > SEEK_S:
             container.seek(int((time + start_s(stream)) / stream.time_base), stream=stream)
             decoded = container.decode(stream)
-            before, after = None, next(decoded, None)
-        while after is not None and _clock(after, stream) <= time:
-            before, after = after, next(decoded, None)
-        if after is None and (before is None or time + 1 / (2 * fps) > _end(before, stream)):
+            near, ended = deque(), False
+        while not ended and not (near and _clock(near[-1], stream) >= time + half):
+            frame = next(decoded, None)
+            if frame is None:
+                ended = True
+            else:
+                near.append(frame)
+        if not near or (ended and time + half > _end(near[-1], stream)):
             return
-        if before is None or (
-            after is not None and _clock(after, stream) - time < time - _clock(before, stream)
-        ):
-            yield after
-        else:
-            yield before
+        nearest = min(near, key=lambda frame: abs(_clock(frame, stream) - time))
+        while near[0] is not nearest:
+            near.popleft()
+        yield nearest
 
 
 def _clock(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
@@ -142,5 +146,5 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
         inside = [float(time) for time in times if float(time + 1 / (2 * fps)) <= end + 1e-3]
         nearest = [int(np.abs(starts - time).argmin()) for time in inside]
         return list(reader.get_batch(nearest).asnumpy()) if nearest else []
-    except decord.DECORDError as error:
+    except (decord.DECORDError, RuntimeError) as error:
         raise MediaError(f'video {path} cannot be decoded by decord; use backend="pyav"') from error

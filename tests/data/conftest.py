@@ -54,7 +54,9 @@ def _write_video(
     Bars, not shades, so that compression cannot blur the time.
     """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=1000, options={"g": "30", "bf": "2"})
+        first_gap = times_s[1] - times_s[0] if len(times_s) > 1 else 0.04
+        rate = (1 / Fraction(first_gap)).limit_denominator(1001)
+        stream = container.add_stream("libx264", rate=rate, options={"g": "30", "bf": "2"})
         stream.width, stream.height, stream.pix_fmt = 160, 32, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 90_000)
         if sound_start_s is not None:
@@ -86,7 +88,9 @@ def _burst_times_s(samples: np.ndarray, rate_hz: int) -> list[float]:
         part = np.asarray(samples, np.float64)[second * rate_hz : (second + 1) * rate_hz] ** 2
         near = slice(max(part.argmax() - rate_hz // 50, 0), part.argmax() + rate_hz // 50)
         weights = part[near]
-        times.append(second + (weights * np.arange(len(part))[near]).sum() / weights.sum() / rate_hz)
+        times.append(
+            second + (weights * np.arange(len(part))[near]).sum() / weights.sum() / rate_hz
+        )
     return times
 
 

@@ -1,0 +1,161 @@
+import sys
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loopy.data.reader import iterate_frames, read_frames
+from loopy.errors import DependencyError, MediaError
+
+SECONDS = 6
+RATES = {
+    "23.976": Fraction(24000, 1001),
+    "25": Fraction(25),
+    "29.97": Fraction(30000, 1001),
+    "30": Fraction(30),
+    "60": Fraction(60),
+}
+
+
+def variable_times(seconds):
+    """10 to 60 frames a second, changing from frame to frame."""
+    steps = torch.randint(17, 100, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    times = [Fraction(sum(steps[:index]), 1000) for index in range(200)]
+    return [time for time in times if time < seconds]
+
+
+@pytest.fixture(scope="module", params=[*RATES, "variable"])
+def source(request, tmp_path_factory, write_video):
+    """A video and the largest gap between its frames."""
+    if request.param == "variable":
+        times = variable_times(SECONDS)
+    else:
+        times = [
+            index / RATES[request.param] for index in range(int(SECONDS * RATES[request.param]))
+        ]
+    gap = max(after - before for before, after in pairwise(times))
+    path = tmp_path_factory.mktemp("videos") / f"{request.param}.mp4"
+    return write_video(path, times), float(gap), request.param
+
+
+@pytest.fixture(scope="module")
+def every(source):
+    return list(iterate_frames(source[0]))
+
+
+def test_pictures_keep_their_time(source, every, spelled_s):
+    _, gap, name = source
+    errors = np.array([spelled_s(frame) - index / 25 for index, frame in enumerate(every)])
+    assert len(errors) == pytest.approx(SECONDS * 25, abs=1 + 25 * gap)
+    body = errors[: -1 - round(25 * gap)]  # the last frame of the source may stay for a while
+    assert np.abs(body).max() <= gap / 2 + 1e-3
+    if name != "variable":
+        assert abs(body.mean()) < 2e-3
+        half = len(body) // 2
+        assert abs(body[:half].mean() - body[half:].mean()) < 4e-3  # no growth
+
+
+@settings(max_examples=15, deadline=None)
+@given(indices=st.lists(st.integers(0, SECONDS * 25 - 5), min_size=1, max_size=6))
+def test_some_frames_are_those_of_all(source, every, indices):
+    path, _, _ = source
+    for backend in ("pyav", "decord"):
+        some = read_frames(path, indices, backend=backend).numpy()
+        expected = np.stack([every[index] for index in indices])
+        assert np.abs(some.astype(int) - expected).max() <= 8, backend
+
+
+def test_other_grids(source, spelled_s):
+    path, gap, _ = source
+    frames = read_frames(path, range(10), fps=Fraction(24000, 1001))
+    for index, frame in enumerate(frames):
+        assert abs(spelled_s(frame) - index * 1001 / 24000) <= gap / 2 + 1e-3
+
+
+def test_late_start_is_the_start(tmp_path, write_video, spelled_s):
+    times = [Fraction(index, 30) for index in range(30)]
+    for suffix in ("mp4", "mkv"):
+        path = write_video(tmp_path / f"late.{suffix}", times, pictures_start_s=Fraction(3, 2))
+        shown = [spelled_s(frame) for frame in iterate_frames(path)]
+        assert shown == pytest.approx([index / 25 for index in range(25)], abs=1 / 60 + 1e-3)
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_rotation_flag_is_honoured(tmp_path, write_video, quarter_turns):
+    plain = write_video(tmp_path / "plain.mp4", [Fraction(index, 25) for index in range(5)])
+    data = plain.read_bytes()
+    upright = [0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000]
+    turned = {
+        1: [0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000],
+        2: [-0x10000, 0, 0, 0, -0x10000, 0, 0, 0, 0x40000000],
+        3: [0, -0x10000, 0, 0x10000, 0, 0, 0, 0, 0x40000000],
+    }[quarter_turns]
+    matrix = [np.array(values, ">i4").tobytes() for values in (upright, turned)]
+    track = data.index(b"tkhd")
+    at = data.index(matrix[0], track)
+    (tmp_path / "turned.mp4").write_bytes(data[:at] + matrix[1] + data[at + 36 :])
+    with av.open(str(tmp_path / "turned.mp4")) as container:
+        rotation = next(container.decode(video=0)).rotation
+    assert rotation % 360 == {1: 270, 2: 180, 3: 90}[quarter_turns]
+    straight = read_frames(plain, [0, 3]).numpy()
+    for backend in ("pyav", "decord"):
+        frames = read_frames(tmp_path / "turned.mp4", [0, 3], backend=backend).numpy()
+        expected = np.rot90(straight, -quarter_turns, axes=(1, 2))
+        assert frames.shape == expected.shape
+        assert np.abs(frames.astype(int) - expected).max() <= 8, backend
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(count=st.integers(1, 40), rate=st.sampled_from(sorted(RATES)))
+def test_count_is_duration_times_rate(tmp_path, write_video, count, rate):
+    path = write_video(tmp_path / "some.mp4", [index / RATES[rate] for index in range(count)])
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        seconds = float((frames[-1].pts + frames[-1].duration) * frames[-1].time_base)
+    found = len(list(iterate_frames(path)))
+    assert abs(found - seconds * 25) <= 0.5 + 1e-6
+    with pytest.raises(MediaError, match=f"ends before frame {found} "):
+        read_frames(path, [found])
+
+
+def test_bad_videos_are_named(tmp_path, write_video, write_sound):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "words.txt").write_text("no video at all")
+    (tmp_path / "words.mp4").write_text("no video at all")
+    write_sound(tmp_path / "sound.wav", np.zeros((1, 8_000)), 16_000, "pcm_s16le")
+    whole = write_video(tmp_path / "whole.mp4", [Fraction(index, 25) for index in range(25)])
+    (tmp_path / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for name, words in {
+        "missing.mp4": "does not exist",
+        ".": "is a folder",
+        "empty.mp4": "is empty",
+        "words.txt": "text file|cannot be decoded",
+        "words.mp4": "cannot be decoded",
+        "half.mp4": "cannot be decoded",
+        "sound.wav": "no pictures",
+    }.items():
+        with pytest.raises(MediaError, match=words):
+            read_frames(tmp_path / name, [0])
+        with pytest.raises(MediaError):
+            read_frames(tmp_path / name, [0], backend="decord")
+    for indices in ([-1], []):
+        with pytest.raises(MediaError, match="give indices from 0 on"):
+            read_frames(whole, indices)
+    for backend in ("pyav", "decord"):
+        with pytest.raises(MediaError, match="ends before frame 25 at 25 fps"):
+            read_frames(whole, [3, 25], backend=backend)
+
+
+def test_missing_decord_is_named(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "some.mp4", [Fraction(0), Fraction(1, 25)])
+    monkeypatch.setitem(sys.modules, "decord", None)
+    assert len(read_frames(path, [0])) == 1
+    with pytest.raises(DependencyError, match="pip install decord"):
+        read_frames(path, [0], backend="decord")
