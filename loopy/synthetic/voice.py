@@ -5,6 +5,7 @@ import _ctypes
 import ctypes
 import threading
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -61,6 +62,15 @@ class Speech:
         return len(self.audio) / SAMPLE_RATE_HZ
 
 
+class VoiceParameters(TypedDict):
+    """Keyword arguments of `speak`."""
+
+    voice: str
+    rate_wpm: int
+    pitch: int
+    pitch_range: int
+
+
 class _Event(ctypes.Structure):
     """espeak_EVENT of speak_lib.h; the name is IPA with stress mark in UTF-8."""
 
@@ -106,13 +116,13 @@ def speak(
     parameters = {_RATE: rate_wpm, _PITCH: pitch, _PITCH_RANGE: pitch_range}
     with _ONE_AT_A_TIME:
         samples, rate_hz, events = _synthesise(text.encode(), voice, parameters)
-    if len(samples) == 0:
+    if not any(name for _, name in events):
         raise MediaError(f"nothing to say in {text[:40]!r}; give a text with words")
     sound = torch.from_numpy(samples.astype(np.float32) / 32768)
     return Speech(audio=to_16_khz(rate_hz)(sound), phonemes=_phonemes(events, rate_hz))
 
 
-def random_voice(generator: torch.Generator) -> dict[str, str | int]:
+def random_voice(generator: torch.Generator) -> VoiceParameters:
     """Keyword arguments of `speak` for a random English voice."""
 
     def draw(low: int, high: int) -> int:
