@@ -1,12 +1,14 @@
 """`python -m loopy` and the script `loopy`."""
 
+import sys
 
-def main() -> None:
-    """Runs the command line; it is imported here, so that importing this file loads nothing."""
+
+def main() -> int:
+    """Runs the command line and returns its exit code; importing this file loads nothing."""
     from loopy.cli import main as run
 
-    run()
+    return run()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
