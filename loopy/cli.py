@@ -1,0 +1,77 @@
+"""The command line: one table from verb to function; what a verb needs is imported when it runs."""
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+
+from loopy.errors import LoopyError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Something `loopy` can do.
+
+    Attributes:
+        function: "module:function"; it is called without arguments and reads `sys.argv[1:]`.
+        sentence: What it does, for the help.
+        example: A command that works.
+    """
+
+    function: str
+    sentence: str
+    example: str
+
+
+VERBS: dict[str, Verb] = {
+    "fit": Verb(
+        "loopy.commands.lightning:run",
+        "Trains a part of the model by a recipe, or continues where it stopped.",
+        "loopy fit --config configs/toon/vae.yaml",
+    ),
+    "validate": Verb(
+        "loopy.commands.lightning:run",
+        "Measures a trained part on its held-out data.",
+        "loopy validate --config configs/toon/vae.yaml",
+    ),
+    "predict": Verb(
+        "loopy.commands.lightning:run",
+        "Makes a video for every row of a list of jobs.",
+        "loopy predict --config configs/predict.yaml --data.manifest jobs.csv",
+    ),
+    "export": Verb(
+        "loopy.commands.export:run",
+        "Turns a training checkpoint into a folder that inference reads, with averaged weights.",
+        "loopy export --config configs/toon/vae.yaml --out runs/toon/parts/vae",
+    ),
+}
+
+
+def main() -> int:
+    """Runs the verb in `sys.argv` and returns the exit code; an error of ours is one line."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if words[0] == "--version":
+        print(import_module("loopy").__version__)
+        return 0
+    try:
+        if words[0] not in VERBS:
+            raise LoopyError(f"no verb {words[0]!r}; the verbs are {', '.join(VERBS)}")
+        module, _, function = VERBS[words[0]].function.partition(":")
+        getattr(import_module(module), function)()
+    except LoopyError as error:
+        print(f"loopy: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def help_text() -> str:
+    """Every verb with its sentence and its example."""
+    verbs = "\n".join(
+        f"  {name}\n      {verb.sentence}\n      {verb.example}" for name, verb in VERBS.items()
+    )
+    return (
+        "loopy: a portrait and a voice become a talking video.\n\n"
+        f"usage: loopy VERB ... (`loopy VERB --help` lists its options)\n\n{verbs}"
+    )

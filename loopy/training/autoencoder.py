@@ -1,0 +1,155 @@
+"""The picture autoencoder: 128 px faces to 16 x 16 latents that a diffusion model can draw."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from loopy.training.datamodule import NOISE, generator_for
+from loopy.training.faces import Faces, box_mask, psnr
+from loopy.training.schedule import warm_cosine
+
+MOUTH, EYES = slice(48, 68), slice(36, 48)
+"""iBUG indices of the 68 points."""
+
+
+def small_autoencoder(
+    *,
+    widths: tuple[int, ...] = (16, 32, 64, 96),
+    latent_channels: int = 8,
+    groups: int = 8,
+    size_px: int = 128,
+) -> AutoencoderKL:
+    """An autoencoder without attention, with one block a stage; each stage but the last halves.
+
+    Args:
+        widths: Channels of each stage.
+        latent_channels: Channels of a latent.
+        groups: Of the group norms.
+        size_px: Height and width of the pictures it is made for.
+    """
+    return AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        layers_per_block=1,
+        latent_channels=latent_channels,
+        norm_num_groups=groups,
+        sample_size=size_px,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=1.0,
+    )
+
+
+class AutoencoderStage(pl.LightningModule):
+    """Trains diffusers' `AutoencoderKL`: small errors, small errors at the mouth above all.
+
+    Loss: L1 + 2 MSE, both weighted by 1 + `mouth_weight` in the mouth's box (a third of it at the
+    eyes), + 0.5 L1 of the picture's gradient, + `kl_weight` x mean KL. The noise that the KL
+    term leaves in the latents teaches the decoder to forgive a diffusion model's small errors.
+
+    Args:
+        network: The autoencoder, built by its config.
+        learning_rate: At the peak of a warm cosine over `max_steps`.
+        warmup_steps: Steps until the peak.
+        mouth_weight: What the mouth's box weighs more.
+        kl_weight: Of the KL divergence to a unit Gaussian, averaged over latents.
+        seed: Of the noise on the latents.
+    """
+
+    def __init__(
+        self,
+        network: AutoencoderKL,
+        *,
+        learning_rate: float = 3e-3,
+        warmup_steps: int = 50,
+        mouth_weight: float = 5.0,
+        kl_weight: float = 1e-3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.mouth_weight = mouth_weight
+        self.kl_weight = kl_weight
+        self.seed = seed
+
+    def training_step(self, batch: Faces, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
+        posterior = self.network.encode(pictures).latent_dist
+        mean, log_variance = posterior.mean.float(), posterior.logvar.float()
+        generator = generator_for(self.seed, NOISE, batch_idx, self.global_rank)
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        latents = mean + (log_variance / 2).exp() * noise
+        decoded = self.network.decode(latents).sample.float()
+        error = decoded - pictures
+        weight = self._weight(batch)
+        pixels = (weight * (error.abs() + 2 * error.square())).mean()
+        edges = sum(error.diff(dim=axis).abs().mean() for axis in (-2, -1))
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        loss = pixels + 0.5 * edges + self.kl_weight * kl
+        self.log_dict({"loss": loss, "kl": kl}, batch_size=len(pictures))
+        return loss
+
+    def validation_step(self, batch: Faces, batch_idx: int) -> None:
+        """Logs the round trip's PSNR, of whole pictures and of mouths."""
+        error = (self.reconstruct(batch.pictures) - batch.pictures).square()
+        mouth = box_mask(batch.points[:, MOUTH], size_px=error.shape[-1], margin_px=3)
+        at_mouth = error[mouth.bool().expand_as(error)]
+        scores = {"val/psnr": psnr(error), "val/psnr_mouth": psnr(at_mouth)}
+        self.log_dict(scores, batch_size=len(error), prog_bar=True)
+
+    def configure_optimizers(self) -> dict:
+        """AdamW with a warm cosine over the whole run."""
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate)
+        schedule = warm_cosine(
+            optimizer, warmup_steps=self.warmup_steps, total_steps=self.trainer.max_steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def reconstruct(self, pictures: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
+        """The round trip without noise, in [-1, 1]."""
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        latents = self.network.encode(pictures).latent_dist.mean
+        return self.network.decode(latents).sample.float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def sample_sheet(self) -> Image.Image:
+        """Truth over round trip for eight held-out faces."""
+        batch = next(iter(self.trainer.datamodule.val_dataloader()))
+        truth = batch.pictures[:8].to(self.device)
+        rows = torch.stack([truth, self.reconstruct(truth)])
+        sheet = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
+        return Image.fromarray(((sheet.cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
+
+    @torch.no_grad()
+    def export(self, folder: Path) -> None:
+        """Saves in diffusers' form, with mean and deviation of each latent channel measured."""
+        means = []
+        for batch in self.trainer.datamodule.val_dataloader():
+            means.append(self.network.encode(batch.pictures.to(self.device)).latent_dist.mean)
+        latents = torch.cat(means).float().transpose(0, 1).flatten(1)
+        self.network.register_to_config(
+            latents_mean=latents.mean(1).tolist(),
+            latents_std=latents.std(1).tolist(),
+            scaling_factor=1.0,
+        )
+        self.network.save_pretrained(folder)
+
+    def _weight(self, batch: Faces) -> Float[Tensor, "n 1 H W"]:
+        size_px = batch.pictures.shape[-1]
+        mouth = box_mask(batch.points[:, MOUTH], size_px=size_px, margin_px=3)
+        eyes = box_mask(batch.points[:, EYES], size_px=size_px, margin_px=3)
+        return 1 + self.mouth_weight * torch.maximum(mouth, eyes / 3)

@@ -1,0 +1,116 @@
+"""What happens while a stage trains: averaged weights and sheets of samples."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+AVERAGE = "moving_average"
+"""Key of the averaged weights in a checkpoint: name of the parameter to float32 tensor."""
+
+
+class MovingAverage(pl.Callback):
+    """Exponential moving average of the parameters that are trained, used to validate.
+
+    average <- d average + (1 - d) parameter, with d = min(decay, (1 + n) / (10 + n)) at update n,
+    so that a young average follows fast.
+
+    Args:
+        decay: Share of the old average once it is warm.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.averages: dict[str, Tensor] = {}
+        self.updates = 0
+        self._trained: dict[str, Tensor] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts from the weights as they are, unless a checkpoint brought an average."""
+        if not self.averages:
+            self.averages = {name: p.detach().float().clone() for name, p in _trained(pl_module)}
+        self._to(pl_module.device)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Takes in the new weights, once an optimiser step."""
+        if trainer.global_step == self.updates:
+            return
+        self.updates = trainer.global_step
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        with torch.no_grad():
+            for name, parameter in _trained(pl_module):
+                self.averages[name].lerp_(parameter.float(), 1 - decay)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Puts the average in."""
+        self._swap_in(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Puts the trained weights back."""
+        self._swap_out(pl_module)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Puts the average in."""
+        self._swap_in(pl_module)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Puts the trained weights back."""
+        self._swap_out(pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Stores the average beside the trained weights."""
+        checkpoint[AVERAGE] = {"averages": self.averages, "updates": self.updates}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Continues the stored average; a checkpoint without one starts anew."""
+        stored = checkpoint.get(AVERAGE, {"averages": {}, "updates": 0})
+        self.averages, self.updates = stored["averages"], stored["updates"]
+        self._to(pl_module.device)
+
+    def _to(self, device: torch.device) -> None:
+        self.averages = {name: average.to(device) for name, average in self.averages.items()}
+
+    def _swap_in(self, module: pl.LightningModule) -> None:
+        if self.averages:
+            self._trained = {name: p.detach().clone() for name, p in _trained(module)}
+            _write(module, self.averages)
+
+    def _swap_out(self, module: pl.LightningModule) -> None:
+        _write(module, self._trained)
+        self._trained = {}
+
+
+def _trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, p) for name, p in module.named_parameters() if p.requires_grad)
+
+
+@torch.no_grad()
+def _write(module: nn.Module, values: dict[str, Tensor]) -> None:
+    parameters = dict(module.named_parameters())
+    for name, value in values.items():
+        parameters[name].copy_(value)
+
+
+class SampleSheet(pl.Callback):
+    """Saves what `module.sample_sheet()` draws after each validation, with averaged weights."""
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws before the averaged weights are taken out again."""
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir) / "samples"
+            folder.mkdir(parents=True, exist_ok=True)
+            pl_module.sample_sheet().save(folder / f"step_{trainer.global_step:06d}.png")

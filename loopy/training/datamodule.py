@@ -1,0 +1,155 @@
+"""Training data that never ends and never repeats: a batch is a function of its number.
+
+    batch of step i on rank r  =  make(generator_for(seed, TRAINING, i, r))
+
+So resuming needs the number of the next batch and nothing else; the DataModule keeps it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from loopy.errors import ConfigurationError
+
+TRAINING, VALIDATION, NOISE = 0, 1, 2
+"""Which stream of random numbers: batches, held-out batches, a stage's own noise."""
+
+Batch = TypeVar("Batch")
+
+
+def generator_for(*key: int) -> torch.Generator:
+    """A generator that depends on all numbers of a key, and on nothing else."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+class Stream(Dataset[Batch]):
+    """Batches by number.
+
+    Args:
+        make: Makes a batch from a generator.
+        key: What comes before the number in the generator's key: seed and stream.
+        rank: What comes after.
+        batches: How many there are.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[torch.Generator], Batch],
+        *,
+        key: tuple[int, int],
+        rank: int,
+        batches: int,
+    ) -> None:
+        self.make, self.key, self.rank, self.batches = make, key, rank, batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.make(generator_for(*self.key, number, self.rank))
+
+
+class Onwards(Sampler[int]):
+    """The numbers from `start` on; its length counts those before too, as lightning does."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
+
+    def __len__(self) -> int:
+        return self.stop
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.stop))
+
+
+class SyntheticData(pl.LightningDataModule):
+    """One endless epoch of batches made on the fly, and a fixed held-out set.
+
+    Args:
+        batch_size: Samples in a batch, on each rank.
+        validation_batches: Batches of the held-out set.
+        seed: Of every sample.
+        workers: Processes that make batches; 0 makes them in the training process.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        validation_batches: int,
+        seed: int = 0,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.validation_batches = validation_batches
+        self.seed = seed
+        self.workers = workers
+        self._resumed: dict[str, int] | None = None
+
+    def make(self, generator: torch.Generator) -> Any:
+        """Makes one batch; a subclass says how."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches from the one after the last that was trained on."""
+        trainer = self._trainer()
+        if trainer.max_steps < 0:
+            raise ConfigurationError("the data never ends; give --trainer.max_steps")
+        batches = trainer.max_steps * trainer.accumulate_grad_batches
+        start = self._resumed["batches"] if self._resumed else 0
+        return self._loader(TRAINING, start, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        """The same batches every time."""
+        return self._loader(VALIDATION, 0, self.validation_batches)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The held-out set."""
+        return self.val_dataloader()
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches were trained on, and what decides which these were."""
+        progress = self._trainer().fit_loop.epoch_loop.batch_progress.current
+        return {"batches": progress.processed} | self._identity()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continues behind the last batch of a checkpoint.
+
+        Raises:
+            ConfigurationError: Seed, batch size or number of ranks are others: the batches to
+                come would not be the ones that were left.
+        """
+        before = {name: state_dict[name] for name in self._identity()}
+        if before != self._identity():
+            raise ConfigurationError(
+                f"the checkpoint was trained with {before}, now {self._identity()}; set them "
+                "back, or start anew with --resume=false"
+            )
+        self._resumed = state_dict
+
+    def _identity(self) -> dict[str, int]:
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "ranks": self._trainer().world_size,
+        }
+
+    def _trainer(self) -> pl.Trainer:
+        if self.trainer is None:
+            raise ConfigurationError("the data needs a trainer: pass it to trainer.fit")
+        return self.trainer
+
+    def _loader(self, stream: int, start: int, batches: int) -> DataLoader:
+        rank = self._trainer().global_rank
+        return DataLoader(
+            Stream(self.make, key=(self.seed, stream), rank=rank, batches=batches),
+            batch_size=None,
+            sampler=Onwards(start, batches),
+            num_workers=self.workers,
+        )

@@ -1,0 +1,110 @@
+"""Logged numbers as a table (losses.csv) and as a picture (losses.png) that grow with a run."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from loopy.errors import DependencyError
+
+Row = tuple[int, str, float]
+
+
+def read_rows(table: Path) -> list[Row]:
+    """Step, name and value of every number so far; none if there is no table yet."""
+    if not table.exists():
+        return []
+    with table.open(newline="") as file:
+        return [(int(step), name, float(value)) for step, name, value in csv.reader(file)]
+
+
+def append_rows(table: Path, rows: list[Row]) -> None:
+    """Adds rows at the end."""
+    with table.open("a", newline="") as file:
+        csv.writer(file).writerows((step, name, f"{value:.9g}") for step, name, value in rows)
+
+
+def draw(table: Path) -> None:
+    """One panel for each name, beside the table.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DependencyError(
+            "the loss plot needs matplotlib; run: pip install loopy-portrait[notebooks]"
+        ) from error
+    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for step, name, value in read_rows(table):
+        curves[name].append((step, value))
+    figure = Figure(figsize=(9, 2 * len(curves) + 0.5), layout="constrained")
+    panels = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
+    for panel, (name, curve) in zip(panels, curves.items(), strict=True):
+        panel.plot(*zip(*curve, strict=True))
+        panel.set_ylabel(name)
+        if name.startswith("loss"):
+            panel.set_yscale("log")
+    panels[-1].set_xlabel("step")
+    figure.savefig(table.with_suffix(".png"), dpi=80)
+
+
+class LossPlot(pl.Callback):
+    """Writes every logged number to losses.csv and draws losses.png, in the run's folder.
+
+    Held-out numbers are those whose name begins with "val/". A resumed run keeps the rows up to
+    its checkpoint.
+
+    Args:
+        every: Steps between two rows of training numbers.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        self.every = every
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drops the rows that will be written again."""
+        if trainer.is_global_zero:
+            table = _table(trainer)
+            table.parent.mkdir(parents=True, exist_ok=True)
+            kept = [row for row in read_rows(table) if row[0] <= trainer.global_step]
+            table.unlink(missing_ok=True)
+            append_rows(table, kept)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Adds the training numbers."""
+        if trainer.is_global_zero and trainer.global_step % self.every == 0:
+            append_rows(_table(trainer), _numbers(trainer, held_out=False))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds the held-out numbers and draws."""
+        if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            append_rows(_table(trainer), _numbers(trainer, held_out=True))
+            draw(_table(trainer))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the whole run."""
+        if trainer.is_global_zero:
+            draw(_table(trainer))
+
+
+def _table(trainer: pl.Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "losses.csv"
+
+
+def _numbers(trainer: pl.Trainer, *, held_out: bool) -> list[Row]:
+    return [
+        (trainer.global_step, name, float(value))
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("val/") == held_out
+    ]

@@ -1,0 +1,133 @@
+"""The audio encoder: wav2vec2 that hears phonemes and mouth shapes."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from loopy.models.audio import AudioEncoder
+from loopy.synthetic.voice import PHONEMES
+from loopy.training.schedule import warm_cosine
+from loopy.training.utterances import Utterances
+
+VISEMES = 4
+SPEECH_FRAMES = 0.05
+"""A sound with a smaller share of frames with phonemes counts as a negative."""
+
+
+def small_wav2vec2(*, width: int = 160, layers: int = 4, heads: int = 4) -> Wav2Vec2Model:
+    """A wav2vec2 of 1.2 M parameters at the usual 50 vectors a second.
+
+    Args:
+        width: Of the transformer.
+        layers: Of the transformer.
+        heads: Of its attention.
+    """
+    config = Wav2Vec2Config(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=384,
+        conv_dim=(64, 64, 96, 96, 96, 128, 128),
+        num_conv_pos_embeddings=31,
+        num_conv_pos_embedding_groups=8,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+        mask_time_prob=0.0,
+        apply_spec_augment=False,
+    )
+    return Wav2Vec2Model(config)
+
+
+class AudioEncoderStage(pl.LightningModule):
+    """Trains wav2vec2 on frames whose phoneme and mouth shape are known.
+
+    Loss: cross entropy of phonemes at the last layer + 0.3 x the same at the middle layer + 4 x
+    smooth L1 of the four viseme tracks. The heads that read these are not part of the encoder.
+
+    Args:
+        network: The encoder, built by its config.
+        learning_rate: At the peak of a warm cosine over `max_steps`.
+        warmup_steps: Steps until the peak.
+    """
+
+    def __init__(
+        self, network: Wav2Vec2Model, *, learning_rate: float = 1.5e-3, warmup_steps: int = 50
+    ) -> None:
+        super().__init__()
+        self.network = network
+        width = network.config.hidden_size
+        self.last_phonemes = nn.Linear(width, len(PHONEMES))
+        self.middle_phonemes = nn.Linear(width, len(PHONEMES))
+        self.visemes = nn.Linear(width, VISEMES)
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+
+    def forward(
+        self, audio: Float[Tensor, "n samples"]
+    ) -> tuple[Float[Tensor, "n l p"], Float[Tensor, "n l p"], Float[Tensor, "n l 4"]]:
+        """Phoneme logits of the last and of the middle layer, and viseme tracks."""
+        layers = self.network(audio, output_hidden_states=True).hidden_states
+        last, middle = layers[-1], layers[len(layers) // 2]
+        visemes = self.visemes(last).sigmoid()
+        return (
+            self.last_phonemes(last).float(),
+            self.middle_phonemes(middle).float(),
+            visemes.float(),
+        )
+
+    def training_step(self, batch: Utterances, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        last, middle, visemes = self(batch.audio)
+        labels = batch.phonemes[:, : last.shape[1]].flatten()  # the last 20 ms have no vector
+        phonemes = functional.cross_entropy(last.flatten(0, 1), labels)
+        early = functional.cross_entropy(middle.flatten(0, 1), labels)
+        shapes = functional.smooth_l1_loss(visemes, batch.visemes[:, : last.shape[1]], beta=0.1)
+        loss = phonemes + 0.3 * early + 4 * shapes
+        self.log_dict(
+            {"loss": loss, "loss_phonemes": phonemes, "loss_visemes": shapes},
+            batch_size=len(batch.audio),
+        )
+        return loss
+
+    def validation_step(self, batch: Utterances, batch_idx: int) -> None:
+        """Logs accuracy and correlations in speech, and the opening where nobody speaks."""
+        last, _, visemes = self(batch.audio)
+        labels, truth = (x[:, : last.shape[1]] for x in (batch.phonemes, batch.visemes))
+        right = (last.argmax(-1) == labels).float()
+        speech = (labels > 0).float().mean(1) > SPEECH_FRAMES
+        for name, column in (("open", 0), ("wide", 1), ("round", 2), ("teeth", 3)):
+            pair = torch.stack([visemes[speech][..., column], truth[speech][..., column]])
+            if speech.any():
+                r = torch.corrcoef(pair.flatten(1))[0, 1]
+                self.log(f"val/{name}_r", r, batch_size=int(speech.sum()), prog_bar=column == 0)
+        if speech.any():
+            accuracy = right[speech].mean()
+            heard = ((last.argmax(-1) > 0) == (labels > 0)).float()[speech].mean()
+            scores = {"val/phoneme_accuracy": accuracy, "val/speech_or_silence": heard}
+            self.log_dict(scores, batch_size=int(speech.sum()), prog_bar=True)
+        if not speech.all():
+            opening = visemes[~speech][..., 0].mean()
+            self.log("val/open_in_noise", opening, batch_size=int((~speech).sum()))
+
+    def configure_optimizers(self) -> dict:
+        """AdamW with a warm cosine over the whole run."""
+        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate)
+        schedule = warm_cosine(
+            optimizer, warmup_steps=self.warmup_steps, total_steps=self.trainer.max_steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def export(self, folder: Path) -> None:
+        """Saves the encoder, without the heads, in transformers' form."""
+        AudioEncoder(self.network).save_pretrained(folder)
