@@ -150,6 +150,8 @@ def _aac_form(path: AnyPath) -> tuple[int, str]:
         stream = sound_stream(container)
         rates = av.Codec("aac", "w").audio_rates
         rate_hz = stream.rate if stream.rate in rates else 48_000
+        if stream.layout.nb_channels == 1:  # many a wave file names no layout
+            return rate_hz, "mono"
         return rate_hz, stream.layout.name if stream.layout.name in AAC_LAYOUTS else "stereo"
 
 

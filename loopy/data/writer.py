@@ -52,7 +52,7 @@ def open_writer(
     """
     path = Path(path)
     kind = path.suffix.lower()
-    if kind not in (*VIDEO_FORMATS, ".npy", "") and not path.is_dir():
+    if kind not in (*VIDEO_FORMATS, ".npy", "") and not os.path.isdir(path):
         known = ", ".join([*VIDEO_FORMATS, ".npy"])
         raise OutputError(f"{path}: unknown suffix {kind}; use {known}, or none for PNG frames")
     with _draft(path, folder=kind not in (*VIDEO_FORMATS, ".npy")) as draft:
@@ -184,14 +184,14 @@ class ArrayFile:
 @contextmanager
 def _draft(path: Path, *, folder: bool) -> Iterator[Path]:
     """A hidden name beside ``path``, which replaces it after the block or is removed."""
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: folder {path.parent} does not exist; make it first")
-    if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path} is there already and not an empty folder; give another name")
-    if not folder and path.is_dir():
-        raise OutputError(f"{path} is a folder; give another name")
     draft = path.with_name(f".{uuid4().hex}{path.suffix}")
     with _output_errors(path):
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: folder {path.parent} does not exist; make it first")
+        if folder and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise OutputError(f"{path} is there and not an empty folder; give another name")
+        if not folder and path.is_dir():
+            raise OutputError(f"{path} is a folder; give another name")
         draft.mkdir() if folder else draft.touch()
     try:
         yield draft
