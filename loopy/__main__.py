@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> int:
-    """Runs the command line and returns its exit code; importing this file loads nothing."""
+    """Runs the command line; it is imported here, so that importing this file loads nothing."""
     from loopy.cli import main as run
 
     return run()

@@ -1,6 +1,7 @@
 """The command line: one table from verb to function; what a verb needs is imported when it runs."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -12,7 +13,7 @@ class Verb:
     """Something `loopy` can do.
 
     Attributes:
-        function: "module:function"; it is called without arguments and reads `sys.argv[1:]`.
+        function: "module:function"; it is given the words of the command, its verb first.
         sentence: What it does, for the help.
         example: A command that works.
     """
@@ -41,14 +42,21 @@ VERBS: dict[str, Verb] = {
     "export": Verb(
         "loopy.commands.export:run",
         "Turns a training checkpoint into a folder that inference reads, with averaged weights.",
-        "loopy export --config configs/toon/vae.yaml --out runs/toon/parts/vae",
+        "loopy export --ckpt runs/toon/vae/checkpoints/last.ckpt --out runs/toon/parts",
     ),
 }
 
 
-def main() -> int:
-    """Runs the verb in `sys.argv` and returns the exit code; an error of ours is one line."""
-    words = sys.argv[1:]
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs a verb; an error of ours is one line.
+
+    Args:
+        words: The command without `loopy`; what was typed if None.
+
+    Returns:
+        The exit code: 0, 2 for an error of ours, or what the verb says.
+    """
+    words = sys.argv[1:] if words is None else words
     if not words or words[0] in ("-h", "--help"):
         print(help_text())
         return 0
@@ -59,11 +67,11 @@ def main() -> int:
         if words[0] not in VERBS:
             raise LoopyError(f"no verb {words[0]!r}; the verbs are {', '.join(VERBS)}")
         module, _, function = VERBS[words[0]].function.partition(":")
-        getattr(import_module(module), function)()
+        code = getattr(import_module(module), function)(words)
     except LoopyError as error:
         print(f"loopy: error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def help_text() -> str:

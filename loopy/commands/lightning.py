@@ -1,14 +1,18 @@
 """`loopy fit`, `validate` and `predict`: recipes in YAML, run by LightningCLI."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from loopy.errors import ConfigurationError
+
 
 class RecipeCLI(LightningCLI):
-    """LightningCLI that continues from the last checkpoint of the recipe's folder."""
+    """LightningCLI that continues from the last checkpoint in the recipe's folder."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `--resume`."""
@@ -18,6 +22,10 @@ class RecipeCLI(LightningCLI):
             default=True,
             help="Continue from <trainer.default_root_dir>/checkpoints/last.ckpt if it exists.",
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        """Reads the words that are given, wherever they come from."""
+        self.config = parser.parse_args(args)
 
     def before_fit(self) -> None:
         """Continues, unless told otherwise."""
@@ -38,20 +46,44 @@ class RecipeCLI(LightningCLI):
             options["ckpt_path"] = str(last)
 
 
-def build(*, run: bool = True) -> RecipeCLI:
-    """The parser of recipes, applied to `sys.argv`."""
+def run(words: Sequence[str]) -> None:
+    """Runs a verb of lightning.
+
+    Args:
+        words: The verb, `--config` with a recipe (a file, or the name of one that comes with
+            loopy: `configs/toon/vae.yaml`), and options that change it.
+    """
     torch.set_flush_denormal(True)
-    return RecipeCLI(
+    RecipeCLI(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
-        run=run,
+        args=[_with_recipe(word, before) for before, word in pairwise(["", *words])],
     )
 
 
-def run() -> None:
-    """Runs the subcommand in `sys.argv`."""
-    build()
+def _with_recipe(word: str, before: str) -> str:
+    option, equals, name = word.rpartition("=")
+    if before in ("-c", "--config"):
+        return str(find_recipe(word))
+    if option in ("-c", "--config"):
+        return f"{option}{equals}{find_recipe(name)}"
+    return word
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe's file: as it is given, or where the package keeps its recipes.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    package = Path(__file__).parents[1]
+    inside = Path(name).relative_to("configs") if name.startswith("configs/") else Path(name)
+    places = (Path(name), package / "configs" / inside, package.parent / "configs" / inside)
+    for place in places:
+        if place.is_file():
+            return place
+    raise ConfigurationError(f"no recipe {name!r}; give a YAML file, for example toon/vae.yaml")

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from loopy.training.datamodule import NOISE, generator_for
-from loopy.training.faces import Faces, box_mask, psnr
+from loopy.randomness import generator
+from loopy.training.faces import Faces, SyntheticFaces, box_mask, psnr
 from loopy.training.schedule import warm_cosine
 
 MOUTH, EYES = slice(48, 68), slice(36, 48)
@@ -87,8 +87,8 @@ class AutoencoderStage(pl.LightningModule):
         pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
         posterior = self.network.encode(pictures).latent_dist
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
-        generator = generator_for(self.seed, NOISE, batch_idx, self.global_rank)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        drawn = generator(self.seed, "latent noise", batch_idx, self.global_rank)
+        noise = torch.randn(mean.shape, generator=drawn).to(mean)
         latents = mean + (log_variance / 2).exp() * noise
         decoded = self.network.decode(latents).sample.float()
         error = decoded - pictures
@@ -128,25 +128,28 @@ class AutoencoderStage(pl.LightningModule):
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
         """Truth over round trip for eight held-out faces."""
-        batch = next(iter(self.trainer.datamodule.val_dataloader()))
+        batch = next(self.trainer.datamodule.held_out())
         truth = batch.pictures[:8].to(self.device)
         rows = torch.stack([truth, self.reconstruct(truth)])
         sheet = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
         return Image.fromarray(((sheet.cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
 
     @torch.no_grad()
-    def export(self, folder: Path) -> None:
-        """Saves in diffusers' form, with mean and deviation of each latent channel measured."""
-        means = []
-        for batch in self.trainer.datamodule.val_dataloader():
-            means.append(self.network.encode(batch.pictures.to(self.device)).latent_dist.mean)
-        latents = torch.cat(means).float().transpose(0, 1).flatten(1)
+    def export(self, folder: Path, data: SyntheticFaces) -> None:
+        """Saves `folder`/vae in diffusers' form and float16, with measured channel statistics.
+
+        Args:
+            folder: A model folder, whole or to be filled.
+            data: Its held-out faces give the mean and deviation of each latent channel.
+        """
+        means = [self.network.encode(batch.pictures).latent_dist.mean for batch in data.held_out()]
+        latents = torch.cat(means).transpose(0, 1).flatten(1)
         self.network.register_to_config(
             latents_mean=latents.mean(1).tolist(),
             latents_std=latents.std(1).tolist(),
             scaling_factor=1.0,
         )
-        self.network.save_pretrained(folder)
+        self.network.half().save_pretrained(folder / "vae")
 
     def _weight(self, batch: Faces) -> Float[Tensor, "n 1 H W"]:
         size_px = batch.pictures.shape[-1]

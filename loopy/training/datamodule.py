@@ -1,6 +1,6 @@
 """Training data that never ends and never repeats: a batch is a function of its number.
 
-    batch of step i on rank r  =  make(generator_for(seed, TRAINING, i, r))
+    batch of step i on rank r  =  make(generator(seed, "training", i, r))
 
 So resuming needs the number of the next batch and nothing else; the DataModule keeps it.
 """
@@ -9,22 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from loopy.errors import ConfigurationError
-
-TRAINING, VALIDATION, NOISE = 0, 1, 2
-"""Which stream of random numbers: batches, held-out batches, a stage's own noise."""
+from loopy.randomness import generator
 
 Batch = TypeVar("Batch")
-
-
-def generator_for(*key: int) -> torch.Generator:
-    """A generator that depends on all numbers of a key, and on nothing else."""
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
 
 
 class Stream(Dataset[Batch]):
@@ -32,8 +23,9 @@ class Stream(Dataset[Batch]):
 
     Args:
         make: Makes a batch from a generator.
-        key: What comes before the number in the generator's key: seed and stream.
-        rank: What comes after.
+        seed: Of all batches.
+        purpose: "training" or "validation"; their batches have nothing in common.
+        rank: Which share of the batch of all ranks.
         batches: How many there are.
     """
 
@@ -41,17 +33,21 @@ class Stream(Dataset[Batch]):
         self,
         make: Callable[[torch.Generator], Batch],
         *,
-        key: tuple[int, int],
+        seed: int,
+        purpose: str,
         rank: int,
         batches: int,
     ) -> None:
-        self.make, self.key, self.rank, self.batches = make, key, rank, batches
+        self.make, self.batches = make, batches
+        self.seed, self.purpose, self.rank = seed, purpose, rank
 
     def __len__(self) -> int:
+        """How many there are."""
         return self.batches
 
     def __getitem__(self, number: int) -> Batch:
-        return self.make(generator_for(*self.key, number, self.rank))
+        """Makes the batch of a number."""
+        return self.make(generator(self.seed, self.purpose, number, self.rank))
 
 
 class Onwards(Sampler[int]):
@@ -61,9 +57,11 @@ class Onwards(Sampler[int]):
         self.start, self.stop = start, stop
 
     def __len__(self) -> int:
+        """Batches of the whole run."""
         return self.stop
 
     def __iter__(self) -> Iterator[int]:
+        """Counts."""
         return iter(range(self.start, self.stop))
 
 
@@ -103,15 +101,20 @@ class SyntheticData(pl.LightningDataModule):
             raise ConfigurationError("the data never ends; give --trainer.max_steps")
         batches = trainer.max_steps * trainer.accumulate_grad_batches
         start = self._resumed["batches"] if self._resumed else 0
-        return self._loader(TRAINING, start, batches)
+        return self._loader("training", start, batches)
 
     def val_dataloader(self) -> DataLoader:
         """The same batches every time."""
-        return self._loader(VALIDATION, 0, self.validation_batches)
+        return self._loader("validation", 0, self.validation_batches)
 
     def predict_dataloader(self) -> DataLoader:
         """The held-out set."""
         return self.val_dataloader()
+
+    def held_out(self) -> Iterator[Any]:
+        """The held-out batches of the first rank, without a trainer."""
+        for number in range(self.validation_batches):
+            yield self.make(generator(self.seed, "validation", number, 0))
 
     def state_dict(self) -> dict[str, int]:
         """How many batches were trained on, and what decides which these were."""
@@ -145,10 +148,10 @@ class SyntheticData(pl.LightningDataModule):
             raise ConfigurationError("the data needs a trainer: pass it to trainer.fit")
         return self.trainer
 
-    def _loader(self, stream: int, start: int, batches: int) -> DataLoader:
+    def _loader(self, purpose: str, start: int, batches: int) -> DataLoader:
         rank = self._trainer().global_rank
         return DataLoader(
-            Stream(self.make, key=(self.seed, stream), rank=rank, batches=batches),
+            Stream(self.make, seed=self.seed, purpose=purpose, rank=rank, batches=batches),
             batch_size=None,
             sampler=Onwards(start, batches),
             num_workers=self.workers,

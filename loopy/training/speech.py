@@ -12,7 +12,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from loopy.models.audio import AudioEncoder
 from loopy.synthetic.voice import PHONEMES
 from loopy.training.schedule import warm_cosine
-from loopy.training.utterances import Utterances
+from loopy.training.utterances import SyntheticSpeech, Utterances
 
 VISEMES = 4
 SPEECH_FRAMES = 0.05
@@ -128,6 +128,11 @@ class AudioEncoderStage(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def export(self, folder: Path) -> None:
-        """Saves the encoder, without the heads, in transformers' form."""
-        AudioEncoder(self.network).save_pretrained(folder)
+    def export(self, folder: Path, data: SyntheticSpeech) -> None:
+        """Saves `folder`/audio_encoder in transformers' form and float16, without the heads.
+
+        Args:
+            folder: A model folder, whole or to be filled.
+            data: Not needed here.
+        """
+        AudioEncoder(self.network.half()).save_pretrained(folder / "audio_encoder")

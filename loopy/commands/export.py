@@ -1,0 +1,47 @@
+"""`loopy export`: a checkpoint of training becomes parts of a model folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from jsonargparse import ArgumentParser, auto_cli
+
+from loopy.errors import ModelError
+from loopy.training.callbacks import AVERAGE
+
+
+def export(*, ckpt: Path, out: Path) -> None:
+    """Saves the part that a checkpoint trained, in the form that inference reads.
+
+    The averaged weights are taken where the checkpoint has them. The recipe is read from
+    config.yaml, which `loopy fit` leaves beside the folder of checkpoints.
+
+    Args:
+        ckpt: A checkpoint of `loopy fit`, for example runs/toon/vae/checkpoints/last.ckpt.
+        out: A model folder; each part has its own folder inside.
+    """
+    recipe = ckpt.parents[1] / "config.yaml"
+    for file in (ckpt, recipe):
+        if not file.is_file():
+            raise ModelError(f"no file {file}; give a checkpoint inside the folder of its run")
+    stage, data = _build(yaml.safe_load(recipe.read_text()))
+    checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+    averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
+    stage.load_state_dict(checkpoint["state_dict"] | averages)
+    stage.eval().export(out, data)
+
+
+def run(words: Sequence[str]) -> None:
+    """Runs the verb with the words behind it."""
+    auto_cli(export, args=list(words[1:]), as_positional=False)
+
+
+def _build(recipe: dict) -> tuple[pl.LightningModule, pl.LightningDataModule]:
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(pl.LightningModule, "model")
+    parser.add_subclass_arguments(pl.LightningDataModule, "data")
+    config = parser.parse_object({name: recipe[name] for name in ("model", "data")})
+    built = parser.instantiate_classes(config)
+    return built.model, built.data
