@@ -125,8 +125,8 @@ def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Gra
         layout=frame.layout.name,
         time_base=Fraction(1, frame.sample_rate),
     )
-    resample = graph.add("aresample", f"{rate_hz}:filter_size=64:phase_shift=10:cutoff=0.97")
-    form = "sample_fmts=fltp" + (f":channel_layouts={layout}" if layout else "")
+    resample = graph.add("aresample", f"{rate_hz}:filter_size=64:phase_shift=10:cutoff=0.97:rematrix_maxval=1")
+    form = "sample_fmts=flt" + (f":channel_layouts={layout}" if layout else "")
     graph.link_nodes(source, resample, graph.add("aformat", form), graph.add("abuffersink"))
     graph.configure()
     return graph
@@ -137,9 +137,11 @@ def _pushed(graph: Graph, frame: AudioFrame | None) -> Iterator[Block]:
     graph.push(frame)
     while True:
         try:
-            yield graph.pull().to_ndarray()
+            ready = graph.pull()
         except (av.BlockingIOError, av.EOFError):
             return
+        # samples come packed: PyAV 18 crashes on the planes of eight and more channels
+        yield ready.to_ndarray().reshape(-1, ready.layout.nb_channels).T
 
 
 def _resample(samples: Float[Tensor, " samples"], *, rate_hz: int) -> Float[Tensor, " samples"]:

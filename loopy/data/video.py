@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -43,9 +43,13 @@ class Video:
 
     def sheet(self, *, columns: int = 8, rows: int = 3) -> Image.Image:
         """A contact sheet of frames spread evenly from the first to the last one."""
-        shown = min(columns * rows, len(self.frames))
-        picked = torch.linspace(0, len(self.frames) - 1, shown).round().long()
-        return contact_sheet(self.frames[picked.to(self.frames.device)], columns=columns)
+        shown = evenly_spread(len(self.frames), columns * rows)
+        return contact_sheet(self.frames[shown.to(self.frames.device)], columns=columns)
+
+
+def evenly_spread(frames: int, shown: int) -> Int[Tensor, "shown"]:
+    """Places of frames spread evenly from the first to the last one; of a short video, all."""
+    return torch.linspace(0, frames - 1, min(shown, frames)).round().long()
 
 
 def contact_sheet(frames: UInt8[Tensor, "f h w 3"], *, columns: int = 8) -> Image.Image:

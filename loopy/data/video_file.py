@@ -19,7 +19,7 @@ from loopy.errors import OutputError
 from loopy.timing import SAMPLE_RATE_HZ
 
 VIDEO_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
+AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 BT709 = 1  # the tag that stands for it in H.264
 
 

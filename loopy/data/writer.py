@@ -55,12 +55,12 @@ def open_writer(
     if kind not in (*VIDEO_FORMATS, ".npy", "") and not os.path.isdir(path):
         known = ", ".join([*VIDEO_FORMATS, ".npy"])
         raise OutputError(f"{path}: unknown suffix {kind}; use {known}, or none for PNG frames")
-    with _draft(path, folder=kind not in (*VIDEO_FORMATS, ".npy")) as draft:
+    with draft(path, folder=kind not in (*VIDEO_FORMATS, ".npy")) as hidden:
         with _output_errors(path):
             if kind in VIDEO_FORMATS:
-                sink = VideoFile(draft, fps=fps, sound=sound, crf=crf)
+                sink = VideoFile(hidden, fps=fps, sound=sound, crf=crf)
             else:
-                sink = ArrayFile(draft) if kind == ".npy" else PngFolder(draft)
+                sink = ArrayFile(hidden) if kind == ".npy" else PngFolder(hidden)
         with closing(sink):
             writer = Writer(sink, path)
             yield writer
@@ -182,9 +182,23 @@ class ArrayFile:
 
 
 @contextmanager
-def _draft(path: Path, *, folder: bool) -> Iterator[Path]:
-    """A hidden name beside ``path``, which replaces it after the block or is removed."""
-    draft = path.with_name(f".{uuid4().hex}{path.suffix}")
+def draft(path: AnyPath, *, folder: bool = False) -> Iterator[Path]:
+    """A hidden name in the same folder, which takes the place of ``path`` after the block.
+
+    An exception in the block removes it and leaves what was there before.
+
+    Args:
+        path: Where the result shall be.
+        folder: It is a new or empty folder, else a file.
+
+    Yields:
+        An empty folder or file to fill.
+
+    Raises:
+        OutputError: No such folder, something in the way, or no permission.
+    """
+    path = Path(path)
+    hidden = path.with_name(f".{uuid4().hex}{path.suffix}")
     with _output_errors(path):
         if not path.parent.is_dir():
             raise OutputError(f"{path}: folder {path.parent} does not exist; make it first")
@@ -192,18 +206,18 @@ def _draft(path: Path, *, folder: bool) -> Iterator[Path]:
             raise OutputError(f"{path} is there and not an empty folder; give another name")
         if not folder and path.is_dir():
             raise OutputError(f"{path} is a folder; give another name")
-        draft.mkdir() if folder else draft.touch()
+        hidden.mkdir() if folder else hidden.touch()
     try:
-        yield draft
+        yield hidden
         with _output_errors(path):
             if folder and path.exists():
                 path.rmdir()
-            os.replace(draft, path)
+            os.replace(hidden, path)
     finally:
         if folder:
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
         else:
-            draft.unlink(missing_ok=True)
+            hidden.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import sys
+import wave
 
 import numpy as np
 import pytest
@@ -68,6 +69,18 @@ def test_channels_are_averaged(tmp_path, write_sound):
     assert read_audio(surround).numpy() == pytest.approx(0.35, abs=1e-6)
     opposite = write_sound(tmp_path / "two.wav", parts[:2] - 0.15, 16_000, "pcm_f32le")
     assert read_audio(opposite).numpy() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 6, 7, 8, 12])
+def test_waves_that_name_no_layout(tmp_path, channels):
+    samples = np.arange(channels, dtype="<i2") * 1_000
+    with wave.open(str(tmp_path / "bare.wav"), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(samples[None].repeat(16_000, 0).tobytes())
+    mean = (channels - 1) * 500 / 32_768
+    assert read_audio(tmp_path / "bare.wav").numpy() == pytest.approx(mean, abs=1e-5)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
