@@ -24,6 +24,11 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "animate": Verb(
+        "loopy.commands.animate:run",
+        "Makes a portrait speak: a picture and a sound become a video.",
+        "loopy animate portrait.png speech.wav -o out.mp4",
+    ),
     "fit": Verb(
         "loopy.commands.lightning:run",
         "Trains a part of the model by a recipe, or continues where it stopped.",

@@ -6,9 +6,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from transformers import Wav2Vec2Config
 
-from loopy.models import AudioProjection, AudioToLatents, DualUNet, UNet
+from loopy.diffusion.rollout import RolloutOptions
+from loopy.models import AudioEncoder, AudioProjection, AudioToLatents, DualUNet, UNet
+from loopy.pipeline import LoopyPipeline, Settings
 from loopy.records import Clip
+from loopy.segments import SegmentLayout
 
 torch.set_num_threads(1)
 
@@ -102,3 +107,44 @@ def awaken():
         return network
 
     return wake
+
+
+@pytest.fixture
+def make_pipeline(make_dual, awaken):
+    """A whole pipeline of 16 px pictures and clips of `FRAMES`; keyword arguments set it up."""
+
+    def make(*, seed=0, rollout=None, **settings):
+        torch.manual_seed(seed)
+        hearing = Wav2Vec2Config(
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS - 1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            conv_dim=(8,) * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+        )
+        scheduler = DDIMScheduler(
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+        )
+        rollout = {"steps": 2, "layout": SegmentLayout(stride=2, segments=2)} | (rollout or {})
+        return LoopyPipeline(
+            awaken(make_dual()).eval(),
+            AudioEncoder.from_config(hearing),
+            vae.eval(),
+            scheduler,
+            Settings(size_px=16, clip_frames=FRAMES, rollout=RolloutOptions(**rollout), **settings),
+        )
+
+    return make

@@ -13,7 +13,7 @@ partial past whose empty slots are masked. `next_clip` is a function of its argu
 a video can be stopped, saved and continued at any clip.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers import DDIMScheduler
@@ -59,6 +59,19 @@ class RolloutOptions:
         """Refuse impossible shares."""
         if not 0 <= self.noise_share <= 1:
             raise ConfigurationError(f"noise_share lies in [0, 1], got {self.noise_share}")
+
+    def altered(
+        self,
+        *,
+        steps: int | None = None,
+        audio_ratio: float | None = None,
+        reference_ratio: float | None = None,
+    ) -> "RolloutOptions":
+        """The same options, but for what is given."""
+        ratios = {"audio": audio_ratio, "reference": reference_ratio}
+        given = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+        guidance = replace(self.guidance, **given)
+        return replace(self, steps=self.steps if steps is None else steps, guidance=guidance)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,124 @@
+"""`loopy animate`: a portrait and a sound become a video."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+from tqdm import tqdm
+
+from loopy.data.media import existing_file
+from loopy.data.picture import Box
+from loopy.data.video import contact_sheet, evenly_spread
+from loopy.data.writer import draft, open_writer
+from loopy.errors import ConfigurationError, OutputError
+from loopy.pipeline import LoopyPipeline
+from loopy.stopwatch import Stopwatch
+from loopy.timing import FPS, frame_count
+
+SHEET_FRAMES = 24
+SHEET_FORMATS = (".png", ".jpg")
+
+
+def animate(
+    portrait: Path,
+    sound: Path,
+    *,
+    out: Path,
+    model: str = "toon",
+    seed: int = 0,
+    box: Box | None = None,
+    steps: int | None = None,
+    audio_ratio: float | None = None,
+    reference_ratio: float | None = None,
+    sheet: Path | None = None,
+    device: str = "cpu",
+    crf: int = 18,
+) -> None:
+    """Makes a portrait speak, clip by clip, in memory that does not grow with the sound.
+
+    Args:
+        portrait: A picture of a face.
+        sound: A file with a voice; also a video's sound.
+        out: The result: .mp4, .mov or .mkv with the sound in it, .npy for an array, or the name of
+            a new folder for PNG files.
+        model: A model that comes with loopy, a model folder, or a hub id (owner/name).
+        seed: The same seed gives the same video.
+        box: Square of the portrait to use, left top right bottom in pixels; without it the largest
+            one in the middle.
+        steps: Denoising steps of a clip, in place of the model's own.
+        audio_ratio: How strongly the sound leads, in place of the model's own.
+        reference_ratio: How strongly the portrait leads, in place of the model's own.
+        sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
+        device: Where to compute, for example cpu or cuda.
+        crf: Quality of the video: 0 is lossless, 18 looks so, 23 is smaller.
+
+    Raises:
+        LoopyError: An input is unusable, or an output cannot be written. Nothing is left behind.
+    """
+    existing_file(portrait, "picture")
+    existing_file(sound, "sound")
+    watch = Stopwatch()
+    with ExitStack() as outputs:
+        if sheet is not None:
+            if sheet.suffix.lower() not in SHEET_FORMATS:
+                raise OutputError(f"{sheet}: a contact sheet is {' or '.join(SHEET_FORMATS)}")
+            hidden_sheet = outputs.enter_context(draft(sheet))
+        writer = outputs.enter_context(open_writer(out, sound=sound, crf=crf))
+        with watch("load"):
+            pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
+        options = pipe.settings.rollout.altered(
+            steps=steps, audio_ratio=audio_ratio, reference_ratio=reference_ratio
+        )
+        with watch("audio"):
+            samples = pipe.sound(sound)
+        with watch("reference"):
+            subject = pipe.prepare(portrait, box=box)
+        clips = pipe.stream(subject, samples, seed=seed, options=options, stopwatch=watch)
+        frames = frame_count(len(samples))
+        shown, made = evenly_spread(frames, SHEET_FRAMES), 0
+        pictures = []
+        for clip in tqdm(clips, total=pipe.clips(samples), unit="clip", desc=out.name):
+            with watch("write"):
+                writer.write(clip)
+            pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
+            made += len(clip)
+        if sheet is not None:
+            contact_sheet(torch.cat(pictures)).save(hidden_sheet)
+        with watch("write"):
+            outputs.close()
+    cost = sum(watch.seconds.values()) * float(FPS) / frames
+    print(f"{out}: {frames} frames; {watch}; {cost:.1f} s per second of video")
+
+
+def usable(device: str) -> torch.device:
+    """A device that exists.
+
+    Raises:
+        ConfigurationError: It does not, or this torch was built without it.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigurationError(f"no device {device!r} ({reason}); try --device cpu") from error
+
+
+def run(words: Sequence[str]) -> None:
+    """Runs the verb with the words behind it.
+
+    Raises:
+        ConfigurationError: Words that make no sense.
+    """
+    parser = ArgumentParser(
+        prog="loopy animate", description=animate.__doc__.partition("\n")[0], exit_on_error=False
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_function_arguments(animate, as_positional=True, skip={"out"})
+    try:
+        options = parser.parse_args(list(words[1:]))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{reason}; see loopy animate --help") from error
+    animate(**options.as_dict())
