@@ -125,7 +125,9 @@ def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Gra
         layout=frame.layout.name,
         time_base=Fraction(1, frame.sample_rate),
     )
-    resample = graph.add("aresample", f"{rate_hz}:filter_size=64:phase_shift=10:cutoff=0.97:rematrix_maxval=1")
+    resample = graph.add(
+        "aresample", f"{rate_hz}:filter_size=64:phase_shift=10:cutoff=0.97:rematrix_maxval=1"
+    )
     form = "sample_fmts=flt" + (f":channel_layouts={layout}" if layout else "")
     graph.link_nodes(source, resample, graph.add("aformat", form), graph.add("abuffersink"))
     graph.configure()
@@ -144,7 +146,9 @@ def _pushed(graph: Graph, frame: AudioFrame | None) -> Iterator[Block]:
         yield ready.to_ndarray().reshape(-1, ready.layout.nb_channels).T
 
 
-def _resample(samples: Float[Tensor, " samples"], *, rate_hz: int) -> Float[Tensor, " samples"]:
+def _resample(
+    samples: Float[Tensor, " samples"], *, rate_hz: int
+) -> Float[Tensor, " samples_at_16_khz"]:
     """Kaiser window with -118 dB of aliasing; the default of torchaudio has only -11 dB."""
     try:
         from torchaudio.functional import resample

@@ -95,11 +95,11 @@ class Writer:
         self._sink, self._path = sink, path
         self._size: tuple[int, ...] | None = None
 
-    def write(self, frames: UInt8[Tensor, "f h w 3"]) -> None:
+    def write(self, frames: Tensor | np.ndarray) -> None:
         """Appends RGB frames.
 
         Args:
-            frames: All of one size, on any device. A NumPy array will do as well.
+            frames: uint8 (f h w 3), all of one size, on any device.
 
         Raises:
             OutputError: Frames of another type, shape or size, or the disk refuses.

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -167,6 +169,22 @@ def test_bad_pictures_are_named(tmp_path, monkeypatch):
         with pytest.raises(MediaError, match=f"safe limit of Pillow \\({pixels}\\)"):
             read_portrait(tmp_path / "whole.png", size_px=32)
     assert limit > 4_000
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tiff", "ppm"])
+def test_damage_is_seen_or_named(tmp_path, suffix):
+    """Bytes overwritten anywhere: a portrait all the same, or a MediaError, and nothing else."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ramp(64, 48).save(tmp_path / f"face.{suffix}", exif=exif)
+    whole = np.frombuffer((tmp_path / f"face.{suffix}").read_bytes(), np.uint8)
+    random = np.random.default_rng(0)
+    for places in (1, 3, 30) * 20:
+        data = whole.copy()
+        data[random.integers(0, min(len(data), 2_000), places)] = random.integers(0, 256, places)
+        (tmp_path / f"damaged.{suffix}").write_bytes(data.tobytes())
+        with contextlib.suppress(MediaError):
+            assert read_portrait(tmp_path / f"damaged.{suffix}", size_px=16).shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize(

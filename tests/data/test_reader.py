@@ -70,6 +70,17 @@ def test_some_frames_are_those_of_all(source, every, indices):
         assert np.abs(some.astype(int) - expected).max() <= 8, backend
 
 
+def test_no_growth_over_a_minute(tmp_path, write_video, spelled_s):
+    times = [index / RATES["29.97"] for index in range(1800)]
+    path = write_video(tmp_path / "minute.mp4", times)
+    errors = np.array(
+        [spelled_s(frame) - index / 25 for index, frame in enumerate(iterate_frames(path))]
+    )
+    assert len(errors) == round(1800 / RATES["29.97"] * 25) == 1502
+    assert np.abs(errors).max() <= 1 / 60 + 1.1e-3
+    assert all(abs(part.mean()) < 2e-3 for part in np.split(errors[:1500], 6))
+
+
 def test_other_grids(source, spelled_s):
     path, gap, _ = source
     frames = read_frames(path, range(10), fps=Fraction(24000, 1001))

@@ -1,3 +1,4 @@
+import contextlib
 import sys
 import wave
 
@@ -112,6 +113,21 @@ def test_sound_of_a_video_starts_with_its_pictures(
     found = burst_times_s(read_audio(path).numpy(), 16_000)
     expected = [0.5 + late % 1, 1.5 + late % 1]  # a second more or less shows other beeps
     assert found[:2] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "m4a"])
+def test_damage_is_heard_or_named(tmp_path, beeps, write_sound, suffix):
+    """Bytes overwritten anywhere: samples all the same, or a MediaError, and nothing else."""
+    codec = {"wav": "pcm_s16le", "mp3": "libmp3lame", "flac": "flac", "m4a": "aac"}[suffix]
+    path = write_sound(tmp_path / f"in.{suffix}", beeps(22_050, seconds=1), 22_050, codec)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    random = np.random.default_rng(0)
+    for places in (1, 3, 30) * 5:
+        data = whole.copy()
+        data[random.integers(0, len(data), places)] = random.integers(0, 256, places)
+        path.write_bytes(data.tobytes())
+        with contextlib.suppress(MediaError):
+            assert read_audio(path).isfinite().all()
 
 
 def test_old_tags_and_odd_names_do_no_harm(tmp_path, beeps, write_sound):
