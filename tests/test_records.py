@@ -1,0 +1,40 @@
+"""The records that pass between the networks."""
+
+import pytest
+import torch
+
+from loopy.errors import ConfigurationError, SubjectError
+from loopy.records import Branches, Presence, ReferenceFeatures, SiteFeatures
+
+
+def test_a_clip_moves_as_a_whole(make_clip):
+    clip = make_clip(3, weight=torch.ones(3, 3, 1, 8, 8))
+    assert len(clip) == 3
+    moved = clip.to("meta")
+    assert all(value.device.type == "meta" for value in vars(moved).values())
+    assert make_clip().to("meta").weight is None
+
+
+def test_presence_has_a_null_form():
+    for fields, expected in ((Presence.all(2), True), (Presence.none(2), False)):
+        assert all(value.tolist() == [expected] * 2 for value in vars(fields).values())
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0), (1, 2, 1), (1, 1, 2), (2, -1, 1), (2, 1, -1)])
+def test_impossible_branches_are_refused(counts):
+    with pytest.raises(ConfigurationError, match="total"):
+        Branches(*counts)
+
+
+def test_branches_see_the_past_with_the_reference_unless_told_otherwise():
+    assert Branches(3, 2, 1).seeing_past == 2
+    assert Branches(3, 2, 1, past=3).seeing_past == 3
+
+
+def test_reference_features_are_a_mapping_by_site():
+    features = ReferenceFeatures({"mid_block.0": SiteFeatures()})
+    assert list(features) == ["mid_block.0"]
+    assert len(features) == 1
+    assert features["mid_block.0"] == SiteFeatures()
+    with pytest.raises(SubjectError, match="down_blocks"):
+        features["down_blocks.0.0"]
