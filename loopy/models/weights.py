@@ -107,7 +107,7 @@ def fingerprint(network: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         flat = tensor.detach().flatten()
-        places = torch.linspace(0, flat.numel() - 1, 16).long().to(flat.device)
+        places = torch.linspace(0, flat.numel() - 1, 16, dtype=torch.float64).long().to(flat.device)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(flat[places].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:32]

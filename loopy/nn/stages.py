@@ -163,7 +163,8 @@ class Stage(nn.Module):
         maps = x
         if self.inter_clip is not None and self.intra_clip is not None:
             clip = x.unflatten(0, (-1, call.frames))
-            past = context.past and context.past.expand(call.branches.seeing_past, 1)
+            past, seeing = context.past, call.branches.seeing_past
+            past = past.expand(seeing, 1) if past is not None and seeing else None
             clip = self.inter_clip[index](clip, past=past, past_present=call.past_present)
             x = self.intra_clip[index](clip).flatten(0, 1)
         match call.collect:
@@ -177,7 +178,7 @@ class Stage(nn.Module):
         self, transformer: SpatialTransformer, x: Tensor, context: SiteContext, call: Call
     ) -> tuple[Tensor, Tensor]:
         reference, mask = None, None
-        if context.reference is not None:
+        if context.reference is not None and call.branches.reference:
             reference = context.reference.expand(call.branches.reference, call.frames)
             if call.reference_present is not None:
                 own, extra = x.shape[-2] * x.shape[-1], reference.key.shape[4]
