@@ -1,6 +1,7 @@
 """The command line: one table from verb to function; what a verb needs is imported when it runs."""
 
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -44,6 +45,11 @@ VERBS: dict[str, Verb] = {
         "Makes a video for every row of a list of jobs.",
         "loopy predict --config configs/predict.yaml --data.manifest jobs.csv",
     ),
+    "evaluate": Verb(
+        "loopy.commands.evaluate:run",
+        "Measures how well a model speaks, on faces and voices that no training saw.",
+        "loopy evaluate toon",
+    ),
     "export": Verb(
         "loopy.commands.export:run",
         "Turns a training checkpoint into a folder that inference reads, with averaged weights.",
@@ -72,11 +78,18 @@ def main(words: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise LoopyError(f"no verb {words[0]!r}; the verbs are {', '.join(VERBS)}")
         module, _, function = VERBS[words[0]].function.partition(":")
-        code = getattr(import_module(module), function)(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = getattr(import_module(module), function)(words)
     except LoopyError as error:
         print(f"loopy: error: {error}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning in one line, in the form of `warnings.showwarning`."""
+    print(f"loopy: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def help_text() -> str:

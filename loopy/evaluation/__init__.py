@@ -1,0 +1,1 @@
+"""A model to figures, each beside its ceiling and its floor."""
