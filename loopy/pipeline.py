@@ -1,5 +1,6 @@
 """LoopyPipeline: a portrait and a voice become a talking video."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -277,14 +278,14 @@ class LoopyPipeline:
 def _find(model: str | Path) -> Path:
     """Folder of an embedded model, of a folder, or of a hub id."""
     for folder in (ASSETS / str(model), Path(model)):
-        if folder.is_dir():
+        if os.path.isdir(folder):  # unlike Path.is_dir, False for any name that cannot be
             return folder
     known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/model_index.json")))
     lost = f"no model {str(model)!r}: give an embedded one ({known}), a folder, or owner/name"
     if str(model).count("/") != 1 or str(model).startswith((".", "/")):
         raise ModelError(lost)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(str(model)))

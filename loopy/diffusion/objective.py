@@ -105,11 +105,11 @@ def diffusion_loss(
     """Mean squared error of each sample; plain without weights (Loopy sec. 3.1).
 
     Weights are applied per sample, before any mean over the batch. Place weights are divided by
-    their mean, so that they move the loss between places and leave its scale.
+    their mean over the sample, so that they move its loss between places and leave its scale.
     """
     error = (prediction.float() - wanted.float()) ** 2
     if place_weight is not None:
-        error = error * (place_weight / place_weight.mean())
+        error = error * (place_weight / place_weight.mean((1, 2, 3, 4), keepdim=True))
     loss = error.flatten(1).mean(1)
     return loss if sample_weight is None else loss * sample_weight
 

@@ -45,7 +45,7 @@ class RolloutOptions:
             reference, the only such state that training shows (docs/decisions.md).
 
     Raises:
-        ConfigurationError: A share outside [0, 1].
+        ConfigurationError: No step, or a share outside [0, 1].
     """
 
     steps: int = 25
@@ -56,7 +56,9 @@ class RolloutOptions:
     base_keeps_past: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse impossible shares."""
+        """Refuse what cannot be sampled."""
+        if self.steps < 1:
+            raise ConfigurationError(f"steps must be at least 1, got {self.steps}")
         if not 0 <= self.noise_share <= 1:
             raise ConfigurationError(f"noise_share lies in [0, 1], got {self.noise_share}")
 

@@ -6,7 +6,7 @@ tensor is an error and never random memory.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     index = _json(folder / INDEX)
     for part, names in PARTS.items():
-        if tuple(index.get(part, ())) != names:
+        if index.get(part) != list(names):
             raise ModelError(
                 f"{folder / INDEX} says {part} is {index.get(part)}, expected {list(names)}; "
                 "is it a model of loopy?"
@@ -66,13 +66,12 @@ def load_part(folder: Path, part: str) -> Any:
     """
     where = folder / part
     if part == "scheduler":
-        return DDIMScheduler.from_config(_json(where / "scheduler_config.json"))
-    config = _json(where / "config.json")
+        return _build(DDIMScheduler.from_config, where / "scheduler_config.json")
     if part == "audio_encoder":
-        encoder = AudioEncoder.from_config(Wav2Vec2Config.from_dict(config))
+        encoder = _build(_audio_encoder, where / "config.json")
         _fill(encoder.network, where / "model.safetensors")
         return encoder
-    network = NETWORKS[PARTS[part][1]].from_config(config)
+    network = _build(NETWORKS[PARTS[part][1]].from_config, where / "config.json")
     _fill(network, where / "diffusion_pytorch_model.safetensors")
     return network.eval()
 
@@ -81,6 +80,19 @@ def write_index(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write ``model_index.json``; last of all files, so that an index means a whole model."""
     index = {"_class_name": "LoopyPipeline", **{k: list(v) for k, v in PARTS.items()}}
     (folder / INDEX).write_text(json.dumps({**index, "settings": settings}, indent=2) + "\n")
+
+
+def _audio_encoder(config: dict[str, Any]) -> AudioEncoder:
+    return AudioEncoder.from_config(Wav2Vec2Config.from_dict(config))
+
+
+def _build(make: Callable[[dict[str, Any]], Any], path: Path) -> Any:
+    config = _json(path)
+    try:
+        return make(config)
+    except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} describes nothing that can be built ({reason})") from error
 
 
 def _fill(network: nn.Module, path: Path) -> None:
