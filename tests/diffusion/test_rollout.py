@@ -1,0 +1,156 @@
+"""Clip after clip: sampling sees what training showed, and the past is the user's own frames."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from loopy.diffusion.guidance import GuidanceScales
+from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip, start_noise
+from loopy.diffusion.sampler import ddim
+from loopy.errors import ConfigurationError
+from loopy.records import Presence
+from loopy.segments import SegmentLayout
+
+LAYOUT = SegmentLayout(2, 2, 2)  # six frames of past in four slots: distances 0 1 3 5
+OPTIONS = RolloutOptions(steps=2, layout=LAYOUT)
+SIZE = (4, 8, 8)
+
+
+@pytest.fixture
+def scheduler():
+    return DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+
+
+@pytest.fixture
+def network(make_dual, awaken):
+    return awaken(make_dual()).eval()
+
+
+@pytest.fixture
+def clip(make_clip):
+    return make_clip()
+
+
+@pytest.fixture
+def make(network, scheduler, clip):
+    """Make the next clip of a state, or the first."""
+
+    def run(state=None, options=OPTIONS, rows=slice(None)):
+        return next_clip(
+            network,
+            scheduler,
+            reference=network.encode_reference(clip.reference[rows]),
+            audio=clip.audio[rows],
+            state=state or RolloutState.first(clip.reference[rows], seed=3),
+            size=SIZE,
+            options=options,
+        )
+
+    return run
+
+
+def after(made, clip):
+    """A state in which that many frames are made."""
+    past = torch.randn(2, made, *SIZE, generator=torch.Generator().manual_seed(made))
+    return RolloutState(past, made // 3, seed=3)
+
+
+@pytest.mark.parametrize("made", [0, 3, 6])
+def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made):
+    """No past, a partial one and a full one: each guidance branch is a training state."""
+    state = after(made, clip)
+    slots, present = LAYOUT.select(state.past)
+    given = replace(clip, motion_frames=slots, past_present=present)
+    everything, nothing = Presence.all(2), Presence.none(2)
+    silent = replace(everything, audio=nothing.audio, motion_latents=nothing.audio)
+
+    def predict(x, timestep, progress):
+        e_audio, e_ref, e_base = (
+            network(x, timestep.expand(2), given, presence)
+            for presence in (everything, silent, nothing)
+        )
+        return 5 * (e_audio - e_ref) + 3 * (e_ref - e_base) + e_base
+
+    with torch.no_grad():
+        expected = ddim(scheduler, predict, start_noise(state, (2, 3, *SIZE)), steps=2)
+    torch.testing.assert_close(make(state)[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("made", [0, 3])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_one_after_another_is_the_same(make, clip, made, keeps):
+    options = replace(OPTIONS, base_keeps_past=keeps)
+    stacked, _ = make(after(made, clip), options)
+    alone, _ = make(after(made, clip), replace(options, stacked=False))
+    torch.testing.assert_close(alone, stacked, atol=1e-4, rtol=1e-4)
+
+
+def test_keeping_the_past_in_the_base_is_another_choice(make, clip):
+    kept, _ = make(after(6, clip), replace(OPTIONS, base_keeps_past=True))
+    assert not torch.allclose(kept, make(after(6, clip))[0], atol=1e-3)
+
+
+def test_what_was_made_becomes_the_past(make):
+    state, clips = None, []
+    for number in range(1, 4):
+        latents, state = make(state)
+        clips.append(latents)
+        assert (state.clip, state.seed) == (number, 3)
+        assert torch.equal(state.past, torch.cat(clips, 1)[:, -6:])
+    assert not torch.allclose(clips[0], clips[1])
+
+
+def test_a_video_goes_on_from_a_saved_state(make, tmp_path):
+    _, state = make()
+    torch.save(vars(state), tmp_path / "state.pt")
+    again = RolloutState(**torch.load(tmp_path / "state.pt"))
+    assert torch.equal(make(again)[0], make(state)[0])
+
+
+def test_videos_of_a_batch_do_not_mix(make, clip):
+    """Same noise for row 0 alone: a video does not depend on who is made beside it."""
+    together, _ = make(after(3, clip), replace(OPTIONS, noise_share=0.0))
+    clip.audio[1] = 0
+    clip.reference[1] = 0
+    state = after(3, clip)
+    state.past[1] = 0
+    other, _ = make(state)
+    torch.testing.assert_close(other[0], together[0], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(other[1], together[1], atol=1e-3)
+
+
+def test_start_noise_is_a_function_of_seed_and_clip():
+    shape = (1, 12, 4, 32, 32)
+    state = RolloutState(torch.zeros(1, 0, 4, 32, 32), clip=2, seed=7)
+    noise = start_noise(state, shape)
+    assert torch.equal(noise, start_noise(state, shape))
+    assert abs(noise.std() - 1) < 0.02
+    for other in (replace(state, clip=3), replace(state, seed=8)):
+        assert not torch.allclose(noise, start_noise(other, shape))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_frames_share_that_much_of_their_variance(share):
+    shape = (1, 12, 4, 32, 32)
+    first, second = (
+        start_noise(RolloutState(torch.zeros(0), clip=clip), shape, share=share) for clip in (0, 1)
+    )
+    assert abs(first.std() - 1) < 0.05
+    for a, b in ((first[0, 0], first[0, 5]), (first[0, 0], second[0, 3])):
+        assert abs((a * b).mean() - share) < 0.06
+
+
+def test_options_can_be_altered_one_by_one():
+    assert OPTIONS.altered() == OPTIONS
+    assert OPTIONS.altered(steps=9) == replace(OPTIONS, steps=9)
+    scales = GuidanceScales(audio=0.0)
+    assert OPTIONS.altered(audio_ratio=0.0) == replace(OPTIONS, guidance=scales)
+    scales = GuidanceScales(reference=1.5)
+    assert OPTIONS.altered(reference_ratio=1.5) == replace(OPTIONS, guidance=scales)
+
+
+def test_impossible_shares_are_refused():
+    with pytest.raises(ConfigurationError, match="noise_share"):
+        RolloutOptions(noise_share=1.5)
