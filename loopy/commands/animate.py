@@ -41,8 +41,7 @@ def animate(
     Args:
         portrait: A picture of a face.
         sound: A file with a voice; also a video's sound.
-        out: The result: .mp4, .mov or .mkv with the sound in it, .npy for an array, or the name of
-            a new folder for PNG files.
+        out: The result: .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG files.
         model: A model that comes with loopy, a model folder, or a hub id (owner/name).
         seed: The same seed gives the same video.
         box: Square of the portrait to use, left top right bottom in pixels; without it the largest
@@ -114,7 +113,13 @@ def run(words: Sequence[str]) -> None:
     parser = ArgumentParser(
         prog="loopy animate", description=animate.__doc__.partition("\n")[0], exit_on_error=False
     )
-    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        help="The result: .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG files.",
+    )
     parser.add_function_arguments(animate, as_positional=True, skip={"out"})
     try:
         options = parser.parse_args(list(words[1:]))

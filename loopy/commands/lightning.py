@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from loopy.errors import ConfigurationError
+from loopy.training.animator import Animator
 
 
 class RecipeCLI(LightningCLI):
@@ -46,15 +47,18 @@ class RecipeCLI(LightningCLI):
             options["ckpt_path"] = str(last)
 
 
-def run(words: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> int:
     """Runs a verb of lightning.
 
     Args:
         words: The verb, `--config` with a recipe (a file, or the name of one that comes with
             loopy: `configs/toon/vae.yaml`), and options that change it.
+
+    Returns:
+        The exit code: 1 if a job of a list failed.
     """
     torch.set_flush_denormal(True)
-    RecipeCLI(
+    cli = RecipeCLI(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,
@@ -63,6 +67,7 @@ def run(words: Sequence[str]) -> None:
         save_config_kwargs={"overwrite": True},
         args=[_with_recipe(word, before) for before, word in pairwise(["", *words])],
     )
+    return int(isinstance(cli.model, Animator) and cli.model.failed > 0)
 
 
 def _with_recipe(word: str, before: str) -> str:

@@ -1,0 +1,149 @@
+"""The jobs of a list through the pipeline: skipped if finished, reported if failed."""
+
+import csv
+import hashlib
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from loopy.data.media import existing_file
+from loopy.data.writer import draft, open_writer
+from loopy.errors import ConfigurationError, LoopyError, OutputError
+from loopy.models.weights import fingerprint
+from loopy.pipeline import LoopyPipeline
+from loopy.training.jobs import Job, Jobs
+
+HEAD = ("job", "out", "status", "seconds", "error")
+
+
+class Animator(pl.LightningModule):
+    """Makes the video of each job by `LoopyPipeline`, on any number of devices.
+
+    Beside each video stands ``<out>.json`` with the content hashes of portrait and sound, the
+    options and the fingerprint of the weights. A job whose video is there with the same record is
+    skipped; one of which anything changed runs again. A job that fails is one line on stderr and in
+    the report, and the others go on.
+
+    Args:
+        model: A model that comes with loopy, a model folder, or a hub id (owner/name).
+        steps: Denoising steps of a clip, in place of the model's own.
+        audio_ratio: How strongly the sound leads, in place of the model's own.
+        reference_ratio: How strongly the portrait leads, in place of the model's own.
+        crf: Quality of videos: 0 is lossless, 18 looks so, 23 is smaller.
+    """
+
+    def __init__(
+        self,
+        model: str = "toon",
+        *,
+        steps: int | None = None,
+        audio_ratio: float | None = None,
+        reference_ratio: float | None = None,
+        crf: int = 18,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.choices = {
+            "steps": steps,
+            "audio_ratio": audio_ratio,
+            "reference_ratio": reference_ratio,
+        }
+        self.crf = crf
+        self.failed = 0
+
+    def setup(self, stage: str) -> None:
+        """Loads the model, and begins the report.
+
+        Raises:
+            ModelError: There is no such model.
+            OutputError: The report cannot be written.
+            ConfigurationError: The data are no jobs.
+        """
+        jobs = self.trainer.datamodule
+        if not isinstance(jobs, Jobs):
+            raise ConfigurationError("Animator runs a list of jobs; give it data of class Jobs")
+        self.report = jobs.report
+        self.pipe = LoopyPipeline.from_pretrained(self.model)
+        self.options = self.pipe.settings.rollout.altered(**self.choices)
+        self.made_by = {
+            "weights": fingerprint(
+                nn.ModuleList([self.pipe.network, self.pipe.audio_encoder, self.pipe.vae])
+            ),
+            "scheduler": {k: v for k, v in self.pipe.scheduler.config.items() if k[0] != "_"},
+            "options": asdict(self.options),
+            "crf": self.crf,
+        }
+        if self.trainer.is_global_zero:
+            try:
+                self._write_row(*HEAD, mode="w")
+            except OSError as error:
+                raise OutputError(
+                    f"report {self.report} cannot be written ({error.strerror}); make the folder "
+                    "of the list writable"
+                ) from error
+
+    def on_predict_start(self) -> None:
+        """Moves the networks to this rank's device."""
+        self.pipe.to(self.device)
+
+    def predict_step(self, job: Job, batch_idx: int) -> str:
+        """Runs one job and reports it.
+
+        Returns:
+            "done", "skipped" or "failed".
+        """
+        start, reason = perf_counter(), ""
+        try:
+            status = self._make(job)
+        except (LoopyError, OSError, RuntimeError) as error:  # also a device out of memory
+            status, reason = "failed", " ".join(str(error).split())
+            self.failed += 1
+            print(f"loopy: job {job.number} failed: {reason}", file=sys.stderr)
+        self._write_row(job.number, job.out, status, f"{perf_counter() - start:.1f}", reason)
+        return status
+
+    def teardown(self, stage: str) -> None:
+        """Counts the failures of all ranks."""
+        strategy = self.trainer.strategy
+        failed = torch.tensor(self.failed, device=strategy.root_device)
+        self.failed = int(strategy.reduce(failed, reduce_op="sum"))
+
+    def _make(self, job: Job) -> Literal["done", "skipped"]:
+        record = json.dumps(self.made_by | _content(job), indent=2).encode()
+        ledger = job.out.with_name(f"{job.out.name}.json")
+        if job.out.exists() and ledger.is_file() and ledger.read_bytes() == record:
+            return "skipped"
+        with open_writer(job.out, sound=job.sound, crf=self.crf) as writer:
+            subject = self.pipe.prepare(job.portrait, box=job.box)
+            clips = self.pipe.stream(subject, job.sound, seed=job.seed, options=self.options)
+            for clip in clips:
+                writer.write(clip)
+        with draft(ledger) as hidden:
+            hidden.write_bytes(record)
+        return "done"
+
+    def _write_row(self, *values: object, mode: Literal["a", "w"] = "a") -> None:
+        with self.report.open(mode, newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(values)
+
+
+def _content(job: Job) -> dict[str, object]:
+    """What decides the video, besides the model."""
+    return {
+        "portrait": _hash(existing_file(job.portrait, "picture")),
+        "sound": _hash(existing_file(job.sound, "sound")),
+        "seed": job.seed,
+        "box": job.box,
+    }
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

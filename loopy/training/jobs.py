@@ -1,0 +1,152 @@
+"""A list of videos to make, as a CSV file with a head line.
+
+::
+
+    portrait,sound,out,seed,box
+    anna.png,hello.wav,videos/hello.mp4,,
+    anna.png,news.mp3,videos/news.mp4,7,40 20 440 420
+
+portrait    a picture of a face
+sound       a file with a voice; also a video's sound
+out         .mp4, .mov, .mkv, .npy, or the name of a new folder for PNG files
+seed        optional: a whole number; the same seed gives the same video (0)
+box         optional: square of the portrait, left top right bottom in pixels (the middle)
+
+Paths are relative to the list. Other columns are refused, so that no misspelt one is ignored.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+
+from loopy.data.picture import Box
+from loopy.errors import ConfigurationError, ManifestError
+
+REQUIRED, OPTIONAL = ("portrait", "sound", "out"), ("seed", "box")
+
+
+class Job(NamedTuple):
+    """One video to make.
+
+    Attributes:
+        number: Place in the list, from 1.
+        portrait: Picture of a face.
+        sound: File with sound.
+        out: Where the video goes.
+        seed: Seed of the video.
+        box: Square of the portrait, left top right bottom in pixels; None = the middle.
+    """
+
+    number: int
+    portrait: Path
+    sound: Path
+    out: Path
+    seed: int = 0
+    box: Box | None = None
+
+
+def read_manifest(path: Path) -> list[Job]:
+    """Reads a list of jobs, whole or not at all.
+
+    Raises:
+        ManifestError: Not a readable file, a column is missing or unknown, a value makes no sense,
+            two jobs write to one place, or there is no job.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, strict=True)
+            _check_columns(path, rows.fieldnames or ())
+            lines = [(rows.line_num, row) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"list {path} cannot be read ({error}); give CSV in UTF-8") from error
+    jobs: dict[Path, Job] = {}
+    for number, (line, row) in enumerate(lines, 1):
+        job = _job(row, number=number, where=f"{path} line {line}", folder=path.parent)
+        if job.out in jobs:
+            raise ManifestError(f"{path} line {line}: {job.out} is written by an earlier job too")
+        jobs[job.out] = job
+    if not jobs:
+        raise ManifestError(f"list {path} holds no job; give a line for each video")
+    return list(jobs.values())
+
+
+def _check_columns(path: Path, found: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED if name not in found]
+    unknown = [name for name in found if name not in REQUIRED + OPTIONAL]
+    if missing or unknown or len(set(found)) < len(found):
+        raise ManifestError(
+            f"list {path} has the columns {', '.join(found) or '(none)'}; give "
+            f"{', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}, each once"
+        )
+
+
+def _job(row: Mapping[str, str | None], *, number: int, where: str, folder: Path) -> Job:
+    if None in row:
+        raise ManifestError(f"{where} has more values than columns; quote values with commas")
+    values = {name: (value or "").strip() for name, value in row.items()}
+    for name in REQUIRED:
+        if not values[name]:
+            raise ManifestError(f"{where} has no {name}; fill it in")
+    try:
+        seed = int(values.get("seed") or 0)
+    except ValueError as error:
+        raise ManifestError(
+            f"{where}: seed is {values['seed']!r}; give a whole number or nothing"
+        ) from error
+    try:
+        box = _box(values.get("box", ""))
+    except ValueError as error:
+        raise ManifestError(
+            f"{where}: box is {values['box']!r}; give left top right bottom in pixels, or nothing"
+        ) from error
+    paths = (folder / values[name] for name in REQUIRED)
+    return Job(number, *paths, seed, box)
+
+
+def _box(text: str) -> Box | None:
+    if not text:
+        return None
+    left, top, right, bottom = (float(edge) for edge in text.split())
+    return left, top, right, bottom
+
+
+class Jobs(pl.LightningDataModule):
+    """The jobs of a list; job i belongs to rank i modulo the number of ranks.
+
+    Args:
+        manifest: The list: CSV with the columns portrait, sound, out and optionally seed, box; its
+            paths are relative to it. The report is written beside it.
+    """
+
+    def __init__(self, manifest: Path) -> None:
+        super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more ranks than jobs
+        self.manifest = Path(manifest)
+        self.jobs: list[Job] = []
+
+    @property
+    def report(self) -> Path:
+        """Where the outcome of each job is written."""
+        return self.manifest.with_suffix(".report.csv")
+
+    def setup(self, stage: str) -> None:
+        """Reads the list, before any model is loaded.
+
+        Raises:
+            ManifestError: See `read_manifest`.
+        """
+        self.jobs = read_manifest(self.manifest)
+
+    def predict_dataloader(self) -> list[Job]:
+        """This rank's jobs; a plain list, to which lightning adds no sampler of its own."""
+        if self.trainer is None:
+            raise ConfigurationError("the jobs need a trainer: pass them to trainer.predict")
+        return share(self.jobs, rank=self.trainer.global_rank, ranks=self.trainer.world_size)
+
+
+def share(jobs: Sequence[Job], *, rank: int, ranks: int) -> list[Job]:
+    """The jobs of one rank: every job belongs to exactly one."""
+    return list(jobs[rank::ranks])
