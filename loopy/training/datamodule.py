@@ -2,7 +2,7 @@
 
     batch of step i on rank r  =  make(generator(seed, "training", i, r))
 
-So resuming needs the number of the next batch and nothing else; the DataModule keeps it.
+So resuming needs the number of the next batch and nothing else; the loader keeps it.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,10 +51,18 @@ class Stream(Dataset[Batch]):
 
 
 class Onwards(Sampler[int]):
-    """The numbers from `start` on; its length counts those before too, as lightning does."""
+    """Numbers of the batches to come; a resumed run goes on behind its checkpoint.
 
-    def __init__(self, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
+    Its length counts those before too, as lightning does.
+
+    Args:
+        stop: Batches of the whole run.
+        place: Tells how many batches have been trained on.
+        decided_by: What makes a number stand for a batch; a checkpoint's must be the same.
+    """
+
+    def __init__(self, stop: int, *, place: Callable[[], int], decided_by: dict[str, int]) -> None:
+        self.start, self.stop, self.place, self.decided_by = 0, stop, place, decided_by
 
     def __len__(self) -> int:
         """Batches of the whole run."""
@@ -63,6 +71,38 @@ class Onwards(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Counts."""
         return iter(range(self.start, self.stop))
+
+    def state_dict(self) -> dict[str, int]:
+        """The place, and what makes it one."""
+        return {"batches": self.place(), **self.decided_by}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on behind the last batch of a checkpoint.
+
+        Raises:
+            ConfigurationError: The batches to come would not be the ones that were left.
+        """
+        before = {name: state_dict[name] for name in self.decided_by}
+        if before != self.decided_by:
+            raise ConfigurationError(
+                f"the checkpoint was trained with {before}, now {self.decided_by}; set them "
+                "back, or start anew with --resume=false"
+            )
+        self.start = state_dict["batches"]
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader whose place lightning keeps in its checkpoints."""
+
+    sampler: Onwards
+
+    def state_dict(self) -> dict[str, int]:
+        """The place of the sampler."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Sets the place of the sampler."""
+        self.sampler.load_state_dict(state_dict)
 
 
 class SyntheticData(pl.LightningDataModule):
@@ -88,24 +128,40 @@ class SyntheticData(pl.LightningDataModule):
         self.validation_batches = validation_batches
         self.seed = seed
         self.workers = workers
-        self._resumed: dict[str, int] | None = None
 
     def make(self, generator: torch.Generator) -> Any:
         """Makes one batch; a subclass says how."""
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
-        """Batches from the one after the last that was trained on."""
+        """Batches up to the last step, resumable at any of them."""
         trainer = self._trainer()
         if trainer.max_steps < 0:
             raise ConfigurationError("the data never ends; give --trainer.max_steps")
         batches = trainer.max_steps * trainer.accumulate_grad_batches
-        start = self._resumed["batches"] if self._resumed else 0
-        return self._loader("training", start, batches)
+        order = Onwards(
+            batches,
+            place=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+            decided_by={
+                "seed": self.seed,
+                "batch_size": self.batch_size,
+                "ranks": trainer.world_size,
+            },
+        )
+        return ResumableLoader(
+            self._stream("training", batches),
+            batch_size=None,
+            sampler=order,
+            num_workers=self.workers,
+        )
 
     def val_dataloader(self) -> DataLoader:
         """The same batches every time."""
-        return self._loader("validation", 0, self.validation_batches)
+        return DataLoader(
+            self._stream("validation", self.validation_batches),
+            batch_size=None,
+            num_workers=self.workers,
+        )
 
     def predict_dataloader(self) -> DataLoader:
         """The held-out set."""
@@ -116,43 +172,11 @@ class SyntheticData(pl.LightningDataModule):
         for number in range(self.validation_batches):
             yield self.make(generator(self.seed, "validation", number, 0))
 
-    def state_dict(self) -> dict[str, int]:
-        """How many batches were trained on, and what decides which these were."""
-        progress = self._trainer().fit_loop.epoch_loop.batch_progress.current
-        return {"batches": progress.processed} | self._identity()
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues behind the last batch of a checkpoint.
-
-        Raises:
-            ConfigurationError: Seed, batch size or number of ranks are others: the batches to
-                come would not be the ones that were left.
-        """
-        before = {name: state_dict[name] for name in self._identity()}
-        if before != self._identity():
-            raise ConfigurationError(
-                f"the checkpoint was trained with {before}, now {self._identity()}; set them "
-                "back, or start anew with --resume=false"
-            )
-        self._resumed = state_dict
-
-    def _identity(self) -> dict[str, int]:
-        return {
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "ranks": self._trainer().world_size,
-        }
-
     def _trainer(self) -> pl.Trainer:
         if self.trainer is None:
             raise ConfigurationError("the data needs a trainer: pass it to trainer.fit")
         return self.trainer
 
-    def _loader(self, purpose: str, start: int, batches: int) -> DataLoader:
+    def _stream(self, purpose: str, batches: int) -> Stream:
         rank = self._trainer().global_rank
-        return DataLoader(
-            Stream(self.make, seed=self.seed, purpose=purpose, rank=rank, batches=batches),
-            batch_size=None,
-            sampler=Onwards(start, batches),
-            num_workers=self.workers,
-        )
+        return Stream(self.make, seed=self.seed, purpose=purpose, rank=rank, batches=batches)

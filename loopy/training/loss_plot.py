@@ -27,7 +27,7 @@ def append_rows(table: Path, rows: list[Row]) -> None:
 
 
 def draw(table: Path) -> None:
-    """One panel for each name, beside the table.
+    """One panel for each name, beside the table; nothing while the table is empty.
 
     Raises:
         DependencyError: matplotlib is missing.
@@ -41,6 +41,8 @@ def draw(table: Path) -> None:
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, name, value in read_rows(table):
         curves[name].append((step, value))
+    if not curves:
+        return
     figure = Figure(figsize=(9, 2 * len(curves) + 0.5), layout="constrained")
     panels = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
     for panel, (name, curve) in zip(panels, curves.items(), strict=True):

@@ -1,0 +1,108 @@
+"""A batch is a function of its number."""
+
+from functools import partial
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from loopy.errors import ConfigurationError
+from loopy.randomness import generator
+from loopy.synthetic.face import CONTROLS
+from loopy.training.datamodule import Onwards, Stream, SyntheticData
+from loopy.training.faces import SyntheticFaces, box_mask, random_controls
+from loopy.training.utterances import SyntheticSpeech
+
+
+def numbers(source):
+    return torch.randint(2**62, (2,), generator=source)
+
+
+def stream(**changes):
+    return Stream(
+        numbers, **({"seed": 0, "purpose": "training", "rank": 0, "batches": 9} | changes)
+    )
+
+
+def test_a_batch_depends_on_its_number_alone():
+    forward = [stream()[number] for number in range(9)]
+    backward = [stream()[number] for number in reversed(range(9))]
+    assert torch.equal(torch.stack(forward), torch.stack(backward[::-1]))
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"purpose": "validation"}, {"rank": 1}])
+def test_other_streams_have_nothing_in_common(change):
+    seen = {int(x) for s in (stream(), stream(**change)) for n in range(9) for x in s[n]}
+    assert len(seen) == 36
+
+
+def order(place=0, **decided_by):
+    return Onwards(7, place=lambda: place, decided_by={"seed": 0, **decided_by})
+
+
+def test_a_resumed_order_is_the_rest():
+    resumed = order()
+    resumed.load_state_dict(order(place=3).state_dict())
+    assert list(resumed) == [3, 4, 5, 6]
+    assert len(resumed) == 7
+
+
+def test_a_changed_order_is_refused():
+    with pytest.raises(ConfigurationError, match="'ranks': 2"):
+        order(ranks=2).load_state_dict(order(ranks=1).state_dict())
+
+
+class Numbers(SyntheticData):
+    def make(self, generator):
+        return numbers(generator)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_change_nothing(workers):
+    data = Numbers(batch_size=2, validation_batches=5, workers=workers)
+    data.trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
+    assert torch.equal(torch.stack(list(data.val_dataloader())), torch.stack(list(data.held_out())))
+
+
+def test_an_endless_run_is_refused():
+    data = Numbers(batch_size=2, validation_batches=1)
+    data.trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, barebones=True)
+    with pytest.raises(ConfigurationError, match="max_steps"):
+        data.train_dataloader()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        partial(SyntheticFaces, size_px=32, batch_size=2, validation_batches=2),
+        partial(SyntheticSpeech, seconds=0.5, batch_size=3, validation_batches=2),
+    ],
+)
+def test_samples_repeat_only_by_seed(data):
+    first, again, other = data(), data(), data(seed=1)
+    for a, b, c in zip(first.held_out(), again.held_out(), other.held_out(), strict=True):
+        for left, right in zip(a, b, strict=True):
+            torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True)
+        assert not torch.equal(a[0], c[0])
+
+
+def test_every_third_mouth_is_shut():
+    controls = random_controls(600, generator(0))
+    shut = controls[:, CONTROLS.index("open")] == 0
+    assert 0.28 < shut.float().mean() < 0.39
+
+
+def test_speech_is_normalised_and_labelled():
+    batch = next(SyntheticSpeech(seconds=1.0, batch_size=6).held_out())
+    assert batch.audio.shape == (6, 16_000)
+    assert batch.phonemes.shape == (6, 50)
+    assert batch.visemes.shape == (6, 50, 4)
+    assert batch.audio.mean(1).abs().max() < 1e-4
+    assert batch.audio.std(1).max() < 1.01
+
+
+def test_mask_is_the_box():
+    points = torch.tensor([[[4.0, 6.0], [8.0, 7.0]]])
+    mask = box_mask(points, size_px=16, margin_px=1)[0, 0]
+    assert mask[5:8, 3:9].all()
+    assert mask.sum() == 3 * 6
