@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -63,7 +64,7 @@ def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
             if container.format.name == "tty":  # FFmpeg draws any .txt as a terminal
                 raise MediaError(f"{kind} {path} is a text file; give a {kind}")
             yield container
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise MediaError(
             f"{kind} {path} cannot be decoded ({error.strerror}); give an intact file, "
             "or convert it with ffmpeg first"
@@ -89,7 +90,12 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
 
 def start_s(stream: AudioStream | VideoStream) -> Fraction:
     """Time of a stream's first frame on the clock of its file; 0 where the file is silent on it."""
-    return (stream.start_time or 0) * (stream.time_base or Fraction(0))
+    return (stream.start_time or 0) * tick_s(stream)
+
+
+def tick_s(stream: AudioStream | VideoStream) -> Fraction:
+    """Seconds in one unit of a stream's time stamps."""
+    return stream.time_base or Fraction(1, av.time_base)
 
 
 def _name(container: InputContainer) -> str:

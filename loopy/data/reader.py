@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
-from loopy.data.media import AnyPath, existing_file, open_media, picture_stream, start_s
+from loopy.data.media import AnyPath, existing_file, open_media, picture_stream, start_s, tick_s
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS
 
@@ -98,7 +98,7 @@ def _nearest(
     near, ended = deque[av.VideoFrame](), False  # from the last one given to just behind the time
     for time in times:
         if near and time - _clock(near[-1], stream) > SEEK_S:
-            container.seek(int((time + start_s(stream)) / stream.time_base), stream=stream)
+            container.seek(int((time + start_s(stream)) / tick_s(stream)), stream=stream)
             decoded = container.decode(stream)
             near, ended = deque(), False
         while not ended and not (near and _clock(near[-1], stream) >= time + half):
@@ -119,12 +119,12 @@ def _clock(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
     """Time of a frame since the first picture."""
     if frame.pts is None:
         raise MediaError("this video has no time stamps; wrap it as mp4 or mkv with ffmpeg first")
-    return frame.pts * frame.time_base - start_s(stream)
+    return frame.pts * tick_s(stream) - start_s(stream)
 
 
 def _end(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
-    lasts = frame.duration * frame.time_base if frame.duration else 1 / stream.average_rate
-    return _clock(frame, stream) + lasts
+    usual_s = 1 / (stream.average_rate or FPS)
+    return _clock(frame, stream) + (frame.duration * tick_s(stream) or usual_s)
 
 
 def _rgb(frame: av.VideoFrame) -> Pixels:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import cast
 
-import av
 import numpy as np
 import torch
 from av.audio.frame import AudioFrame
 from av.container import InputContainer
+from av.error import BlockingIOError as NotReady
+from av.error import EOFError as NoMore
 from av.filter import Graph
 from jaxtyping import Float, Float32
 from torch import Tensor
@@ -105,15 +107,21 @@ def sound_blocks(
 
 
 def _decoded(container: InputContainer, *, rate_hz: int, layout: str | None) -> Iterator[Block]:
-    graph, form = None, None
+    graph: Graph | None = None
+    form = None
     for frame in container.decode(sound_stream(container)):
-        if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
-            if graph is not None:  # the file changes its format on the way
-                yield from _pushed(graph, None)
-            graph = _filter_graph(frame, rate_hz=rate_hz, layout=layout)
+        if graph is not None and form != _form(frame):  # the file changes its format on the way
+            yield from _pushed(graph, None)
+            graph = None
+        if graph is None:
+            graph, form = _filter_graph(frame, rate_hz=rate_hz, layout=layout), _form(frame)
         yield from _pushed(graph, frame)
     if graph is not None:
         yield from _pushed(graph, None)
+
+
+def _form(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
 
 
 def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Graph:
@@ -139,8 +147,8 @@ def _pushed(graph: Graph, frame: AudioFrame | None) -> Iterator[Block]:
     graph.push(frame)
     while True:
         try:
-            ready = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
+            ready = cast(AudioFrame, graph.pull())
+        except (NotReady, NoMore):
             return
         # samples come packed: PyAV 18 crashes on the planes of eight and more channels
         yield ready.to_ndarray().reshape(-1, ready.layout.nb_channels).T

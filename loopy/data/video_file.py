@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.error import FFmpegError
 from av.video.reformatter import Colorspace
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -19,6 +20,20 @@ from loopy.errors import OutputError
 from loopy.timing import SAMPLE_RATE_HZ
 
 VIDEO_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+AAC_RATES_HZ = (
+    8_000,
+    11_025,
+    12_000,
+    16_000,
+    22_050,
+    24_000,
+    32_000,
+    44_100,
+    48_000,
+    64_000,
+    88_200,
+    96_000,
+)
 AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 BT709 = 1  # the tag that stands for it in H.264
 
@@ -83,7 +98,7 @@ class VideoFile:
 
     def close(self) -> None:
         """Lets go of the file, finished or not."""
-        with suppress(av.FFmpegError):
+        with suppress(FFmpegError):
             self._container.close()
 
     def _fix_size(self, height: int, width: int) -> None:
@@ -148,8 +163,7 @@ def _aac_form(path: AnyPath) -> tuple[int, str]:
     """Sample rate and channel layout to encode a file with: its own where AAC has them."""
     with open_media(path, "sound") as container:
         stream = sound_stream(container)
-        rates = av.Codec("aac", "w").audio_rates
-        rate_hz = stream.rate if stream.rate in rates else 48_000
+        rate_hz = stream.rate if stream.rate in AAC_RATES_HZ else 48_000
         if stream.layout.nb_channels == 1:  # many a wave file names no layout
             return rate_hz, "mono"
         return rate_hz, stream.layout.name if stream.layout.name in AAC_LAYOUTS else "stereo"

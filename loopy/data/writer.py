@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-import av
 import numpy as np
 import torch
+from av.error import FFmpegError
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -225,7 +225,7 @@ def _output_errors(path: Path) -> Iterator[None]:
     """Turns what the disk or the encoder refuses into an OutputError."""
     try:
         yield
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}); check permission and free space"
         ) from error

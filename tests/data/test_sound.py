@@ -115,6 +115,18 @@ def test_sound_of_a_video_starts_with_its_pictures(
     assert found[:2] == pytest.approx(expected, abs=1e-3)
 
 
+def test_file_that_changes_its_format_on_the_way(tmp_path, beeps, write_sound, burst_times_s):
+    parts = [(44_100, 1), (44_100, 2), (22_050, 1)]
+    joined = tmp_path / "joined.mp3"
+    for rate_hz, channels in parts:
+        one = beeps(rate_hz, seconds=1, channels=channels)
+        part = write_sound(tmp_path / "part.mp3", one, rate_hz, "libmp3lame")
+        with joined.open("ab") as file:
+            file.write(part.read_bytes())
+    times = burst_times_s(read_audio(joined).numpy(), 16_000)
+    assert times[:3] == pytest.approx([0.5, 1.5, 2.5], abs=0.2)  # lossy padding at each joint
+
+
 @pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "m4a"])
 def test_damage_is_heard_or_named(tmp_path, beeps, write_sound, suffix):
     """Bytes overwritten anywhere: samples all the same, or a MediaError, and nothing else."""
