@@ -23,12 +23,8 @@ HEADINGS = {
     "ceiling_round_trip": "^vae",
     "floor_still": "_still",
     "floor_another": "_another",
-    "wide": "wide",
-    "wide_ceiling": "^wide",
-    "round": "round",
-    "round_ceiling": "^round",
 }
-"""Column of the table for each figure; ^ is a ceiling, _ a floor."""
+"""Column of the table for each figure of the opening; ^ is a ceiling, _ a floor."""
 
 LEGEND = """\
 r        true mouth opening with that read in the generated frames
@@ -36,8 +32,7 @@ others   the same frames with the true openings of the other voices, mean (floor
 lag      frames by which the picture comes late where r is best
 tracked  opening read in the true frames with that read in the generated ones
 ^true    ceiling: the same reading of the true frames; ^vae: after the autoencoder
-_still   floor: the portrait alone (has no r); _another: true frames of another talk
-wide, round  as r, of lip width and rounding, each with its ceiling"""
+_still   floor: the portrait alone (has no r); _another: true frames of another talk"""
 
 SHEET_FRAMES, SHEET_TAKES = 8, 4
 
@@ -85,13 +80,28 @@ class Report:
         summary = self.summary()
         for word in Spread._fields:
             rows.append((word, {name: getattr(each, word) for name, each in summary.items()}))
-        head = "pair   " + "".join(f"{heading:>10}" for heading in HEADINGS.values())
-        lines = [f"{name:<7}" + "".join(_cell(row[key]) for key in HEADINGS) for name, row in rows]
+        head = "pair   " + "".join(f"{heading:>9}" for heading in HEADINGS.values())
+        lines = [f"{word:<7}" + "".join(_cell(k, row[k]) for k in HEADINGS) for word, row in rows]
         lines.insert(len(self.scores), "-" * len(head))
+        others = "; ".join(
+            f"{name} {_cell(name, summary[name].median).strip()} "
+            f"(^true {_cell(name, summary[f'{name}_ceiling'].median).strip()})"
+            for name in ("wide", "round")
+        )
         reads = ", ".join(f"{kind} {each['open_r']:.3f}" for kind, each in self.tracker.items())
-        title = f"toon, model {self.model}: {len(self.scores)} held-out talks of {self.seconds:g} s"
+        talks = f"{len(self.scores)} held-out talks of {self.seconds:g} s, seed {self.seed}"
         return "\n".join(
-            [title, "", head, *lines, "", LEGEND, f"the tracker itself, r of opening: {reads}"]
+            [
+                f"toon, model {self.model}: {talks}",
+                "",
+                head,
+                *lines,
+                "",
+                LEGEND,
+                "",
+                f"median r of lip width and rounding: {others}",
+                f"the tracker on other unseen faces, r of opening: {reads}",
+            ]
         )
 
 
@@ -111,5 +121,6 @@ def _known(figures: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(x) else round(x, 4) for name, x in figures.items()}
 
 
-def _cell(figure: float) -> str:
-    return f"{'-' if math.isnan(figure) else f'{figure:.3f}':>10}"
+def _cell(name: str, figure: float) -> str:
+    known = f"{figure:g}" if name == "lag" else f"{figure:.3f}"
+    return f"{'-' if math.isnan(figure) else known:>9}"

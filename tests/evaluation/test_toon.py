@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from loopy.commands.evaluate import run
+from loopy.diffusion.guidance import GuidanceScales
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.evaluation.report import Report, sheet, sheet_rows
 from loopy.evaluation.toon import HELD_OUT, Tracks, film, held_out_portrait, held_out_talk, score
@@ -19,6 +20,12 @@ MOUTH = OUTPUTS.index("open")
 def true_track(number):
     talk = held_out_talk(5, number, seconds=4)
     return talk.controls[:, [CONTROLS.index(name) for name in OUTPUTS]]
+
+
+@pytest.fixture
+def pipeline(make_pipeline):
+    """One step and one branch: fast, and it has learned nothing."""
+    return make_pipeline(rollout={"steps": 1, "guidance": GuidanceScales(1.0, 1.0)})
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +89,8 @@ def test_a_silent_model_has_no_figures_but_a_report(truths):
     assert "-" in str(report).splitlines()[3]
 
 
-def test_takes_hold_truth_and_film_frame_by_frame(make_pipeline):
-    takes = list(film(make_pipeline(), Tracker.from_pretrained(), pairs=2, seconds=1))
+def test_takes_hold_truth_and_film_frame_by_frame(pipeline):
+    takes = list(film(pipeline, Tracker.from_pretrained(), pairs=2, seconds=1))
     for take in takes:
         assert take.truth.shape == take.made.shape == (25, 16, 16, 3)
         assert take.truth.dtype == take.made.dtype == torch.uint8
@@ -92,8 +99,8 @@ def test_takes_hold_truth_and_film_frame_by_frame(make_pipeline):
     assert shown.size == (9 * 16, 4 * 16)
 
 
-def test_the_command_writes_report_sheet_and_videos(make_pipeline, tmp_path, capsys):
-    make_pipeline().save_pretrained(tmp_path / "model")
+def test_the_command_writes_report_sheet_and_videos(pipeline, tmp_path, capsys):
+    pipeline.save_pretrained(tmp_path / "model")
     out = tmp_path / "new" / "folder"
     words = ["evaluate", "toon", "--model", str(tmp_path / "model"), "--pairs", "2"]
     run([*words, "--seconds", "1", "--out", str(out)])
@@ -106,15 +113,16 @@ def test_the_command_writes_report_sheet_and_videos(make_pipeline, tmp_path, cap
         "report.json",
         "sheet.png",
     ]
-    assert Image.open(out / "sheet.png").size == (9 * 16, 4 * 16)
+    with Image.open(out / "sheet.png") as picture:
+        assert picture.size == (9 * 16, 4 * 16)
     printed = capsys.readouterr().out
     assert "median" in printed
     assert "^vae" in printed
 
 
 @pytest.mark.parametrize("words", [["--pairs", "1"], ["--seconds", "0.5"], ["--sidewise", "3"]])
-def test_senseless_options_are_refused(make_pipeline, tmp_path, words):
-    make_pipeline().save_pretrained(tmp_path)
+def test_senseless_options_are_refused(pipeline, tmp_path, words):
+    pipeline.save_pretrained(tmp_path)
     with pytest.raises(ConfigurationError):
         run(["evaluate", "toon", "--model", str(tmp_path), *words])
 
