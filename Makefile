@@ -42,4 +42,7 @@ mutants: .venv/dev  ## each hand-made fault, and the test that catches it
 	$(BIN)/python tests/mutants.py
 
 toon: .venv/dev  ## train or resume the embedded model: make toon [PART=vae|audio|image|clip]
-	set -e; for part in $(PART); do $(BIN)/loopy fit --config configs/toon/$$part.yaml; done
+	set -e; for part in $(PART); do \
+		$(BIN)/loopy fit --config configs/toon/$$part.yaml; \
+		$(BIN)/loopy export --ckpt runs/toon/$$part/checkpoints/last.ckpt --out runs/toon/parts; \
+	done
