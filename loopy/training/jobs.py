@@ -16,7 +16,7 @@ Paths are relative to the list. Other columns are refused, so that no misspelt o
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,13 +140,29 @@ class Jobs(pl.LightningDataModule):
         """
         self.jobs = read_manifest(self.manifest)
 
-    def predict_dataloader(self) -> list[Job]:
-        """This rank's jobs; a plain list, to which lightning adds no sampler of its own."""
+    def predict_dataloader(self) -> "Share":
+        """This rank's jobs."""
         if self.trainer is None:
             raise ConfigurationError("the jobs need a trainer: pass them to trainer.predict")
-        return share(self.jobs, rank=self.trainer.global_rank, ranks=self.trainer.world_size)
+        return Share(self.jobs, rank=self.trainer.global_rank, ranks=self.trainer.world_size)
 
 
-def share(jobs: Sequence[Job], *, rank: int, ranks: int) -> list[Job]:
-    """The jobs of one rank: every job belongs to exactly one."""
-    return list(jobs[rank::ranks])
+class Share:
+    """The jobs of one rank; no DataLoader, so that lightning adds no sampler of its own.
+
+    Args:
+        jobs: The whole list.
+        rank: Whose they are.
+        ranks: How many share the list; every job belongs to exactly one.
+    """
+
+    def __init__(self, jobs: Sequence[Job], *, rank: int, ranks: int) -> None:
+        self.jobs = jobs[rank::ranks]
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return len(self.jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        """In the order of the list."""
+        return iter(self.jobs)

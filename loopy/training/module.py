@@ -1,0 +1,207 @@
+"""LoopyModule: the dual network learns to remove noise (Loopy sec. 3.1, 3.4)."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from loopy.diffusion.objective import (
+    add_noise,
+    check_schedule,
+    diffusion_loss,
+    min_snr_weight,
+    target,
+)
+from loopy.models import AudioEncoder, DualUNet
+from loopy.pipeline import LoopyPipeline, Settings
+from loopy.randomness import generator
+from loopy.records import Clip, Presence
+from loopy.training.drops import DropRates
+from loopy.training.rehearsal import rehearse
+from loopy.training.schedule import warm_cosine
+from loopy.training.talks import SyntheticTalks
+
+
+class LoopyModule(pl.LightningModule):
+    """Trains a `DualUNet`; `ImageStage` and `ClipStage` say on what.
+
+    Noise, timesteps and drops are functions of (seed, step, sample).
+
+    Args:
+        network: The networks.
+        scheduler: Noise schedule; what is trained is what is sampled.
+        settings: What goes into the exported model; its noise share is trained too.
+        drops: How often conditions are hidden.
+        learning_rate: Of AdamW (the paper: 1e-5), constant after the warm-up unless ``cosine``.
+        warmup_steps: Steps of linear warm-up.
+        cosine: Let the rate fall to zero over the run.
+        weight_decay: Of AdamW.
+        min_snr_gamma: min-SNR weighting (arXiv 2303.09556); None = plain MSE, the paper.
+        timestep_power: Timesteps are drawn as u ** power; 1 = evenly, the paper; less = noisier.
+        motion_noise: Largest deviation of noise added to motion frames, drawn per sample, so that
+            small errors of made frames are forgiven; 0 = none, the paper.
+        seed: Of everything drawn.
+    """
+
+    def __init__(
+        self,
+        network: DualUNet,
+        scheduler: DDIMScheduler,
+        settings: Settings,
+        *,
+        drops: DropRates = DropRates(),  # noqa: B008 (frozen)
+        learning_rate: float = 1e-5,
+        warmup_steps: int = 0,
+        cosine: bool = False,
+        weight_decay: float = 0.01,
+        min_snr_gamma: float | None = None,
+        timestep_power: float = 1.0,
+        motion_noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_schedule(scheduler)
+        self.network = network
+        self.scheduler = scheduler
+        self.settings = settings
+        self.drops = drops
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.cosine = cosine
+        self.weight_decay = weight_decay
+        self.min_snr_gamma = min_snr_gamma
+        self.timestep_power = timestep_power
+        self.motion_noise = motion_noise
+        self.seed = seed
+        trained = {id(p) for p in network.trained_parameters()}
+        for parameter in network.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+
+    def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:
+        """What of a batch is trained on; a stage may cut it."""
+        return clip
+
+    def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        first = self.global_rank * len(batch)
+        samples = [generator(self.seed, "train", batch_idx, first + i) for i in range(len(batch))]
+        clip = self._with_motion_noise(self.select(batch, samples), samples)
+        presence = _to(self.drops.presence(samples), self.device)
+        choice = self.drops.choice(samples, ~clip.measures.isnan()).to(self.device)
+        loss = self._losses(clip, presence, samples, choice).mean()
+        self.log("loss", loss, batch_size=len(batch), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Clip, batch_idx: int) -> None:
+        """Logs the loss, and how much worse it gets with another's voice and another's past."""
+        presence = Presence.all(len(batch), self.device)
+        clip = self.select(batch, self._fixed(batch_idx, len(batch)))
+        right = self._losses(clip, presence, self._fixed(batch_idx, len(batch)))
+        other = {
+            "audio": replace(clip, audio=clip.audio.roll(1, 0)),
+            "past": replace(clip, motion_frames=clip.motion_frames.roll(1, 0)),
+            "reference": replace(clip, reference=clip.reference.roll(1, 0)),
+        }
+        scores = {"val/loss": right.mean()}
+        for name, wrong in other.items():
+            losses = self._losses(wrong, presence, self._fixed(batch_idx, len(batch)))
+            scores[f"val/{name}_sensitivity"] = (losses / right).mean() - 1
+        self.log_dict(scores, batch_size=len(batch), prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW over what a loss can reach."""
+        optimizer = torch.optim.AdamW(
+            [p for p in self.parameters() if p.requires_grad],
+            self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+        total = self.trainer.max_steps if self.cosine else None
+        schedule = warm_cosine(optimizer, warmup_steps=self.warmup_steps, total_steps=total)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def pipeline(self, audio_encoder: AudioEncoder, vae: AutoencoderKL) -> LoopyPipeline:
+        """The pipeline of inference around the networks as they are."""
+        return LoopyPipeline(self.network, audio_encoder, vae, self.scheduler, self.settings)
+
+    def sample_sheet(self) -> Image.Image:
+        """A held-out portrait made to speak by the pipeline: truth over what was made."""
+        data = self.trainer.datamodule
+        folder = Path(self.trainer.default_root_dir) / "samples"
+        return rehearse(
+            self.pipeline(data.audio_encoder, data.vae),
+            folder / f"step_{self.global_step:06d}.mp4",
+        )
+
+    def export(self, folder: Path, data: SyntheticTalks) -> None:
+        """Save the whole model as a folder in the diffusers form, in half precision.
+
+        Args:
+            folder: Where it goes.
+            data: Has the frozen autoencoder and audio encoder.
+        """
+        pipeline = self.pipeline(data.audio_encoder, data.vae)
+        for part in (self.network, data.audio_encoder, data.vae):
+            part.half()
+        pipeline.save_pretrained(folder)
+
+    def _fixed(self, batch_idx: int, samples: int) -> list[torch.Generator]:
+        return [generator(self.seed, "validate", batch_idx, i) for i in range(samples)]
+
+    def _losses(
+        self,
+        clip: Clip,
+        presence: Presence,
+        samples: list[torch.Generator],
+        choice: Int[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b"]:
+        """Loss of each sample (Loopy sec. 3.1: MSE to the noise)."""
+        config = self.scheduler.config
+        alphas = self.scheduler.alphas_cumprod.to(self.device)
+        share = torch.stack([torch.rand((), generator=g) for g in samples])
+        steps = (share**self.timestep_power * config.num_train_timesteps).long()
+        timestep = steps.clamp(max=config.num_train_timesteps - 1).to(self.device)
+        noise = torch.stack([self._noise(clip.latents.shape[1:], g) for g in samples])
+        noise = noise.to(clip.latents)
+        prediction = self.network(
+            add_noise(clip.latents, noise, timestep, alphas),
+            timestep,
+            clip,
+            presence,
+            choice=choice,
+        )
+        kind = config.prediction_type
+        wanted = target(clip.latents, noise, timestep, alphas, prediction_type=kind)
+        weight = None
+        if self.min_snr_gamma is not None:
+            weight = min_snr_weight(
+                timestep, alphas, gamma=self.min_snr_gamma, prediction_type=kind
+            )
+        return diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
+
+    def _noise(self, shape: tuple[int, ...], sample: torch.Generator) -> Float[Tensor, "f c h w"]:
+        share = self.settings.rollout.noise_share
+        common = torch.randn((1, *shape[1:]), generator=sample)
+        return share**0.5 * common + (1 - share) ** 0.5 * torch.randn(shape, generator=sample)
+
+    def _with_motion_noise(self, clip: Clip, samples: list[torch.Generator]) -> Clip:
+        if not self.motion_noise:
+            return clip
+        shape = clip.motion_frames.shape[1:]
+        noise = torch.stack(
+            [torch.rand((), generator=g) * torch.randn(shape, generator=g) for g in samples]
+        )
+        frames = clip.motion_frames + self.motion_noise * noise.to(clip.motion_frames)
+        return replace(clip, motion_frames=frames)
+
+
+def _to(presence: Presence, device: torch.device) -> Presence:
+    return Presence(*(getattr(presence, n).to(device) for n in Presence.__dataclass_fields__))

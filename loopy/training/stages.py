@@ -1,0 +1,84 @@
+"""The two stages of Loopy's training (sec. 4): images first, then clips."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+
+from loopy.errors import ConfigurationError, ModelError
+from loopy.models.weights import ADDED, load_by_name
+from loopy.records import Clip
+from loopy.training.module import LoopyModule
+
+
+class ImageStage(LoopyModule):
+    """Single frames: which pose and mouth, given who (no temporal layers).
+
+    The paper's stage has no audio either: then leave the audio modules out of the network. A
+    small model learns the lips sooner when it hears the frames' sound already here.
+
+    Args:
+        targets: Frames of a portrait in a sample, drawn from the clip's; they share one
+            reference and know nothing of each other.
+        **options: See `LoopyModule`.
+
+    Raises:
+        ConfigurationError: A network with temporal layers.
+    """
+
+    def __init__(self, *options: Any, targets: int = 6, **more: Any) -> None:
+        super().__init__(*options, **more)
+        if self.network.denoiser.config.clip_frames is not None:
+            raise ConfigurationError("the image stage has no temporal layers; set clip_frames null")
+        self.targets = targets
+
+    def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:
+        """Keep ``targets`` frames of each clip."""
+        frames = clip.latents.shape[1]
+        keep = torch.stack([torch.randperm(frames, generator=g) for g in generators])
+        keep = keep[:, : self.targets].to(clip.latents.device)
+        rows = torch.arange(len(clip), device=keep.device)[:, None]
+        cut = {name: getattr(clip, name)[rows, keep] for name in ("latents", "audio", "landmarks")}
+        weight = None if clip.weight is None else clip.weight[rows, keep]
+        return replace(clip, **cut, weight=weight)
+
+
+class ClipStage(LoopyModule):
+    """Clips with audio and past; starts from an image stage.
+
+    Args:
+        init_from: Folder of the image stage's export; None starts from the network as built.
+        trained: ``all`` (the paper's full training), or ``added``: only audio and temporal parts.
+        **options: See `LoopyModule`.
+
+    Raises:
+        ConfigurationError: A network without temporal layers.
+        ModelError: The folder is missing or does not fit.
+    """
+
+    def __init__(
+        self,
+        *options: Any,
+        init_from: Path | None = None,
+        trained: Literal["all", "added"] = "all",
+        **more: Any,
+    ) -> None:
+        super().__init__(*options, **more)
+        if self.network.denoiser.config.clip_frames is None:
+            raise ConfigurationError("the clip stage needs temporal layers; set clip_frames")
+        if init_from is not None:
+            self._start_from(init_from)
+        if trained == "added":
+            for name, parameter in self.network.named_parameters():
+                added = name.startswith("audio_") or any(part in name for part in ADDED)
+                parameter.requires_grad_(parameter.requires_grad and added)
+
+    def _start_from(self, folder: Path) -> None:
+        for part in ("reference_net", "denoiser", "audio_projection", "audio_to_latents"):
+            file = folder / part / "diffusion_pytorch_model.safetensors"
+            if file.is_file():
+                load_by_name(getattr(self.network, part), load_file(file), new=ADDED)
+            elif not part.startswith("audio_"):
+                raise ModelError(f"no {file}; train and export the image stage first")

@@ -1,0 +1,126 @@
+"""Clips of synthetic talkers with portrait, past and sound, for the image and the clip stage."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from loopy.errors import ConfigurationError
+from loopy.models.folder import load_part
+from loopy.records import Clip
+from loopy.segments import SegmentLayout
+from loopy.timing import neighbour_frames
+from loopy.training.cache import SHARD, Recipe, TalkShards
+from loopy.training.datamodule import SyntheticData
+from loopy.training.drops import DropRates
+
+HELD_OUT = 10**9
+"""Number of the first talk of the held-out set."""
+
+
+class SyntheticTalks(SyntheticData):
+    """Clips out of a cache of talks; histories are cut short at random.
+
+    Args:
+        parts: Folder with the trained ``vae`` and ``audio_encoder``.
+        cache: Folder for what they make of the talks.
+        talks: Number of talks, rounded up to whole shards.
+        held_out: Number of talks for validation.
+        layout: How the past is squeezed; as in the model.
+        clip_frames: Frames of a clip.
+        size_px: Side of the pictures.
+        mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
+        drops: Only the share of whole histories is read here.
+        batch_size: Clips in a batch.
+        seed: Of talks and batches.
+        build_workers: Processes that build the cache.
+        workers: Processes that make batches.
+    """
+
+    def __init__(
+        self,
+        *,
+        parts: Path,
+        cache: Path,
+        talks: int,
+        held_out: int = 32,
+        layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
+        clip_frames: int = 12,
+        size_px: int = 128,
+        mouth_weight: float = 1.0,
+        drops: DropRates = DropRates(),  # noqa: B008 (frozen)
+        batch_size: int = 6,
+        seed: int = 0,
+        build_workers: int = 2,
+        workers: int = 0,
+    ) -> None:
+        if held_out % batch_size:
+            raise ConfigurationError(
+                f"held_out ({held_out}) must be a multiple of batch_size ({batch_size})"
+            )
+        super().__init__(
+            batch_size=batch_size,
+            validation_batches=held_out // batch_size,
+            seed=seed,
+            workers=workers,
+        )
+        self.vae = load_part(parts, "vae").requires_grad_(False)
+        self.audio_encoder = load_part(parts, "audio_encoder")
+        self.cache = cache
+        self.talks, self.held_out = talks, held_out
+        self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
+        self.mouth_weight, self.drops = mouth_weight, drops
+        self.build_workers = build_workers
+        self.samples: dict[str, Tensor] = {}
+        self.held_out_samples: dict[str, Tensor] = {}
+
+    def setup(self, stage: str) -> None:
+        """Build what the cache lacks, and read it."""
+        if not self.samples:
+            self.held_out_samples = self._load(self.held_out, first_talk=HELD_OUT)
+            self.samples = self._load(self.talks, first_talk=0)
+
+    def make(self, generator: torch.Generator) -> Clip:
+        """Draw a batch of training clips."""
+        talks = len(self.samples["latents"])
+        chosen = torch.randint(talks, (self.batch_size,), generator=generator)
+        longest = self.layout.past_frames
+        histories = [
+            self.drops.history(generator, longest=longest, clip_frames=self.clip_frames)
+            for _ in range(self.batch_size)
+        ]
+        return self._clip(self.samples, chosen, torch.tensor(histories))
+
+    def val_dataloader(self) -> DataLoader:
+        """The held-out talks, with whole histories."""
+        whole = torch.full((self.batch_size,), self.layout.past_frames)
+        batches = torch.arange(self.held_out).split(self.batch_size)
+        clips = [self._clip(self.held_out_samples, chosen, whole) for chosen in batches]
+        return DataLoader(clips, batch_size=None)
+
+    def _load(self, talks: int, *, first_talk: int) -> dict[str, Tensor]:
+        recipe = Recipe(self.layout, self.clip_frames, self.size_px, self.seed, first_talk)
+        shards = TalkShards(self.cache, -(-talks // SHARD), recipe, self.vae, self.audio_encoder)
+        return shards.load(workers=self.build_workers)
+
+    def _clip(self, samples: dict[str, Tensor], chosen: Tensor, histories: Tensor) -> Clip:
+        batch = {name: values[chosen].float() for name, values in samples.items()}
+        slots = self.layout.slots
+        present = self.layout.distances().flip(0) < histories[:, None]
+        latents = batch["latents"]
+        motion_frames = latents[:, :slots] * present[..., None, None, None]
+        windows = neighbour_frames(self.clip_frames + 4)[2:-2]
+        weight = None
+        if self.mouth_weight != 1:
+            weight = 1 + (self.mouth_weight - 1) * batch["mouth"]
+        return Clip(
+            latents=latents[:, slots:-1],
+            reference=latents[:, -1],
+            motion_frames=motion_frames,
+            past_present=present,
+            audio=batch["audio"][:, windows],
+            landmarks=batch["landmarks"],
+            measures=batch["measures"],
+            weight=weight,
+        )
