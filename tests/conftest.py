@@ -1,12 +1,15 @@
 """Tiny networks and records; one thread, fixed seeds, no network."""
 
 import os
+import wave
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from PIL import Image
 from transformers import Wav2Vec2Config
 
 from loopy.diffusion.rollout import RolloutOptions
@@ -148,3 +151,27 @@ def make_pipeline(make_dual, awaken):
         )
 
     return make
+
+
+def _write_speech(path, seconds, seed=0):
+    samples = np.random.default_rng(seed).normal(0, 3000, round(16_000 * seconds))
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(samples.astype("<i2").tobytes())
+
+
+@pytest.fixture
+def write_speech():
+    """Noise in place of a voice: (path, seconds, seed)."""
+    return _write_speech
+
+
+@pytest.fixture
+def desk(make_pipeline, write_speech, tmp_path, monkeypatch):
+    """The working directory of a user: a portrait, 0.3 s of speech, a tiny model."""
+    make_pipeline().save_pretrained(tmp_path / "tiny")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "portrait.png")
+    write_speech(tmp_path / "speech.wav", 0.3)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

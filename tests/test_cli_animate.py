@@ -1,0 +1,185 @@
+"""`loopy animate`, as a user types it."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from loopy.cli import main
+from loopy.pipeline import LoopyPipeline
+
+
+def animate(out, *words, portrait="portrait.png", sound="speech.wav", model="tiny"):
+    return main(["animate", portrait, sound, "-o", out, "--model", model, *words])
+
+
+def test_a_portrait_speaks(desk, capsys):
+    assert animate("out.mp4", "--sheet", "sheet.png") == 0
+    with av.open("out.mp4") as video:
+        assert sum(1 for _ in video.decode(video=0)) == 8  # 7.5 frames, halves up
+        assert len(video.streams.audio) == 1
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size == (8 * 16, 16)
+    answer = capsys.readouterr()
+    (summary,) = answer.out.splitlines()
+    assert summary.startswith("out.mp4: 8 frames; ")
+    for part in ("audio", "reference", "denoise", "decode", "write"):
+        assert f"{part} " in summary
+    assert summary.endswith(" s per second of video")
+    assert "3/3" in answer.err  # clips
+    assert {p.name for p in desk.iterdir()} == {
+        "portrait.png", "speech.wav", "tiny", "out.mp4", "sheet.png",
+    }  # fmt: skip
+
+
+def test_a_long_sheet_is_spread_evenly(desk, write_speech):
+    write_speech(desk / "speech.wav", 2.0)
+    assert animate("out.npy", "--sheet", "sheet.png", "--steps", "1") == 0
+    with Image.open("sheet.png") as sheet:
+        rows = np.asarray(sheet).reshape(3, 16, 8, 16, 3)
+    tiles = rows.swapaxes(1, 2).reshape(24, 16, 16, 3)
+    assert np.array_equal(tiles, np.load("out.npy")[np.linspace(0, 49, 24).round().astype(int)])
+
+
+def test_options_reach_the_pipeline(desk):
+    ratios = ("--audio_ratio", "2", "--reference_ratio", "1")
+    assert animate("out.npy", "--seed", "3", "--steps", "1", *ratios, "--box", "[0,0,20,20]") == 0
+    pipe = LoopyPipeline.from_pretrained("tiny")
+    options = pipe.settings.rollout.altered(steps=1, audio_ratio=2.0, reference_ratio=1.0)
+    subject = pipe.prepare("portrait.png", box=(0, 0, 20, 20))
+    video = pipe(subject, "speech.wav", seed=3, options=options)
+    assert np.array_equal(np.load("out.npy"), video.frames)
+
+
+def test_a_new_folder_takes_pictures(desk):
+    assert animate("frames") == 0
+    assert sorted(p.name for p in (desk / "frames").iterdir())[-1] == "000007.png"
+
+
+def test_a_warning_is_one_line(desk, make_pipeline, capsys):
+    make_pipeline(fair_round_trip_db=200.0, domain="toons").save_pretrained("tiny")
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert animate("out.npy") == 0
+    lines = [n for n in capsys.readouterr().err.splitlines() if "loopy:" in n]
+    assert len(lines) == 1
+    assert lines[0].startswith("loopy: warning: this model animates toons; ")
+
+
+def bomb(path):
+    """A PNG of 60000 x 60000 px, in a hundred bytes."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"")
+    parts = [
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (head, data)
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def not_finite(path):
+    """A WAV file of float samples, one of which is not a number."""
+    samples = np.zeros(3200, "<f4")
+    samples[1600] = np.nan
+    form = struct.pack("<HHIIHH", 3, 1, 16_000, 64_000, 4, 32)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", 12_800)
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body) + 12_800) + body + samples.tobytes())
+
+
+def cut_weights(path):
+    """One tensor loses its last row."""
+    state = load_file(path)
+    name = next(name for name, tensor in state.items() if tensor.ndim > 1)
+    state[name] = state[name][:-1].contiguous()
+    save_file(state, path)
+
+
+def is_refused(desk, told, capsys, *, out="out.mp4", more=(), **words):
+    """Code 2, one line that tells it, and nothing left behind."""
+    (desk / "out.mp4").write_text("of an earlier run")
+    before = sorted(desk.rglob("*"))
+    capsys.readouterr()
+    assert animate(out, *more, **words) == 2
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err.startswith("loopy: error: ")
+    assert told in answer.err
+    assert answer.err.count("\n") == 1
+    assert sorted(desk.rglob("*")) == before
+    assert (desk / "out.mp4").read_text() == "of an earlier run"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"portrait": "lost.png"}, "picture lost.png does not exist; check the path"),
+        ({"portrait": "tiny"}, "picture tiny is a folder; give a file"),
+        ({"portrait": "speech.wav"}, "picture speech.wav cannot be used"),
+        ({"sound": "lost.wav"}, "sound lost.wav does not exist; check the path"),
+        ({"sound": "portrait.png"}, "portrait.png has no sound stream; give a file with sound"),
+        ({"model": "nobody"}, "no model 'nobody': give an embedded one"),
+        ({"model": "no/body"}, "no model 'no/body': give an embedded one"),
+        ({"out": "no/out.mp4"}, "folder no does not exist; make it first"),
+        ({"out": "tiny"}, "tiny is there and not an empty folder; give another name"),
+        ({"out": "out.gif"}, "unknown suffix .gif; use .mp4"),
+        ({"out": "/proc/out.mp4"}, "/proc/out.mp4 cannot be written"),
+        ({"more": ["--sheet", "sheet.gif"]}, "a contact sheet is .png or .jpg"),
+        ({"more": ["--sheet", "no/sheet.png"]}, "folder no does not exist; make it first"),
+        ({"more": ["--steps", "0"]}, "steps must be at least 1"),
+        ({"more": ["--steps", "many"]}, "see loopy animate --help"),
+        ({"more": ["--bax", "1"]}, "see loopy animate --help"),
+        ({"more": ["--device", "abacus"]}, "no device 'abacus'"),
+        ({"more": ["--box", "[0,0,99,99]"]}, "is not inside picture portrait.png"),
+    ],
+)
+def test_wrong_words(desk, capsys, words, told):
+    is_refused(desk, told, capsys, **words)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "told"),
+    [
+        ("bomb.png", bomb, "more pixels than the safe limit"),
+        ("empty.wav", Path.touch, "sound empty.wav is empty"),
+        ("noise.wav", lambda path: path.write_bytes(b"RIFFabc"), "noise.wav cannot be decoded"),
+        ("nan.wav", not_finite, "sound nan.wav"),
+    ],
+)
+def test_unusable_media(desk, capsys, name, make, told):
+    make(desk / name)
+    is_refused(desk, told, capsys, **{"portrait" if ".png" in name else "sound": name})
+
+
+def test_under_a_frame_of_sound(desk, write_speech, capsys):
+    write_speech(desk / "speech.wav", 0.039)
+    is_refused(desk, "give at least", capsys)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "told"),
+    [
+        ("vae/config.json", Path.unlink, "the model lacks tiny/vae/config.json"),
+        ("vae/config.json", lambda path: path.write_text("{"), "is not readable JSON"),
+        ("vae/config.json", lambda path: path.write_text("[]"), "holds no JSON object"),
+        ("audio_to_latents/config.json", lambda path: path.write_text("{}"), "can be built"),
+        ("model_index.json", lambda path: path.write_text('{"vae": 3}'), "is it a model of loopy?"),
+        ("denoiser/diffusion_pytorch_model.safetensors", cut_weights, "has shape"),
+        ("audio_encoder/model.safetensors", lambda path: path.write_bytes(b"1"), "cannot be read"),
+        ("vae/diffusion_pytorch_model.safetensors", Path.unlink, "copy the whole folder"),
+    ],
+)
+def test_damaged_models(desk, capsys, file, damage, told):
+    damage(desk / "tiny" / file)
+    is_refused(desk, told, capsys)
+
+
+def test_without_words_it_says_what_is_missing(capsys):
+    assert main(["animate"]) == 2
+    assert "required" in capsys.readouterr().err
