@@ -44,5 +44,6 @@ mutants: .venv/dev  ## each hand-made fault, and the test that catches it
 toon: .venv/dev  ## train or resume the embedded model: make toon [PART=vae|audio|image|clip]
 	set -e; for part in $(PART); do \
 		$(BIN)/loopy fit --config configs/toon/$$part.yaml; \
-		$(BIN)/loopy export --ckpt runs/toon/$$part/checkpoints/last.ckpt --out runs/toon/parts; \
+		case $$part in vae|audio) out=parts;; *) out=$${part}_model;; esac; \
+		$(BIN)/loopy export --ckpt runs/toon/$$part/checkpoints/last.ckpt --out runs/toon/$$out; \
 	done
