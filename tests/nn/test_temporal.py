@@ -72,8 +72,10 @@ def test_each_motion_frame_is_normalised_by_itself(layer, past):
 
 def test_motion_frames_are_told_from_the_clip(layer, clip, past):
     before = layer(clip, past=view(layer, past))
+    alone = layer(clip)
     with torch.no_grad():
         layer.kinds[0] += 1
+    assert torch.equal(layer(clip), alone)
     assert not torch.allclose(layer(clip, past=view(layer, past)), before)
 
 
@@ -111,6 +113,7 @@ def test_a_short_clip_stands_at_the_first_places(layer, clip):
     short = layer(clip[:, :2])
     with torch.no_grad():
         layer.positions[SLOTS + 2 :] = 7
+        layer.positions[:SLOTS] = 7
     assert torch.equal(layer(clip[:, :2]), short)
 
 
