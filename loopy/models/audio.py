@@ -33,7 +33,8 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, network: Wav2Vec2Model) -> None:
         super().__init__()
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.requires_grad_(False)
+        self.eval()
 
     @classmethod
     def from_config(cls, config: Wav2Vec2Config) -> Self:
@@ -87,8 +88,6 @@ class AudioEncoder(nn.Module):
         mean = audio.mean()
         scale = (audio.var(correction=0) + 1e-7).rsqrt()
         step, context = SPAN_S * 25, CONTEXT_S * 25
-        if frames <= step:
-            step = frames
         for start in range(0, frames, step):
             stop = min(start + step, frames)
             first = max(start - context, 0)
@@ -161,4 +160,4 @@ class AudioProjection(ModelMixin, ConfigMixin):
     def forward(self, audio: Float[Tensor, "b f n k d"]) -> Float[Tensor, "b f a s"]:
         """Project the features of each frame and its neighbours to audio tokens."""
         x = self.proj2(self.proj1(audio.flatten(2)).relu()).relu()
-        return self.norm(self.proj3(x).unflatten(-1, (self.config.tokens, -1)))
+        return self.norm(self.proj3(x).unflatten(-1, (self.config["tokens"], -1)))

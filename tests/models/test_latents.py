@@ -1,0 +1,41 @@
+"""Pictures to scaled latents and back."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from loopy.models import decode_latents, encode_images
+
+STATISTICS = {"latents_mean": [1.0, -2.0], "latents_std": [0.5, 4.0]}
+
+
+@pytest.fixture
+def make():
+    def build(**config):
+        return AutoencoderKL(
+            block_out_channels=(4,), norm_num_groups=2, latent_channels=2, **config
+        ).eval()
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("config", "shift", "scale"),
+    [
+        ({"scaling_factor": 0.18215}, [0.0, 0.0], [1 / 0.18215] * 2),
+        (STATISTICS, [1.0, -2.0], [0.5, 4.0]),
+    ],
+)
+def test_latents_are_scaled(make, config, shift, scale):
+    vae, images = make(**config), torch.rand(3, 3, 8, 8) * 2 - 1
+    shift, scale = (torch.tensor(values)[:, None, None] for values in (shift, scale))
+    with torch.no_grad():
+        own = vae.encode(images).latent_dist.mean
+        torch.testing.assert_close(encode_images(vae, images), (own - shift) / scale)
+        pictures = vae.decode(own).sample.clamp(-1, 1)
+    torch.testing.assert_close(decode_latents(vae, (own - shift) / scale), pictures)
+
+
+def test_pictures_stay_in_range(make):
+    pictures = decode_latents(make(), 1e3 * torch.randn(2, 2, 8, 8))
+    assert (pictures.min(), pictures.max()) == (-1, 1)
