@@ -30,7 +30,7 @@ def export(*, ckpt: Path, out: Path) -> None:
     checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
     averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
     stage.load_state_dict(checkpoint["state_dict"] | averages)
-    stage.eval().export(out, data)
+    stage.eval().export(out, data)  # pyright: ignore[reportCallIssue]
 
 
 def run(words: Sequence[str]) -> None:
@@ -44,4 +44,4 @@ def _build(recipe: dict) -> tuple[pl.LightningModule, pl.LightningDataModule]:
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
     config = parser.parse_object({name: recipe[name] for name in ("model", "data")})
     built = parser.instantiate_classes(config)
-    return built.model, built.data
+    return built["model"], built["data"]

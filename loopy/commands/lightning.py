@@ -41,7 +41,7 @@ class RecipeCLI(LightningCLI):
         self._continue()
 
     def _continue(self) -> None:
-        options = self.config_init[self.subcommand]
+        options = self.config_init[str(self.subcommand)]
         last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         if options["resume"] and options["ckpt_path"] is None and last.exists():
             options["ckpt_path"] = str(last)

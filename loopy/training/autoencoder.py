@@ -1,12 +1,14 @@
 """The picture autoencoder: 128 px faces to 16 x 16 latents that a diffusion model can draw."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -33,19 +35,20 @@ def small_autoencoder(
         groups: Of the group norms.
         size_px: Height and width of the pictures it is made for.
     """
-    return AutoencoderKL(
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=1,
-        latent_channels=latent_channels,
-        norm_num_groups=groups,
-        sample_size=size_px,
-        mid_block_add_attention=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=1.0,
-    )
+    config: dict[str, Any] = {
+        "block_out_channels": widths,
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "layers_per_block": 1,
+        "latent_channels": latent_channels,
+        "norm_num_groups": groups,
+        "sample_size": size_px,
+        "mid_block_add_attention": False,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+        "scaling_factor": 1.0,
+    }
+    return AutoencoderKL(**config)
 
 
 class AutoencoderStage(pl.LightningModule):
@@ -75,7 +78,8 @@ class AutoencoderStage(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.mouth_weight = mouth_weight
@@ -85,12 +89,12 @@ class AutoencoderStage(pl.LightningModule):
     def training_step(self, batch: Faces, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
-        posterior = self.network.encode(pictures).latent_dist
+        posterior = self.network.encode(pictures, return_dict=False)[0]
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
         drawn = generator(self.seed, "latent noise", batch_idx, self.global_rank)
         noise = torch.randn(mean.shape, generator=drawn).to(mean)
         latents = mean + (log_variance / 2).exp() * noise
-        decoded = self.network.decode(latents).sample.float()
+        decoded = self.network.decode(latents, return_dict=False)[0].float()
         error = decoded - pictures
         weight = self._weight(batch)
         pixels = (weight * (error.abs() + 2 * error.square())).mean()
@@ -108,7 +112,7 @@ class AutoencoderStage(pl.LightningModule):
         scores = {"val/psnr": psnr(error), "val/psnr_mouth": psnr(at_mouth)}
         self.log_dict(scores, batch_size=len(error), prog_bar=True)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""
         optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate)
         schedule = warm_cosine(
@@ -122,13 +126,13 @@ class AutoencoderStage(pl.LightningModule):
     def reconstruct(self, pictures: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
         """The round trip without noise, in [-1, 1]."""
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        latents = self.network.encode(pictures).latent_dist.mean
-        return self.network.decode(latents).sample.float().clamp(-1, 1)
+        latents = self.network.encode(pictures, return_dict=False)[0].mean
+        return self.network.decode(latents, return_dict=False)[0].float().clamp(-1, 1)
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
         """Truth over round trip for eight held-out faces."""
-        batch = next(self.trainer.datamodule.held_out())
+        batch = next(self.trainer.datamodule.held_out())  # pyright: ignore[reportAttributeAccessIssue]
         truth = batch.pictures[:8].to(self.device)
         rows = torch.stack([truth, self.reconstruct(truth)])
         sheet = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
@@ -142,8 +146,8 @@ class AutoencoderStage(pl.LightningModule):
             folder: A model folder, whole or to be filled.
             data: Its held-out faces give the mean and deviation of each latent channel.
         """
-        means = [self.network.encode(batch.pictures).latent_dist.mean for batch in data.held_out()]
-        latents = torch.cat(means).transpose(0, 1).flatten(1)
+        posteriors = (self.network.encode(batch.pictures)[0] for batch in data.held_out())
+        latents = torch.cat([posterior.mean for posterior in posteriors]).transpose(0, 1).flatten(1)
         self.network.register_to_config(
             latents_mean=latents.mean(1).tolist(),
             latents_std=latents.std(1).tolist(),

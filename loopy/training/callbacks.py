@@ -113,4 +113,5 @@ class SampleSheet(pl.Callback):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)
-            pl_module.sample_sheet().save(folder / f"step_{trainer.global_step:06d}.png")
+            sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
+            sheet.save(folder / f"step_{trainer.global_step:06d}.png")

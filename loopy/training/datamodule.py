@@ -94,7 +94,7 @@ class Onwards(Sampler[int]):
 class ResumableLoader(DataLoader[Batch]):
     """A loader whose place lightning keeps in its checkpoints."""
 
-    sampler: Onwards
+    sampler: Onwards  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def state_dict(self) -> dict[str, int]:
         """The place of the sampler."""
@@ -139,9 +139,10 @@ class SyntheticData(pl.LightningDataModule):
         if trainer.max_steps < 0:
             raise ConfigurationError("the data never ends; give --trainer.max_steps")
         batches = trainer.max_steps * trainer.accumulate_grad_batches
+        current = trainer.fit_loop.epoch_loop.batch_progress.current
         order = Onwards(
             batches,
-            place=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+            place=lambda: current.processed,  # pyright: ignore[reportAttributeAccessIssue]
             decided_by={
                 "seed": self.seed,
                 "batch_size": self.batch_size,

@@ -5,6 +5,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Wav2Vec2Config, Wav2Vec2Model
@@ -117,7 +118,7 @@ class AudioEncoderStage(pl.LightningModule):
             opening = visemes[~speech][..., 0].mean()
             self.log("val/open_in_noise", opening, batch_size=int((~speech).sum()))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate)
         schedule = warm_cosine(
