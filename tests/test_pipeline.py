@@ -1,0 +1,326 @@
+"""A portrait and a sound become a video: the promises of docs/architecture.md, end to end."""
+
+import gc
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from loopy.data.picture import read_portrait
+from loopy.diffusion.guidance import GuidanceScales
+from loopy.diffusion.rollout import RolloutState, next_clip
+from loopy.errors import ConfigurationError, MediaError, ModelError, OutputError, SubjectError
+from loopy.models.latents import decode_latents
+from loopy.pipeline import LoopyPipeline, Settings
+from loopy.segments import SegmentLayout
+from loopy.stopwatch import Stopwatch
+from loopy.subject import Subject
+from loopy.timing import frame_count
+
+FRAMES = 3  # of a clip
+
+
+@pytest.fixture
+def pipe(make_pipeline):
+    return make_pipeline()
+
+
+@pytest.fixture
+def portrait():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def subject(pipe, portrait):
+    return pipe.prepare(portrait)
+
+
+def sound(seconds, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 * torch.randn(round(16_000 * seconds), generator=generator)
+
+
+def video(pipe, subject, voice, **options):
+    """Frames; ``options`` are those of the rollout, but for the seed."""
+    seed = options.pop("seed", 0)
+    chosen = replace(pipe.settings.rollout, **options)
+    return torch.cat(list(pipe.stream(subject, voice, seed=seed, options=chosen)))
+
+
+class TestCachesChangeNothing:
+    def test_one_call_is_clip_by_clip_with_the_state_saved(self, pipe, subject, tmp_path):
+        voice, clips = sound(0.7), []
+        state = RolloutState.first(subject.latents, seed=5)
+        for audio in pipe.audio_encoder.clips(voice, FRAMES):
+            latents, state = next_clip(
+                pipe.network,
+                pipe.scheduler,
+                reference=subject.keys,
+                audio=audio,
+                state=state,
+                size=tuple(subject.latents.shape[1:]),
+                options=pipe.settings.rollout,
+            )
+            pictures = decode_latents(pipe.vae, latents[0])
+            clips.append(((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
+            torch.save(vars(state), tmp_path / "state.pt")
+            state = RolloutState(**torch.load(tmp_path / "state.pt"))
+        assert len(clips) == 6
+        assert torch.equal(video(pipe, subject, voice, seed=5), torch.cat(clips)[:18])
+
+    def test_a_saved_subject_is_a_fresh_one(self, pipe, subject, portrait, tmp_path):
+        subject.save(tmp_path / "subject.safetensors")
+        loaded = Subject.load(tmp_path / "subject.safetensors")
+        assert loaded.round_trip_db == subject.round_trip_db
+        expected = video(pipe, portrait, sound(0.3))
+        assert torch.equal(video(pipe, subject, sound(0.3)), expected)
+        assert torch.equal(video(pipe, loaded, sound(0.3)), expected)
+
+    def test_branches_one_after_another(self, pipe, subject):
+        stacked = video(pipe, subject, sound(0.3)).int()
+        alone = video(pipe, subject, sound(0.3), stacked=False).int()
+        assert (stacked - alone).abs().max() <= 1  # rounding to whole numbers
+
+    def test_a_saved_model_is_the_same(self, pipe, subject, tmp_path):
+        pipe.save_pretrained(tmp_path / "model")
+        loaded = LoopyPipeline.from_pretrained(tmp_path / "model")
+        assert loaded.settings == pipe.settings
+        assert torch.equal(video(loaded, subject, sound(0.3)), video(pipe, subject, sound(0.3)))
+
+
+class TestWhatDecidesAVideo:
+    def test_the_seed(self, pipe, subject):
+        first = video(pipe, subject, sound(0.3))
+        assert torch.equal(video(pipe, subject, sound(0.3)), first)
+        assert not torch.equal(video(pipe, subject, sound(0.3), seed=1), first)
+
+    def test_the_voice(self, pipe, subject):
+        first = video(pipe, subject, sound(0.3))
+        assert not torch.equal(video(pipe, subject, sound(0.3, seed=1)), first)
+
+    def test_the_portrait(self, pipe, portrait, subject):
+        other = pipe.prepare(portrait, box=(0, 0, 18, 18))
+        assert not torch.equal(video(pipe, other, sound(0.1)), video(pipe, subject, sound(0.1)))
+
+
+class TestTimeIsExact:
+    @given(samples=st.integers(640, 9_000))
+    @example(samples=640)
+    @example(samples=959)
+    @example(samples=960)
+    @example(samples=FRAMES * 640)
+    @settings(
+        max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    def test_frames_are_the_rounded_seconds(self, pipe, subject, samples):
+        fast = pipe.settings.rollout.altered(steps=1, audio_ratio=1, reference_ratio=1)
+        clips = list(pipe.stream(subject, sound(samples / 16_000), options=fast))
+        assert sum(len(clip) for clip in clips) == frame_count(samples)
+        assert len(clips) == pipe.clips(torch.zeros(samples))
+        assert all(len(clip) == FRAMES for clip in clips[:-1])
+
+    def test_at_another_sample_rate(self, pipe, subject):
+        made = pipe(subject, sound(0.9), rate_hz=48_000)  # a third of 0.9 s
+        assert made.frames.shape == (8, 16, 16, 3)
+        assert made.audio.shape == (4800,)
+
+    def test_under_one_frame_is_refused(self, pipe, subject):
+        with pytest.raises(MediaError, match=r"0\.04 s"):
+            pipe(subject, torch.zeros(639))
+
+
+def held():
+    """Bytes of all tensors that live."""
+    gc.collect()
+    storages = {
+        o.untyped_storage().data_ptr(): o.untyped_storage().nbytes()
+        for o in gc.get_objects()
+        if issubclass(type(o), torch.Tensor)
+    }
+    return sum(storages.values())
+
+
+class TestMemoryIsFlat:
+    def test_clip_after_clip(self, pipe, subject):
+        """Nothing is kept of a clip once the past is full: 6 clips in, 60 clips in."""
+        fast = pipe.settings.rollout.altered(steps=1, audio_ratio=1, reference_ratio=1)
+        clips = enumerate(pipe.stream(subject, sound(7.2), options=fast), 1)
+        early, late = (held() for number, _ in clips if number in (6, 60))
+        assert late <= early  # features of the sound are let go as they are used
+
+    def test_span_after_span_of_sound(self, pipe):
+        """In the second span of 30 s, the third and the last."""
+        clips = enumerate(pipe.audio_encoder.clips(sound(95.0), 25), 1)
+        second, third, last = (held() for number, _ in clips if number in (32, 62, 92))
+        frame = pipe.audio_encoder.layers * pipe.audio_encoder.width * 4
+        assert max(third, last) <= second + 10 * frame
+
+    @pytest.mark.slow
+    def test_ten_minutes(self, pipe, portrait, tmp_path):
+        pipe.save_pretrained(tmp_path / "model")
+        portrait.save(tmp_path / "portrait.png")
+        script = (
+            "import resource, sys, torch; from loopy.pipeline import LoopyPipeline\n"
+            "pipe = LoopyPipeline.from_pretrained('model'); torch.set_num_threads(1)\n"
+            "sound = 0.1 * torch.randn(16_000 * int(sys.argv[1]))\n"
+            "options = pipe.settings.rollout.altered(steps=1, audio_ratio=1, reference_ratio=1)\n"
+            "frames = sum(len(c) for c in pipe.stream('portrait.png', sound, options=options))\n"
+            "print(frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        )
+        peaks_kb = {}
+        for seconds in (60, 600):
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(seconds)],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            frames, peak_kb = map(int, done.stdout.split())
+            assert frames == 25 * seconds
+            peaks_kb[seconds] = peak_kb - seconds * 16_000 * 4 / 1024
+        assert peaks_kb[600] < 1.05 * peaks_kb[60]
+
+
+@pytest.fixture
+def rows(pipe):
+    """How many rows each call of the denoiser had."""
+    counts = []
+    pipe.network.denoiser.register_forward_hook(lambda _, args, out: counts.append(len(out)))
+    return counts
+
+
+class TestGuidance:
+    @pytest.mark.parametrize(
+        ("scales", "expected"),
+        [
+            (GuidanceScales(5, 3), [3, 3]),
+            (GuidanceScales(3, 3), [2, 2]),
+            (GuidanceScales(5, 1), [2, 2]),
+            (GuidanceScales(1, 1), [1, 1]),
+            (GuidanceScales(5, 3, stop=0.5), [3, 1]),
+            (GuidanceScales(5, 3, start=0.5), [1, 3]),
+        ],
+    )
+    def test_only_branches_with_a_weight_are_run(self, pipe, subject, rows, scales, expected):
+        video(pipe, subject, sound(0.1), guidance=scales)
+        assert rows == expected
+
+    def test_one_after_another(self, pipe, subject, rows):
+        video(pipe, subject, sound(0.1), stacked=False)
+        assert rows == [1] * 6
+
+    def test_what_does_not_depend_on_the_step_is_computed_once(self, pipe, subject):
+        """The reference net runs once a clip, for the past; the wave is encoded once."""
+        calls = {"time": 0, "wave": 0}
+
+        def count(name):
+            def hook(*_):
+                calls[name] += 1
+
+            return hook
+
+        pipe.network.audio_projection.register_forward_hook(count("time"))
+        pipe.audio_encoder.network.register_forward_hook(count("wave"))
+        video(pipe, subject, sound(0.48), steps=4)
+        assert calls == {"time": 4, "wave": 1}
+
+
+class TestInputs:
+    def test_silence_is_a_video(self, pipe, subject):
+        assert video(pipe, subject, torch.zeros(4800)).shape == (8, 16, 16, 3)
+
+    def test_files(self, pipe, portrait, write_speech, tmp_path):
+        portrait.save(tmp_path / "portrait.png")
+        write_speech(tmp_path / "speech.wav", 0.2)
+        made = pipe(str(tmp_path / "portrait.png"), tmp_path / "speech.wav")
+        assert made.frames.dtype == torch.uint8
+        assert made.frames.shape == (5, 16, 16, 3)
+        assert made.audio == tmp_path / "speech.wav"
+
+    def test_arrays(self, pipe, subject):
+        voice = sound(0.2)
+        from_array = pipe(subject, voice.numpy()).frames
+        assert torch.equal(from_array, pipe(subject, voice).frames)
+
+    def test_a_portrait_unlike_the_training_pictures_warns(self, make_pipeline, portrait):
+        pipe = make_pipeline(fair_round_trip_db=200.0, domain="toons")
+        with pytest.warns(UserWarning, match="this model animates toons"):
+            pipe.prepare(portrait)
+
+    def test_the_round_trip_is_measured_in_decibels(self, pipe, portrait, subject):
+        picture = read_portrait(portrait, size_px=16)[None]
+        again = decode_latents(pipe.vae, subject.latents)
+        error = ((again - picture) / 2).square().mean()  # pictures in [0, 1]
+        assert subject.round_trip_db == pytest.approx(float(-10 * error.log10()), abs=1e-3)
+
+    def test_where_the_time_went(self, pipe, subject):
+        watch = Stopwatch()
+        list(pipe.stream(subject, sound(0.1), stopwatch=watch))
+        assert set(watch.seconds) == {"audio", "reference", "denoise", "decode"}
+
+    def test_in_half_precision(self, pipe, portrait):
+        pipe.to("cpu", dtype=torch.bfloat16)
+        assert pipe(portrait, sound(0.2)).frames.shape == (5, 16, 16, 3)
+        assert pipe.vae.dtype == torch.float32
+
+
+class TestSubjects:
+    def test_a_subject_of_other_weights_is_refused(self, make_pipeline, pipe, subject):
+        with pytest.raises(SubjectError, match="other weights"):
+            next(make_pipeline(seed=1).stream(subject, sound(0.1)))
+
+    def test_no_subject(self, tmp_path):
+        with pytest.raises(SubjectError, match="is not a prepared subject"):
+            Subject.load(tmp_path / "none.safetensors")
+        (tmp_path / "text").write_text("hello")
+        with pytest.raises(SubjectError, match="is not a prepared subject"):
+            Subject.load(tmp_path / "text")
+
+    def test_nowhere_to_save(self, subject, tmp_path):
+        with pytest.raises(OutputError, match="cannot write the subject"):
+            subject.save(tmp_path / "none" / "subject")
+
+
+class TestSettings:
+    def test_they_survive_json(self):
+        chosen = Settings(
+            size_px=128,
+            rollout=replace(
+                Settings().rollout,
+                guidance=GuidanceScales(4, 2, start=0.1),
+                layout=SegmentLayout(2, 3, 4, mode="near"),
+                noise_share=0.5,
+            ),
+        )
+        assert Settings.from_json(_json(chosen)) == chosen
+
+    @pytest.mark.parametrize(
+        "damage",
+        [{"rollout": None}, {"size": 3}, {"rollout": {"guidance": {"audio": 1, "bass": 2}}}],
+    )
+    def test_nonsense_is_refused(self, damage):
+        with pytest.raises(ModelError, match="settings of the model make no sense"):
+            Settings.from_json(_json(Settings()) | damage)
+
+    def test_a_schedule_of_two_minds_is_refused(self, pipe):
+        pipe.scheduler.register_to_config(rescale_betas_zero_snr=True)
+        with pytest.raises(ConfigurationError, match="rescale_betas_zero_snr"):
+            LoopyPipeline(pipe.network, pipe.audio_encoder, pipe.vae, pipe.scheduler, pipe.settings)
+
+    def test_nowhere_to_save(self, pipe, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match="cannot write the model"):
+            pipe.save_pretrained(tmp_path / "file" / "model")
+
+
+def _json(chosen):
+    return json.loads(json.dumps(asdict(chosen)))
