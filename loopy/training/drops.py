@@ -30,7 +30,8 @@ class DropRates:
         conditions: Odds of the four conditions of audio-to-latents (equal).
 
     Raises:
-        ConfigurationError: A rate outside [0, 1], or odds that are not four and positive in sum.
+        ConfigurationError: A rate outside [0, 1], or odds that are not four, or that leave nothing
+            where neither measure is known.
     """
 
     audio: float = 0.1
@@ -48,15 +49,14 @@ class DropRates:
                 raise ConfigurationError(f"{name} is a rate in [0, 1], got {rate}")
         if len(self.conditions) != len(CONDITIONS) or min(self.conditions) < 0:
             raise ConfigurationError(f"conditions are four odds, got {self.conditions}")
-        if sum(self.conditions) == 0:
-            raise ConfigurationError("conditions are all 0; leave at least the audio's positive")
+        if sum(self.conditions[:2]) == 0:
+            raise ConfigurationError("the odds of audio or landmarks must be positive")
 
     def presence(self, generators: list[torch.Generator]) -> Presence:
         """Draw who may see what, one generator a sample."""
         draws = torch.stack([torch.rand(4, generator=g) for g in generators])
         audio = draws[:, 0] >= self.audio
-        joint = self.motion_latents is None
-        motion = audio if joint else draws[:, 1] >= self.motion_latents
+        motion = audio if self.motion_latents is None else draws[:, 1] >= self.motion_latents
         return Presence(audio, motion, draws[:, 2] >= self.reference, draws[:, 3] >= self.past)
 
     def choice(
@@ -68,7 +68,7 @@ class DropRates:
             generators: One a sample.
             known: Whether head motion and expression could be measured.
         """
-        odds = torch.tensor(self.conditions).repeat(len(generators), 1)
+        odds = torch.tensor(self.conditions, dtype=torch.float).repeat(len(generators), 1)
         odds[:, 2:] *= known.cpu()
         draws = [
             torch.multinomial(o, 1, generator=g) for o, g in zip(odds, generators, strict=True)
