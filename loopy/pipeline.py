@@ -138,7 +138,8 @@ class LoopyPipeline:
             folder.mkdir(parents=True, exist_ok=True)
             for part in PARTS:
                 home = self.network if hasattr(self.network, part) else self
-                getattr(home, part).save_pretrained(folder / part)
+                if getattr(home, part) is not None:  # an image stage may be without sound
+                    getattr(home, part).save_pretrained(folder / part)
             write_index(folder, asdict(self.settings))
         except OSError as error:
             raise OutputError(f"cannot write the model to {folder}: {error}") from error

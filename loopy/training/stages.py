@@ -79,6 +79,6 @@ class ClipStage(LoopyModule):
         for part in ("reference_net", "denoiser", "audio_projection", "audio_to_latents"):
             file = folder / part / "diffusion_pytorch_model.safetensors"
             if file.is_file():
-                load_by_name(getattr(self.network, part), load_file(file), new=ADDED)
+                load_by_name(getattr(self.network, part), load_file(file), new=(*ADDED, ".norm2."))
             elif not part.startswith("audio_"):
                 raise ModelError(f"no {file}; train and export the image stage first")

@@ -1,0 +1,362 @@
+"""What a step of the dual network's training computes, and what a stage trains on."""
+
+from dataclasses import fields, replace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors.torch import load_file
+
+from loopy.errors import ConfigurationError, ModelError
+from loopy.models.weights import ADDED
+from loopy.pipeline import LoopyPipeline, Settings
+from loopy.records import Clip
+from loopy.training.datamodule import SyntheticData
+from loopy.training.drops import DropRates
+from loopy.training.loss_plot import LossPlot, read_rows
+from loopy.training.module import LoopyModule
+from loopy.training.stages import ClipStage, ImageStage
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"),
+    # steps are also taken without a trainer, to look at one
+    pytest.mark.filterwarnings("ignore:You are trying to `self.log"),
+]
+
+NEVER = DropRates(audio=0, reference=0, past=0)
+STEPS, CHECKPOINT, KILL = 6, 4, 5
+
+
+class RandomClips(SyntheticData):
+    """Clips of nothing but noise; ``same``: always the same ones."""
+
+    def __init__(self, make_clip, *, batch_size=2, same=False, parts=None):
+        super().__init__(batch_size=batch_size, validation_batches=1)
+        self.make_clip, self.same = make_clip, same
+        if parts is not None:
+            self.audio_encoder, self.vae = parts.audio_encoder, parts.vae
+
+    def make(self, generator):
+        seed = 0 if self.same else generator.initial_seed() % 2**31
+        return self.make_clip(self.batch_size, seed=seed)
+
+
+class Kill(pl.Callback):
+    """Stops the process' work in the middle of a step, as a power cut would."""
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step == KILL:
+            raise ConnectionAbortedError
+
+
+def trainer(folder, *callbacks, steps=STEPS):
+    return pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        default_root_dir=folder,
+        limit_val_batches=0.0,
+        logger=False,
+        enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+
+
+def judge():
+    return pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False
+    )
+
+
+@pytest.fixture
+def schedule():
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+@pytest.fixture
+def make_stage(make_dual, awaken, schedule):
+    """A stage around tiny networks with nothing silent; ``shape`` is both UNets'."""
+
+    def make(kind=ClipStage, *, shape=None, settings=None, **options):
+        torch.manual_seed(0)
+        if kind is ImageStage:
+            shape = {"clip_frames": None} | (shape or {})
+        settings = settings or Settings(size_px=16, clip_frames=3)
+        return kind(awaken(make_dual(shape=shape)), schedule, settings, **options)
+
+    return make
+
+
+def watch(network, calls):
+    """Writes down what the network is asked and answers."""
+
+    def note(_, given, named, answer):
+        calls.append((*given, named["choice"], answer))
+
+    network.register_forward_hook(note, with_kwargs=True)
+
+
+def added_noise(noisy, latents, timestep, schedule):
+    a = schedule.alphas_cumprod[timestep][:, None, None, None, None]
+    return (noisy - a.sqrt() * latents) / (1 - a).sqrt()
+
+
+class TestStep:
+    def test_the_loss_is_the_error_of_the_noise(self, make_stage, make_clip, schedule):
+        stage, calls, clip = make_stage(), [], make_clip(4)
+        watch(stage.network, calls)
+        loss = stage.training_step(clip, 7)
+        [(noisy, timestep, seen, _, _, prediction)] = calls
+        assert seen is clip
+        noise = added_noise(noisy, clip.latents, timestep, schedule)
+        torch.testing.assert_close(loss, (prediction - noise).square().mean())
+
+    def test_noise_and_timesteps_are_the_papers(self, make_stage, make_clip, schedule):
+        stage, calls = make_stage(), []
+        watch(stage.network, calls)
+        with torch.no_grad():
+            for step in range(16):
+                stage.training_step(make_clip(8), step)
+        clip = make_clip(8)
+        timesteps = torch.cat([call[1] for call in calls])
+        assert timesteps.float().mean() == pytest.approx(500, abs=90)
+        assert timesteps.min() < 60
+        assert timesteps.max() > 940
+        late = [(c[0], c[1]) for c in calls]
+        noise = torch.cat([added_noise(x, clip.latents, t, schedule)[t > 300] for x, t in late])
+        assert noise.var() == pytest.approx(1, abs=0.03)
+        assert (noise[:, 0] * noise[:, 1]).mean() == pytest.approx(0, abs=0.03)
+
+    def test_a_share_of_the_noise_is_common(self, make_stage, make_clip, schedule):
+        rollout = replace(Settings().rollout, noise_share=0.5)
+        stage, calls = make_stage(settings=Settings(clip_frames=3, rollout=rollout)), []
+        watch(stage.network, calls)
+        clip = make_clip(24)
+        with torch.no_grad():
+            stage.training_step(clip, 0)
+        [(noisy, timestep, *_)] = calls
+        noise = added_noise(noisy, clip.latents, timestep, schedule)[timestep > 300]
+        assert noise.var() == pytest.approx(1, abs=0.06)
+        assert (noise[:, 0] * noise[:, 1]).mean() == pytest.approx(0.5, abs=0.06)
+
+    @pytest.mark.parametrize("kind", [ImageStage, ClipStage])
+    def test_draws_depend_on_step_and_sample_not_on_the_rank(self, kind, make_stage, make_clip):
+        class SecondRank(kind):
+            global_rank = 1
+
+        def part(clip, rows):
+            return Clip(**{f.name: _rows(getattr(clip, f.name), rows) for f in fields(clip)})
+
+        clip = make_clip(4)
+        options = {"targets": 2} if kind is ImageStage else {"motion_noise": 0.5}
+        whole = make_stage(kind, **options).training_step(clip, 3)
+        first = make_stage(kind, **options).training_step(part(clip, slice(0, 2)), 3)
+        shape = {"clip_frames": None} if kind is ImageStage else None
+        second = make_stage(SecondRank, shape=shape, **options)
+        second = second.training_step(part(clip, slice(2, 4)), 3)
+        torch.testing.assert_close(whole, (first + second) / 2)
+        assert not torch.isclose(first, second)
+
+    def test_every_step_and_seed_draws_anew(self, make_stage, make_clip):
+        clip = make_clip()
+        losses = [make_stage().training_step(clip, step).item() for step in (0, 0, 1)]
+        losses.append(make_stage(seed=1).training_step(clip, 0).item())
+        assert losses[0] == losses[1]
+        assert len(set(losses)) == 3
+
+    def test_a_dropped_reference_was_never_passed(self, make_stage, make_clip):
+        stage, calls, clip = make_stage(drops=DropRates(audio=0, reference=1)), [], make_clip()
+        watch(stage.network, calls)
+        stage.training_step(clip, 0)
+        [(noisy, timestep, _, _, choice, prediction)] = calls
+        network = stage.network
+        tokens = network.audio_projection(clip.audio)
+        motion = network.audio_to_latents(
+            tokens, landmarks=clip.landmarks, measures=clip.measures, choice=choice
+        )
+        audio = network.contexts(audio=network.project_audio(tokens))
+        never = network.denoiser(noisy, timestep, audio, motion=motion)
+        torch.testing.assert_close(prediction, never)
+
+    def test_motion_frames_are_blurred_on_request_only(self, make_stage, make_clip):
+        clip, seen = make_clip(16), {}
+        for deviation in (0.0, 0.5):
+            calls = []
+            stage = make_stage(motion_noise=deviation)
+            watch(stage.network, calls)
+            with torch.no_grad():
+                stage.training_step(clip, 0)
+            seen[deviation] = (calls[0][2].motion_frames - clip.motion_frames).flatten(1).std(1)
+        assert not seen[0.0].any()
+        assert seen[0.5].min() > 0
+        assert 0.3 < seen[0.5].max() < 0.55
+
+
+def _rows(values, rows):
+    return None if values is None else values[rows]
+
+
+class TestImageStage:
+    def test_picked_frames_keep_their_own_sound_points_and_weight(self, make_stage, make_clip):
+        number = torch.arange(12.0)
+        clip = make_clip(
+            2,
+            latents=number[None, :, None, None, None].expand(2, 12, 4, 8, 8),
+            audio=number[None, :, None, None, None].expand(2, 12, 5, 3, 8),
+            landmarks=number[None, :, None].expand(2, 12, 204),
+            weight=number[None, :, None, None, None].expand(2, 12, 1, 8, 8),
+        )
+        stage = make_stage(ImageStage, targets=5)
+        dice = [torch.Generator().manual_seed(i) for i in range(2)]
+        picked = stage.select(clip, dice)
+        frames = picked.latents[:, :, 0, 0, 0]
+        assert picked.latents.shape == (2, 5, 4, 8, 8)
+        assert [len(set(row)) for row in frames.tolist()] == [5, 5]
+        assert not torch.equal(frames[0], frames[1])
+        assert torch.equal(picked.audio[:, :, 0, 0, 0], frames)
+        assert torch.equal(picked.landmarks[:, :, 0], frames)
+        assert torch.equal(picked.weight[:, :, 0, 0, 0], frames)
+        assert picked.reference is clip.reference
+
+    def test_the_kind_of_network_is_checked(self, make_dual, schedule):
+        with pytest.raises(ConfigurationError, match="no temporal layers"):
+            ImageStage(make_dual(), schedule, Settings())
+        with pytest.raises(ConfigurationError, match="needs temporal layers"):
+            ClipStage(make_dual(shape={"clip_frames": None}), schedule, Settings())
+
+
+class TestClipStage:
+    @pytest.fixture
+    def image_model(self, make_stage, make_pipeline, tmp_path):
+        """Exports an image stage; ``silent`` is the paper's, without sound."""
+
+        def export(*, silent=False, **shape):
+            stage = make_stage(ImageStage, shape=shape)
+            if silent:
+                stage.network.audio_projection = None
+                stage.network.audio_to_latents = None
+            stage.export(tmp_path / "image", make_pipeline())
+            return tmp_path / "image"
+
+        return export
+
+    @pytest.mark.parametrize("silent", [False, True])
+    def test_it_starts_from_the_image_stage(self, image_model, make_stage, silent):
+        shape = {"audio_dim": None} if silent else {}
+        folder = image_model(silent=silent, **shape)
+        stage = make_stage(init_from=folder)
+        for part in ("reference_net", "denoiser"):
+            state = getattr(stage.network, part).state_dict()
+            stored = load_file(folder / part / "diffusion_pytorch_model.safetensors")
+            for name, value in stored.items():
+                assert torch.equal(state[name], value.float())
+            fresh = {name for name in state if name not in stored}
+            new = (*ADDED, ".norm2.") if silent else ADDED[1:3]
+            assert all(any(part in name for part in new) for name in fresh)
+            assert fresh or part == "reference_net"
+
+    def test_strangers_are_refused(self, image_model, make_stage, tmp_path):
+        with pytest.raises(ModelError, match="export the image stage first"):
+            make_stage(init_from=tmp_path / "nowhere")
+        folder = image_model(block_out_channels=(8, 16))
+        with pytest.raises(ModelError, match="shape"):
+            make_stage(init_from=folder)
+
+    def test_only_what_was_added_is_trained_on_request(self, make_stage, make_clip, tmp_path):
+        stage = make_stage(trained="added", learning_rate=1e-2, drops=NEVER)
+        before = {name: p.detach().clone() for name, p in stage.named_parameters()}
+        trainer(tmp_path, steps=2).fit(stage, datamodule=RandomClips(make_clip))
+        changed = {name for name, p in stage.named_parameters() if not torch.equal(p, before[name])}
+        added = {
+            name
+            for name in before
+            if name.startswith("network.audio_") or any(part in name for part in ADDED)
+        }
+        assert changed <= added
+        for part in ("audio_projection", "audio_attn", "inter_clip", "intra_clip"):
+            assert any(part in name for name in changed)
+
+
+def test_killed_and_resumed_is_not_killed(make_stage, make_clip, tmp_path):
+    def run(folder, *more, seed=0, resume=None):
+        stage = make_stage(learning_rate=1e-3, warmup_steps=2, cosine=True)
+        if seed:  # other weights at first: all must come from the checkpoint
+            torch.nn.init.normal_(stage.network.denoiser.conv_in.weight)
+        callbacks = (LossPlot(every=1), ModelCheckpoint(every_n_train_steps=2, save_last=True))
+        trainer(folder, *callbacks, *more).fit(
+            stage, datamodule=RandomClips(make_clip), ckpt_path=resume
+        )
+        return stage
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finished = run(whole)
+    with pytest.raises(ConnectionAbortedError):
+        run(killed, Kill())
+    last = killed / "checkpoints" / "last.ckpt"
+    assert torch.load(last)["global_step"] == CHECKPOINT
+    resumed = run(killed, seed=1, resume=last)
+    losses = read_rows(whole / "losses.csv")
+    assert losses == read_rows(killed / "losses.csv")
+    assert [step for step, name, _ in losses if name == "loss"] == list(range(1, STEPS + 1))
+    for ours, theirs in zip(finished.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_it_learns(make_stage, make_clip, tmp_path):
+    """A few seconds bring the loss on two clips below two thirds of what it was at birth."""
+    stage = make_stage(learning_rate=5e-3, drops=NEVER)
+    data = RandomClips(make_clip, batch_size=4, same=True)
+    [before] = judge().validate(stage, datamodule=data, verbose=False)
+    trainer(tmp_path, steps=80).fit(stage, datamodule=data)
+    [after] = judge().validate(stage, datamodule=data, verbose=False)
+    assert after["val/loss"] < 0.66 * before["val/loss"]
+
+
+class TestValidation:
+    def test_it_says_how_much_sound_past_and_reference_matter(self, make_stage, make_clip):
+        data = RandomClips(make_clip, batch_size=3)
+        [clip] = RandomClips(make_clip, batch_size=3).held_out()
+        first, again = (
+            judge().validate(make_stage(), datamodule=data, verbose=False)[0] for _ in range(2)
+        )
+        assert first == again
+        names = {f"val/{name}_sensitivity" for name in ("audio", "past", "reference")}
+        assert set(first) == {"val/loss", *names}
+        assert all(abs(first[name]) > 1e-6 for name in names)
+        # where everybody has the same sound, another's is no worse
+        same = replace(clip, audio=clip.audio[:1].expand_as(clip.audio))
+        data.make = lambda generator: same
+        [result] = judge().validate(make_stage(), datamodule=data, verbose=False)
+        assert result["val/audio_sensitivity"] == 0
+        assert abs(result["val/past_sensitivity"]) > 1e-6
+
+    def test_images_have_no_past(self, make_stage, make_clip):
+        stage = make_stage(ImageStage, targets=2)
+        [result] = judge().validate(stage, datamodule=RandomClips(make_clip), verbose=False)
+        assert result["val/past_sensitivity"] == 0
+        assert abs(result["val/reference_sensitivity"]) > 1e-6
+
+
+def test_the_exported_model_makes_the_same_video(make_pipeline, schedule, tmp_path, desk):
+    parts = make_pipeline()
+    stage = LoopyModule(parts.network, schedule, parts.settings).eval()
+    own = stage.pipeline(parts.audio_encoder, parts.vae)
+    before = own("portrait.png", "speech.wav").frames
+    stage.export(tmp_path / "model", parts)
+    exported = LoopyPipeline.from_pretrained(tmp_path / "model")
+    assert exported.settings == parts.settings
+    after = exported("portrait.png", "speech.wav").frames
+    for part in (stage.network, parts.audio_encoder, parts.vae):
+        part.float()  # keeps the rounding of the file
+    assert torch.equal(own("portrait.png", "speech.wav").frames, after)
+    assert (before.float() - after.float()).abs().mean() < 2  # of 255: half precision
