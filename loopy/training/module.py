@@ -137,7 +137,7 @@ class LoopyModule(pl.LightningModule):
         data = self.trainer.datamodule
         folder = Path(self.trainer.default_root_dir) / "samples"
         return rehearse(
-            self.pipeline(data.audio_encoder, data.vae),
+            self.pipeline(data.audio_encoder.to(self.device), data.vae.to(self.device)),
             folder / f"step_{self.global_step:06d}.mp4",
         )
 
