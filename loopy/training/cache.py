@@ -113,7 +113,7 @@ class TalkShards(Dataset[str]):
         seconds = (past + frames) / 25 + AFTER_S
         talk = random_talk(seed, seconds=seconds, kind=KINDS[kind % len(KINDS)])
         slots = past - 1 - recipe.layout.distances(dice).flip(0)
-        shown = [*slots.tolist(), *range(past, past + frames), portrait % (past - 30)]
+        shown = [*slots.tolist(), *range(past, past + frames), portrait % max(past - 30, 1)]
         pictures = talk.frames(shown, size_px=recipe.size_px)
         clip = talk.motion[past : past + frames]
         mouth = clip.points[:, MOUTH] * (recipe.size_px / clip.size_px)
