@@ -101,7 +101,7 @@ def accuracy(tracker: Tracker, *, faces: int = 512, seed: int = 0) -> dict[str, 
 
 
 def train_and_save(
-    *, out: Path = FOLDER, steps: int = 800, batch_size: int = 48, seed: int = 0
+    *, out: Path = FOLDER, steps: int = 800, batch_size: int = 48, faces: int = 512, seed: int = 0
 ) -> None:
     """Train the tracker, print how well it reads, and write it.
 
@@ -109,10 +109,11 @@ def train_and_save(
         out: Folder for weights and card.
         steps: Batches.
         batch_size: Faces in a batch.
+        faces: Unseen faces to measure it on.
         seed: Of everything.
     """
     tracker = train_tracker(steps=steps, batch_size=batch_size, seed=seed)
-    measured = accuracy(tracker, seed=seed)
+    measured = accuracy(tracker, faces=faces, seed=seed)
     made = {"steps": steps, "batch_size": batch_size, "seed": seed}
     tracker.save_pretrained(out, card={"made_by": made, "accuracy": measured})
     for kind, figures in measured.items():

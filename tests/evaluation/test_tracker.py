@@ -62,7 +62,7 @@ def test_training_is_a_function_of_its_seed():
 
 
 def test_training_writes_weights_and_card(tmp_path, capsys):
-    train_and_save(out=tmp_path, steps=1, batch_size=4)
+    train_and_save(out=tmp_path, steps=1, batch_size=4, faces=8)
     assert Tracker.from_pretrained(tmp_path)
     assert read_card(tmp_path)["made_by"]["steps"] == 1
     assert "blurred" in capsys.readouterr().out
