@@ -1,0 +1,64 @@
+"""Every recipe is parsed by the code that runs it, and the toon recipes fit each other."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loopy.cli import main
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(ROOT.glob("configs/**/*.yaml"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # between lightning and jsonargparse
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_parse(recipe, capsys):
+    verb = "predict" if recipe.stem == "predict" else "fit"
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--config", str(recipe), "--print_config"])
+    assert stopped.value.code == 0
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    written = yaml.safe_load(recipe.read_text())
+    assert (
+        parsed["trainer"].items()
+        >= {
+            name: value for name, value in written["trainer"].items() if name != "callbacks"
+        }.items()
+    )
+
+
+def toon(part):
+    return yaml.safe_load((ROOT / f"configs/toon/{part}.yaml").read_text())
+
+
+def options(part, *path):
+    """What a recipe says about a class inside its model."""
+    node = toon(part)["model"]["init_args"]
+    for name in path:
+        node = node[name]["init_args"]
+    return node
+
+
+def test_the_clip_stage_continues_the_image_stage():
+    image, clip = options("image"), options("clip")
+    denoiser = options("clip", "network", "denoiser")
+    assert denoiser.pop("clip_frames") == clip["settings"]["clip_frames"]
+    assert denoiser == options("image", "network", "denoiser")
+    for part in ("reference_net", "audio_projection", "audio_to_latents"):
+        assert options("clip", "network", part) == options("image", "network", part)
+    assert clip["scheduler"] == image["scheduler"]
+    assert toon("clip")["data"]["init_args"]["cache"] == toon("image")["data"]["init_args"]["cache"]
+
+
+@pytest.mark.parametrize("part", ["image", "clip"])
+def test_the_stages_fit_the_frozen_parts(part):
+    latents = options("vae", "network")["latent_channels"]
+    for network in ("reference_net", "denoiser"):
+        assert options(part, "network", network)["in_channels"] == latents
+    assert options(part, "network", "denoiser")["out_channels"] == latents
+    projection, hearing = options(part, "network", "audio_projection"), options("audio", "network")
+    assert projection["width"] == hearing["width"]
+    assert projection["layers"] == hearing["layers"] + 1
+    assert toon(part)["model"]["init_args"]["settings"]["size_px"] == 128
+    assert toon("vae")["data"]["init_args"]["size_px"] == 128

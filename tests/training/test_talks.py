@@ -1,0 +1,222 @@
+"""Clips cut from a cache of synthetic talks, and the cache itself."""
+
+import pytest
+import torch
+from transformers import Wav2Vec2Config
+
+from loopy.errors import ConfigurationError
+from loopy.models import AudioEncoder
+from loopy.models.latents import encode_images
+from loopy.randomness import generator
+from loopy.segments import SegmentLayout
+from loopy.synthetic.talker import random_talk
+from loopy.training.autoencoder import small_autoencoder
+from loopy.training.cache import AFTER_S, KINDS, SHARD, Recipe, TalkShards
+from loopy.training.drops import DropRates
+from loopy.training.talks import HELD_OUT, SyntheticTalks
+
+LAYOUT = SegmentLayout(stride=2, segments=3)
+PAST, SLOTS, FRAMES = 14, 6, 3
+DISTANCES = torch.tensor([13, 9, 5, 3, 1, 0])
+"""How far behind the clip each motion frame stands, oldest first."""
+
+RECIPE = Recipe(LAYOUT, FRAMES, size_px=16, seed=0)
+
+
+def hearing():
+    config = Wav2Vec2Config(
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    return AudioEncoder.from_config(config)
+
+
+def eyes(seed=0):
+    torch.manual_seed(seed)
+    return small_autoencoder(widths=(8, 16), latent_channels=4, groups=4, size_px=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Parts without skill, and room for a cache beside them."""
+    folder = tmp_path_factory.mktemp("talks")
+    eyes().save_pretrained(folder / "parts/vae")
+    hearing().save_pretrained(folder / "parts/audio_encoder")
+    return folder
+
+
+def talks(folder, **changes):
+    options = {
+        "talks": 2 * SHARD,
+        "held_out": 4,
+        "layout": LAYOUT,
+        "clip_frames": FRAMES,
+        "size_px": 16,
+        "batch_size": 2,
+        "build_workers": 0,
+    }
+    data = SyntheticTalks(parts=folder / "parts", cache=folder / "cache", **options | changes)
+    data.setup("fit")
+    return data
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return talks(folder)
+
+
+def files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+class TestCache:
+    def test_it_is_made_once(self, data, folder):
+        before = files(folder / "cache")
+        assert len(before) == 3  # one shard of held-out talks
+        again = talks(folder)
+        assert files(folder / "cache") == before
+        for name, values in data.samples.items():
+            assert torch.equal(values, again.samples[name])
+
+    def test_an_interrupted_build_goes_on(self, data, folder):
+        shards = TalkShards(folder / "cache", 2, RECIPE, data.vae, data.audio_encoder)
+        kept, lost = (shards.folder / f"0000{i}.safetensors" for i in range(2))
+        before = files(shards.folder)
+        lost.unlink()
+        lost.with_suffix(".1.draft").write_bytes(b"half a sha")
+        again = shards.load(workers=0)
+        after = files(shards.folder)
+        assert set(after) == {kept, lost}
+        assert after[kept] == before[kept]
+        for name, values in data.samples.items():
+            torch.testing.assert_close(values, again[name], rtol=0, atol=0, equal_nan=True)
+
+    def test_other_parts_or_talks_have_a_place_of_their_own(self, data, folder):
+        def place(recipe=RECIPE, vae=data.vae, audio_encoder=data.audio_encoder):
+            return TalkShards(folder, 1, recipe, vae, audio_encoder).folder
+
+        others = [
+            place(vae=eyes(seed=1)),
+            place(audio_encoder=hearing()),
+            place(Recipe(LAYOUT, FRAMES, size_px=16, seed=1)),
+            place(Recipe(LAYOUT, FRAMES, size_px=16, seed=0, first_talk=HELD_OUT)),
+            place(Recipe(LAYOUT, FRAMES + 1, size_px=16, seed=0)),
+            place(Recipe(SegmentLayout(stride=3, segments=2), FRAMES, size_px=16, seed=0)),
+        ]
+        assert place() == place()
+        assert len({place(), *others}) == 7
+
+    def test_shapes(self, data):
+        shapes = {name: tuple(values.shape[1:]) for name, values in data.samples.items()}
+        assert shapes == {
+            "latents": (SLOTS + FRAMES + 1, 4, 8, 8),
+            "audio": (FRAMES + 4, 3, 8),
+            "landmarks": (FRAMES, 204),
+            "measures": (2,),
+            "mouth": (FRAMES, 1, 8, 8),
+        }
+        assert {len(values) for values in data.samples.values()} == {2 * SHARD}
+
+    def test_held_out_talks_are_others(self, data):
+        both = torch.cat([data.samples["latents"][:, -1], data.held_out_samples["latents"][:, -1]])
+        assert len(both.flatten(1).unique(dim=0)) == 3 * SHARD
+
+
+@pytest.fixture(scope="module")
+def pair(data):
+    """A clip of the first talk that speaks, and that talk drawn anew."""
+    for number in range(SHARD):
+        kind, _, seed = torch.randint(2**40, (3,), generator=generator(0, "talk", number)).tolist()
+        if KINDS[kind % len(KINDS)] == "speech":
+            break
+    clip = data._clip(data.samples, torch.tensor([number]), torch.tensor([PAST]))
+    return clip, random_talk(seed, seconds=(PAST + FRAMES) / 25 + AFTER_S)
+
+
+class TestClip:
+    def test_pictures_are_those_of_the_clip_and_before_it(self, data, pair):
+        clip, talk = pair
+        with torch.autocast("cpu", torch.bfloat16):
+            every = encode_images(data.vae, talk.frames(range(len(talk.controls)), size_px=16))
+
+        def places(latents):
+            return torch.cdist(latents.flatten(1), every.float().flatten(1)).argmin(1).tolist()
+
+        assert places(clip.latents[0]) == [PAST, PAST + 1, PAST + 2]
+        assert places(clip.motion_frames[0]) == (PAST - 1 - DISTANCES).tolist()
+        assert places(clip.reference)[0] < PAST
+
+    def test_each_frame_hears_two_frames_around_it(self, data, pair):
+        clip, talk = pair
+        with torch.autocast("cpu", torch.bfloat16):
+            heard = data.audio_encoder.features(talk.audio).float()
+        for frame in range(FRAMES):
+            around = heard[PAST + frame - 2 : PAST + frame + 3]
+            torch.testing.assert_close(clip.audio[0, frame], around, rtol=1e-2, atol=1e-2)
+
+    def test_points_are_those_of_the_clip(self, pair):
+        clip, talk = pair
+        truth = talk.motion[PAST : PAST + FRAMES].normalised()
+        torch.testing.assert_close(clip.landmarks[0], truth)
+
+
+def batches(data, number=12):
+    return [data.make(generator("test", i)) for i in range(number)]
+
+
+class TestHistories:
+    def test_what_is_cut_off_is_zero_and_masked(self, folder):
+        shown = batches(talks(folder, drops=DropRates(full_history=0)))
+        lengths = set()
+        for clip in shown:
+            there = clip.motion_frames.flatten(2).any(2)
+            assert torch.equal(there, clip.past_present)
+            for present in clip.past_present:
+                # the newest are there, up to a whole number of clips
+                fits = [n for n in range(0, PAST, FRAMES) if torch.equal(present, DISTANCES.lt(n))]
+                assert fits
+                lengths.add(fits[0])
+        assert 0 in lengths
+        assert len(lengths) > 3
+
+    def test_whole_ones_are_whole(self, folder):
+        for clip in batches(talks(folder, drops=DropRates(full_history=1)), 3):
+            assert clip.past_present.all()
+
+    def test_validation_has_whole_ones_of_every_held_out_talk(self, data):
+        clips = list(data.val_dataloader())
+        references = torch.cat([clip.reference for clip in clips])
+        assert torch.equal(references, data.held_out_samples["latents"][:4, -1].float())
+        assert all(clip.past_present.all() for clip in clips)
+
+
+class TestBatches:
+    def test_they_are_functions_of_the_generator(self, data):
+        first, again = batches(data, 3), batches(data, 3)
+        for a, b in zip(first, again, strict=True):
+            assert torch.equal(a.latents, b.latents)
+            assert torch.equal(a.past_present, b.past_present)
+        assert not torch.equal(first[0].latents, first[1].latents)
+
+    def test_the_portrait_is_no_frame_of_the_clip(self, data):
+        for clip in batches(data):
+            assert not (clip.latents == clip.reference[:, None]).flatten(2).all(2).any()
+
+    def test_the_portrait_is_one_of_them_on_request(self, folder):
+        for clip in batches(talks(folder, reference="within")):
+            assert (clip.latents == clip.reference[:, None]).flatten(2).all(2).any(1).all()
+
+    def test_mouths_weigh_more_on_request_only(self, data, folder):
+        assert batches(data, 1)[0].weight is None
+        weight = batches(talks(folder, mouth_weight=8), 1)[0].weight
+        assert weight.shape == (2, FRAMES, 1, 8, 8)
+        assert set(weight.unique().tolist()) == {1, 8}
+
+    def test_a_held_out_set_of_broken_batches_is_refused(self, folder):
+        with pytest.raises(ConfigurationError, match="multiple of batch_size"):
+            talks(folder, held_out=3)
