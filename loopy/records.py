@@ -5,7 +5,7 @@ k wav2vec2 layers, d their width.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -45,8 +45,8 @@ class Clip:
 
     def to(self, device: torch.device | str) -> Self:
         """Move every field."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v if v is None else v.to(device) for k, v in values.items()})
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value.to(device) for name, value in given.items()})
 
 
 @dataclass(frozen=True)

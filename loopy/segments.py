@@ -65,7 +65,8 @@ class SegmentLayout:
 
     def sub_bins(self) -> tuple[tuple[int, int], ...]:
         """Distances ``[start, stop)`` of each slot's sub-bin, nearest first; 0 = newest frame."""
-        bins, start = [], 0
+        bins: list[tuple[int, int]] = []
+        start = 0
         for k in range(self.segments):
             width = self.expand**k
             for _ in range(self.stride):
@@ -93,13 +94,17 @@ class SegmentLayout:
                 return start
             case "mean":
                 raise ConfigurationError("mode 'mean' averages its sub-bins; call select() instead")
+            case "random" | "random_symmetric":
+                return start + (self._shares(generator).to(start.device) * (stop - start)).long()
+
+    def _shares(self, generator: torch.Generator | None) -> Float[Tensor, "m"]:
+        """How far into its sub-bin each slot is read, in [0, 1)."""
         if generator is None:
             raise ConfigurationError(f"mode {self.mode!r} draws frames; give it a torch.Generator")
-        draws = self.segments if self.mode == "random_symmetric" else self.slots
-        share = torch.rand(draws, generator=generator, device=generator.device).to(start.device)
-        if self.mode == "random_symmetric":
-            share = share.repeat_interleave(self.stride)
-        return start + (share * (stop - start)).long()
+        if self.mode == "random":
+            return torch.rand(self.slots, generator=generator, device=generator.device)
+        shared = torch.rand(self.segments, generator=generator, device=generator.device)
+        return shared.repeat_interleave(self.stride)
 
     def select(
         self, past: Float[Tensor, "b p c h w"], generator: torch.Generator | None = None

@@ -1,6 +1,6 @@
 """Where the time goes: seconds by named part."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -14,10 +14,10 @@ class Stopwatch:
         seconds: Part -> seconds so far.
     """
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
+    def __call__(self, part: str) -> Generator[None]:
         """Count the time of a ``with`` block to a part."""
         start = perf_counter()
         try:
