@@ -75,9 +75,9 @@ class DualUNet(nn.Module):
         features = self.reference_net.features(portrait, tokens_only=True)
         source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
         return {
-            name: stage.attentions[i].block.attn1.project(features[name].tokens)
+            name: stage.attentions[i].block.attn1.project(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
             for name, stage, i in source.sites()
-            if stage.attentions is not None
+            if stage.attentions
         }
 
     def encode_past(
@@ -89,14 +89,14 @@ class DualUNet(nn.Module):
             motion_frames: Squeezed past, oldest first.
             live: Where False, features are zero: the state of a first clip (40 % of training).
         """
-        if self.denoiser.config.clip_frames is None:
+        if self.denoiser.config["clip_frames"] is None:
             return {}
         videos, slots = motion_frames.shape[:2]
         with nullcontext() if self.motion_gradient else torch.no_grad():
             features = self.reference_net.features(motion_frames.flatten(0, 1))
         keys = {}
         for name, stage, i in self.denoiser.sites():
-            maps = features[name].maps.unflatten(0, (videos, slots))
+            maps = features[name].maps.unflatten(0, (videos, slots))  # pyright: ignore[reportOptionalMemberAccess]  # kept at all
             if live is not None:
                 maps = maps * live[:, None, None, None, None].to(maps)
             keys[name] = stage.inter_clip[i].project_past(maps)
@@ -104,13 +104,13 @@ class DualUNet(nn.Module):
 
     def project_audio(self, tokens: Float[Tensor, "b f a s"]) -> dict[str, KeyValue]:
         """Keys and values of the audio tokens at each site with attention; rows (b f)."""
-        if self.denoiser.config.audio_dim is None:
+        if self.denoiser.config["audio_dim"] is None:
             return {}
         rows = tokens.flatten(0, 1)
         return {
-            name: stage.attentions[i].block.audio_attn.project(rows)
+            name: stage.attentions[i].block.audio_attn.project(rows)  # pyright: ignore[reportOptionalMemberAccess]  # has audio_dim
             for name, stage, i in self.denoiser.sites()
-            if stage.attentions is not None
+            if stage.attentions
         }
 
     def contexts(
@@ -173,7 +173,7 @@ class DualUNet(nn.Module):
         Where no motion frame carries a gradient, only tokens are read, and everything behind
         the last attention's first norm has none.
         """
-        if self.motion_gradient and self.denoiser.config.clip_frames:
+        if self.motion_gradient and self.denoiser.config["clip_frames"]:
             return [p for p in self.parameters() if p.requires_grad]
         attention = "attn1" if self.reference_projection == "denoiser" else "attn1.to_q"
         unread = {id(p) for p in self.reference_net.behind_tokens(attention)}

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from loopy.errors import ConfigurationError
+from loopy.nn.layers import Layers
 from loopy.nn.stages import Call, DownStage, MidStage, SiteContext, Stage, StageOptions, UpStage
 from loopy.records import Branches, ReferenceFeatures, SiteFeatures
 
@@ -89,7 +90,7 @@ class UNet(ModelMixin, ConfigMixin):
         self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(widths[0], time_dim)
         last = len(widths) - 1
-        self.down_blocks = nn.ModuleList(
+        self.down_blocks = Layers(
             DownStage(
                 widths[max(i - 1, 0)],
                 width,
@@ -105,7 +106,7 @@ class UNet(ModelMixin, ConfigMixin):
         skips = [widths[0]]
         for i, width in enumerate(widths):
             skips += [width] * (layers_per_block + (i < last))
-        self.up_blocks = nn.ModuleList()
+        self.up_blocks: Layers[UpStage] = Layers()
         below = widths[-1]
         for i, width in reversed(list(enumerate(widths))):
             incoming = []
@@ -171,7 +172,7 @@ class UNet(ModelMixin, ConfigMixin):
             past_present,
         )
         x, _ = self._run(latents.flatten(0, 1), call, contexts or {})
-        x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))
+        x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))  # pyright: ignore[reportOptionalCall]  # a denoiser has a head
         return x.unflatten(0, (-1, frames))
 
     def features(
@@ -199,7 +200,7 @@ class UNet(ModelMixin, ConfigMixin):
     @property
     def last_tokens(self) -> str:
         """Name of the last site with attention."""
-        return [name for name, stage, _ in self.sites() if stage.attentions is not None][-1]
+        return [name for name, stage, _ in self.sites() if stage.attentions][-1]
 
     def behind_tokens(self, attention: str) -> list[nn.Parameter]:
         """Parameters that `features` with ``tokens_only`` does not run.

@@ -13,6 +13,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from loopy.nn.layers import Layers
+
 
 class KeyValue(NamedTuple):
     """Projected keys and values of a context, split into heads: both (n heads s width)."""
@@ -49,7 +51,7 @@ class Attention(nn.Module):
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
         self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.to_out = Layers([nn.Linear(dim, dim)])
         if zero_output:
             nn.init.zeros_(self.to_out[0].weight)
             nn.init.zeros_(self.to_out[0].bias)

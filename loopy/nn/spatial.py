@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from loopy.nn.attention import Attention, KeyValue
+from loopy.nn.layers import Layers
 
 
 class SpatialBlock(nn.Module):
@@ -53,7 +54,7 @@ class SpatialBlock(nn.Module):
         if self.norm2 is not None:
             asked = self.norm2(x)
             if self.attn2 is not None:
-                x = self.attn2(asked, self.attn2.project(text)) + x
+                x = self.attn2(asked, self.attn2.project(text)) + x  # pyright: ignore[reportArgumentType]  # given where built
             if self.audio_attn is not None:
                 heard = self.audio_attn.nothing if audio is None else self.audio_attn(asked, audio)
                 x = heard + x
@@ -87,7 +88,7 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(groups, dim, eps=1e-6)
         self.proj_in = nn.Conv2d(dim, dim, 1)
-        self.transformer_blocks = nn.ModuleList(
+        self.transformer_blocks = Layers(
             [SpatialBlock(dim, heads=heads, text_dim=text_dim, audio_dim=audio_dim)]
         )
         self.proj_out = nn.Conv2d(dim, dim, 1)
@@ -127,7 +128,9 @@ class SpatialTransformer(nn.Module):
         height, width = x.shape[-2:]
         tokens, normalised = self.tokens(x)
         if self.slopes is not None:
-            mask = self._local(mask, height, width, with_reference=reference is not None)
+            mask = self._local(
+                self.slopes, mask, (height, width), with_reference=reference is not None
+            )
         tokens = self.block(
             tokens, normalised, text=text, audio=audio, reference=reference, mask=mask
         )
@@ -135,15 +138,21 @@ class SpatialTransformer(nn.Module):
         return self.proj_out(y) + x, normalised
 
     def _local(
-        self, mask: Tensor | None, height: int, width: int, *, with_reference: bool
+        self,
+        slopes: Tensor,
+        mask: Tensor | None,
+        size: tuple[int, int],
+        *,
+        with_reference: bool,
     ) -> Tensor:
         """Distance penalty (1 heads l s), joined with a bool key mask where one is given."""
+        height, width = size
         device, dtype = self.proj_in.weight.device, self.proj_in.weight.dtype
         rows, columns = torch.meshgrid(
             torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
         )
         places = torch.stack([rows.flatten() / height, columns.flatten() / width], 1).to(dtype)
-        penalty = -self.slopes[:, None, None] * torch.cdist(places, places)
+        penalty = -slopes[:, None, None] * torch.cdist(places, places)
         if with_reference:
             penalty = torch.cat([penalty, penalty], -1)
         if mask is None:

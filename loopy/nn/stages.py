@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from loopy.nn.attention import KeyValue, extend_mask
+from loopy.nn.layers import Layers
 from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 from loopy.records import Branches, SiteFeatures
@@ -94,11 +95,11 @@ class StageOptions:
             locality=self.locality,
         )
 
-    def temporal(self, channels: int, sites: int, motion_slots: int) -> nn.ModuleList | None:
-        """Temporal layers of a stage's sites; None for a network of single images."""
+    def temporal(self, channels: int, sites: int, motion_slots: int) -> Layers[TemporalLayer]:
+        """Temporal layers of a stage's sites; empty for a network of single images."""
         if self.clip_frames is None:
-            return None
-        return nn.ModuleList(
+            return Layers()
+        return Layers(
             TemporalLayer(
                 channels,
                 heads=self.heads,
@@ -124,8 +125,9 @@ class Stage(nn.Module):
         super().__init__()
         width = channels[0][1]
         self.resnets = nn.ModuleList(options.resnet(*pair) for pair in channels)
-        transformers = [options.transformer(width) for _ in range(sites)] if attention else None
-        self.attentions = nn.ModuleList(transformers) if transformers else None
+        self.attentions = Layers(
+            options.transformer(width) for _ in range(sites if attention else 0)
+        )
         self.inter_clip = options.temporal(width, sites, options.motion_slots)
         self.intra_clip = options.temporal(width, sites, 0)
         self.gradient_checkpointing = False
@@ -144,7 +146,7 @@ class Stage(nn.Module):
             Its output, and what a reference net keeps of it.
         """
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(self._site, index, x, context, call, use_reentrant=False)
+            return checkpoint(self._site, index, x, context, call, use_reentrant=False)  # pyright: ignore[reportReturnType]  # untyped
         return self._site(index, x, context, call)
 
     def tokens(self, index: int, x: Float[Tensor, "n c h w"], call: Call) -> SiteFeatures:
@@ -158,10 +160,10 @@ class Stage(nn.Module):
     ) -> tuple[Tensor, SiteFeatures]:
         x = self.resnets[index](x, call.embedding)
         tokens = None
-        if self.attentions is not None:
+        if self.attentions:
             x, tokens = self._attend(self.attentions[index], x, context, call)
         maps = x
-        if self.inter_clip is not None and self.intra_clip is not None:
+        if self.inter_clip:
             clip = x.unflatten(0, (-1, call.frames))
             past, seeing = context.past, call.branches.seeing_past
             past = past.expand(seeing, 1) if past is not None and seeing else None

@@ -56,7 +56,7 @@ class TemporalLayer(nn.Module):
         """
         frames = self.norm(past.flatten(0, 1)).unflatten(0, past.shape[:2])
         tokens = self.norm1(self.proj_in(frames.permute(0, 3, 4, 1, 2).flatten(0, 2)))
-        return self.attn1.project(tokens + self.positions[: self.motion_slots] + self.kinds[0])
+        return self.attn1.project(tokens + self.positions[: self.motion_slots] + self.kinds[0])  # pyright: ignore[reportOptionalSubscript]  # inter-clip only
 
     def forward(
         self,

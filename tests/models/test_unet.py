@@ -17,7 +17,7 @@ def test_sd15_has_21_sites_16_with_attention():
     with torch.device("meta"):
         network = UNet(clip_frames=12)
     assert [name for name, _, _ in network.sites()] == FULL_SITES
-    with_attention = [name for name, stage, _ in network.sites() if stage.attentions is not None]
+    with_attention = [name for name, stage, _ in network.sites() if stage.attentions]
     assert len(with_attention) == 16
     assert not any(name.startswith(("down_blocks.3", "up_blocks.0")) for name in with_attention)
     assert network.last_tokens == "up_blocks.3.2"
@@ -37,7 +37,7 @@ def test_features_are_those_of_every_site(make_denoiser):
     assert list(features) == [name for name, _, _ in reference_net.sites()]
     for name, stage, _ in reference_net.sites():
         assert features[name].maps.shape[:2] == (2, stage.resnets[-1].out_channels)
-        assert (features[name].tokens is None) == (stage.attentions is None)
+        assert (features[name].tokens is None) == (not stage.attentions)
 
 
 @pytest.mark.parametrize("attention", [(True, False), (False, True), (True, True)])
