@@ -20,7 +20,7 @@ from loopy.data.video import Video
 from loopy.diffusion.guidance import GuidanceScales
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
-from loopy.errors import ModelError, OutputError
+from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.models.folder import PARTS, load_part, read_index, write_index
 from loopy.models.latents import decode_latents, encode_images
@@ -56,6 +56,23 @@ class Settings:
     domain: str = "portraits"
     fair_round_trip_db: float = 0.0
 
+    def check(self, network: DualUNet) -> None:
+        """Make sure that settings and networks say the same.
+
+        Raises:
+            ConfigurationError: They differ.
+        """
+        denoiser = network.denoiser.config
+        pairs = {"reference_projection": (self.reference_projection, network.reference_projection)}
+        if denoiser["clip_frames"] is not None:
+            slots = (self.rollout.layout.slots, denoiser["motion_slots"])
+            pairs |= {"clip_frames": (self.clip_frames, denoiser["clip_frames"]), "slots": slots}
+        for name, (ours, theirs) in pairs.items():
+            if ours != theirs:
+                raise ConfigurationError(
+                    f"{name}: the settings say {ours}, the networks {theirs}; make them equal"
+                )
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Build from what `asdict` gave.
@@ -83,7 +100,8 @@ class LoopyPipeline:
         settings: See `Settings`.
 
     Raises:
-        ConfigurationError: A schedule that training and sampling cannot share.
+        ConfigurationError: A schedule that training and sampling cannot share, or settings that
+            the networks do not fit.
     """
 
     def __init__(
@@ -95,6 +113,7 @@ class LoopyPipeline:
         settings: Settings,
     ) -> None:
         check_schedule(scheduler)
+        settings.check(network)
         self.network = network
         self.audio_encoder = audio_encoder
         self.vae = vae
@@ -148,7 +167,7 @@ class LoopyPipeline:
         """Move the networks; ``dtype`` is for those inside the sampling loop."""
         self.network.to(device=device, dtype=dtype)
         self.audio_encoder.to(device)
-        self.vae.to(device)
+        self.vae.to(device)  # pyright: ignore[reportArgumentType]  # diffusers wraps it
         return self
 
     def prepare(self, portrait: Portrait, *, box: Box | None = None) -> Subject:
@@ -223,6 +242,7 @@ class LoopyPipeline:
         state = RolloutState.first(subject.latents, seed=seed)
         left = frame_count(len(samples))
         features = self.audio_encoder.clips(samples, self.settings.clip_frames)
+        _, channels, height, width = subject.latents.shape
         for _ in range(self.clips(samples)):
             with watch("audio"):
                 audio = next(features).to(self._dtype)
@@ -233,7 +253,7 @@ class LoopyPipeline:
                     reference=subject.keys,
                     audio=audio,
                     state=state,
-                    size=tuple(subject.latents.shape[1:]),
+                    size=(channels, height, width),
                     options=options,
                 )
             with watch("decode"):

@@ -22,14 +22,14 @@ def check_schedule(scheduler: DDIMScheduler) -> None:
         ConfigurationError: Such a mix, or clipping of latents.
     """
     config = scheduler.config
-    if config.rescale_betas_zero_snr and (
-        config.prediction_type != "v_prediction" or config.timestep_spacing != "trailing"
+    if config["rescale_betas_zero_snr"] and (
+        config["prediction_type"] != "v_prediction" or config["timestep_spacing"] != "trailing"
     ):
         raise ConfigurationError(
             "rescale_betas_zero_snr needs prediction_type 'v_prediction' and timestep_spacing "
-            f"'trailing', got {config.prediction_type!r} and {config.timestep_spacing!r}"
+            f"'trailing', got {config['prediction_type']!r} and {config['timestep_spacing']!r}"
         )
-    if config.clip_sample:
+    if config["clip_sample"]:
         raise ConfigurationError("clip_sample clips latents, which have no range; set it to false")
 
 

@@ -27,13 +27,12 @@ def ddim(
     Raises:
         ConfigurationError: No step, or more steps than the schedule has.
     """
-    if not 1 <= steps <= scheduler.config.num_train_timesteps:
-        raise ConfigurationError(
-            f"steps must lie in 1..{scheduler.config.num_train_timesteps}, got {steps}"
-        )
+    longest = scheduler.config["num_train_timesteps"]
+    if not 1 <= steps <= longest:
+        raise ConfigurationError(f"steps must lie in 1..{longest}, got {steps}")
     scheduler.set_timesteps(steps, device=noise.device)
     latents = noise
     for i, timestep in enumerate(scheduler.timesteps):
         prediction = predict(latents, timestep, i / steps)
-        latents = scheduler.step(prediction, timestep, latents).prev_sample
+        latents = scheduler.step(prediction, int(timestep), latents, return_dict=False)[0]
     return latents

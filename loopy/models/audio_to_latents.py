@@ -76,7 +76,8 @@ class AudioToLatents(ModelMixin, ConfigMixin):
         """
         query = self.from_audio(audio.flatten(2))
         if choice is not None:
-            head, expression = self._standardised(measures).to(audio)[:, None].split(1, -1)
+            known = self._standardised(measures)  # pyright: ignore[reportArgumentType]  # with choice
+            head, expression = known.to(audio)[:, None].split(1, -1)
             queries = torch.stack(
                 [
                     query,
@@ -91,6 +92,6 @@ class AudioToLatents(ModelMixin, ConfigMixin):
         return self.to_time(self.attention(rows, shared))[0].unflatten(0, query.shape[:2])
 
     def _standardised(self, measures: Float[Tensor, "b 2"]) -> Float[Tensor, "b 2"]:
-        mean = measures.new_tensor(self.config.log_mean)
-        std = measures.new_tensor(self.config.log_std)
+        mean = measures.new_tensor(self.config["log_mean"])
+        std = measures.new_tensor(self.config["log_std"])
         return ((measures.nan_to_num(0.0)).log1p() - mean) / std

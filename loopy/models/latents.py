@@ -18,7 +18,7 @@ def encode_images(vae: AutoencoderKL, images: Float[Tensor, "n 3 H W"]) -> Float
         vae: The autoencoder.
         images: In [-1, 1].
     """
-    latents = vae.encode(images.to(vae.dtype)).latent_dist.mode()
+    latents = vae.encode(images.to(vae.dtype), return_dict=False)[0].mode()
     shift, scale = _affine(vae, latents)
     return (latents - shift) / scale
 
@@ -30,12 +30,13 @@ def decode_latents(
     """Pictures in [-1, 1]."""
     latents = latents.to(vae.dtype)
     shift, scale = _affine(vae, latents)
-    return vae.decode(latents * scale + shift).sample.clamp(-1, 1)
+    pictures = vae.decode(latents * scale + shift, return_dict=False)[0]  # pyright: ignore[reportArgumentType]  # any Tensor will do
+    return pictures.clamp(-1, 1)
 
 
 def _affine(vae: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor]:
     """Shift and scale that turn scaled latents into the autoencoder's own, (1 c 1 1) or (1)."""
-    if vae.config.latents_mean is None:
-        return like.new_zeros(1), like.new_full((1,), 1 / vae.config.scaling_factor)
+    if vae.config["latents_mean"] is None:
+        return like.new_zeros(1), like.new_full((1,), 1 / vae.config["scaling_factor"])
     mean, std = (like.new_tensor(vae.config[f"latents_{k}"]) for k in ("mean", "std"))
     return mean[None, :, None, None], std[None, :, None, None]

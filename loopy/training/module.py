@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from jaxtyping import Float, Int
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -114,7 +114,7 @@ class LoopyModule(pl.LightningModule):
             scores[f"val/{name}_sensitivity"] = (losses / right).mean() - 1
         self.log_dict(scores, batch_size=len(batch), prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over what a loss can reach."""
         optimizer = torch.optim.AdamW(
             [p for p in self.parameters() if p.requires_grad],
@@ -134,7 +134,7 @@ class LoopyModule(pl.LightningModule):
 
     def sample_sheet(self) -> Image.Image:
         """A held-out portrait made to speak by the pipeline: truth over what was made."""
-        data = self.trainer.datamodule
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         folder = Path(self.trainer.default_root_dir) / "samples"
         return rehearse(
             self.pipeline(data.audio_encoder.to(self.device), data.vae.to(self.device)),
@@ -165,10 +165,11 @@ class LoopyModule(pl.LightningModule):
     ) -> Float[Tensor, "b"]:
         """Loss of each sample (Loopy sec. 3.1: MSE to the noise)."""
         config = self.scheduler.config
+        longest = config["num_train_timesteps"]
         alphas = self.scheduler.alphas_cumprod.to(self.device)
         share = torch.stack([torch.rand((), generator=g) for g in samples])
-        steps = (share**self.timestep_power * config.num_train_timesteps).long()
-        timestep = steps.clamp(max=config.num_train_timesteps - 1).to(self.device)
+        steps = (share**self.timestep_power * longest).long()
+        timestep = steps.clamp(max=longest - 1).to(self.device)
         noise = torch.stack([self._noise(clip.latents.shape[1:], g) for g in samples])
         noise = noise.to(clip.latents)
         prediction = self.network(
@@ -178,7 +179,7 @@ class LoopyModule(pl.LightningModule):
             presence,
             choice=choice,
         )
-        kind = config.prediction_type
+        kind = config["prediction_type"]
         wanted = target(clip.latents, noise, timestep, alphas, prediction_type=kind)
         weight = None
         if self.min_snr_gamma is not None:

@@ -30,7 +30,7 @@ class ImageStage(LoopyModule):
 
     def __init__(self, *options: Any, targets: int = 6, **more: Any) -> None:
         super().__init__(*options, **more)
-        if self.network.denoiser.config.clip_frames is not None:
+        if self.network.denoiser.config["clip_frames"] is not None:
             raise ConfigurationError("the image stage has no temporal layers; set clip_frames null")
         self.targets = targets
 
@@ -66,7 +66,7 @@ class ClipStage(LoopyModule):
         **more: Any,
     ) -> None:
         super().__init__(*options, **more)
-        if self.network.denoiser.config.clip_frames is None:
+        if self.network.denoiser.config["clip_frames"] is None:
             raise ConfigurationError("the clip stage needs temporal layers; set clip_frames")
         if init_from is not None:
             self._start_from(init_from)
