@@ -60,6 +60,7 @@ def animate(
     existing_file(sound, "sound")
     watch = Stopwatch()
     with ExitStack() as outputs:
+        hidden_sheet = None
         if sheet is not None:
             if sheet.suffix.lower() not in SHEET_FORMATS:
                 raise OutputError(f"{sheet}: a contact sheet is {' or '.join(SHEET_FORMATS)}")
@@ -83,7 +84,7 @@ def animate(
                 writer.write(clip)
             pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
             made += len(clip)
-        if sheet is not None:
+        if hidden_sheet is not None:
             contact_sheet(torch.cat(pictures)).save(hidden_sheet)
         with watch("write"):
             outputs.close()
@@ -111,7 +112,9 @@ def run(words: Sequence[str]) -> None:
         ConfigurationError: Words that make no sense.
     """
     parser = ArgumentParser(
-        prog="loopy animate", description=animate.__doc__.partition("\n")[0], exit_on_error=False
+        prog="loopy animate",
+        description=str(animate.__doc__).partition("\n")[0],
+        exit_on_error=False,
     )
     parser.add_argument(
         "-o",

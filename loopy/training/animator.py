@@ -66,7 +66,7 @@ class Animator(pl.LightningModule):
             OutputError: The report cannot be written.
             ConfigurationError: The data are no jobs.
         """
-        jobs = self.trainer.datamodule
+        jobs = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(jobs, Jobs):
             raise ConfigurationError("Animator runs a list of jobs; give it data of class Jobs")
         self.report = jobs.report

@@ -94,7 +94,7 @@ class AutoencoderStage(pl.LightningModule):
         drawn = generator(self.seed, "latent noise", batch_idx, self.global_rank)
         noise = torch.randn(mean.shape, generator=drawn).to(mean)
         latents = mean + (log_variance / 2).exp() * noise
-        decoded = self.network.decode(latents, return_dict=False)[0].float()
+        decoded = self._decode(latents)
         error = decoded - pictures
         weight = self._weight(batch)
         pixels = (weight * (error.abs() + 2 * error.square())).mean()
@@ -127,7 +127,7 @@ class AutoencoderStage(pl.LightningModule):
         """The round trip without noise, in [-1, 1]."""
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         latents = self.network.encode(pictures, return_dict=False)[0].mean
-        return self.network.decode(latents, return_dict=False)[0].float().clamp(-1, 1)
+        return self._decode(latents).clamp(-1, 1)
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
@@ -154,6 +154,9 @@ class AutoencoderStage(pl.LightningModule):
             scaling_factor=1.0,
         )
         self.network.half().save_pretrained(folder / "vae")
+
+    def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
+        return self.network.decode(latents, return_dict=False)[0].float()  # pyright: ignore[reportArgumentType]  # any Tensor will do
 
     def _weight(self, batch: Faces) -> Float[Tensor, "n 1 H W"]:
         size_px = batch.pictures.shape[-1]

@@ -102,8 +102,8 @@ def _job(row: Mapping[str, str | None], *, number: int, where: str, folder: Path
         raise ManifestError(
             f"{where}: box is {values['box']!r}; give left top right bottom in pixels, or nothing"
         ) from error
-    paths = (folder / values[name] for name in REQUIRED)
-    return Job(number, *paths, seed, box)
+    portrait, sound, out = (folder / values[name] for name in REQUIRED)
+    return Job(number, portrait, sound, out, seed, box)
 
 
 def _box(text: str) -> Box | None:
