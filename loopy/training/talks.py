@@ -1,6 +1,8 @@
 """Clips of synthetic talkers with portrait, past and sound, for the image and the clip stage."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +32,8 @@ class SyntheticTalks(SyntheticData):
         layout: How the past is squeezed; as in the model.
         clip_frames: Frames of a clip.
         size_px: Side of the pictures.
+        reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
+            it is then one of the frames to learn).
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
         drops: Only the share of whole histories is read here.
         batch_size: Clips in a batch.
@@ -48,6 +52,7 @@ class SyntheticTalks(SyntheticData):
         layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
         clip_frames: int = 12,
         size_px: int = 128,
+        reference: Literal["outside", "within"] = "outside",
         mouth_weight: float = 1.0,
         drops: DropRates = DropRates(),  # noqa: B008 (frozen)
         batch_size: int = 6,
@@ -68,8 +73,9 @@ class SyntheticTalks(SyntheticData):
         self.vae = load_part(parts, "vae").requires_grad_(False)
         self.audio_encoder = load_part(parts, "audio_encoder")
         self.cache = cache
-        self.talks, self.held_out = talks, held_out
+        self.talks, self.held_out_talks = talks, held_out
         self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
+        self.reference = reference
         self.mouth_weight, self.drops = mouth_weight, drops
         self.build_workers = build_workers
         self.samples: dict[str, Tensor] = {}
@@ -78,7 +84,7 @@ class SyntheticTalks(SyntheticData):
     def setup(self, stage: str) -> None:
         """Build what the cache lacks, and read it."""
         if not self.samples:
-            self.held_out_samples = self._load(self.held_out, first_talk=HELD_OUT)
+            self.held_out_samples = self._load(self.held_out_talks, first_talk=HELD_OUT)
             self.samples = self._load(self.talks, first_talk=0)
 
     def make(self, generator: torch.Generator) -> Clip:
@@ -90,14 +96,18 @@ class SyntheticTalks(SyntheticData):
             self.drops.history(generator, longest=longest, clip_frames=self.clip_frames)
             for _ in range(self.batch_size)
         ]
-        return self._clip(self.samples, chosen, torch.tensor(histories))
+        clip = self._clip(self.samples, chosen, torch.tensor(histories))
+        if self.reference == "outside":
+            return clip
+        frames = torch.randint(self.clip_frames, (self.batch_size,), generator=generator)
+        return replace(clip, reference=clip.latents[torch.arange(self.batch_size), frames])
 
     def val_dataloader(self) -> DataLoader:
         """The held-out talks, with whole histories."""
         whole = torch.full((self.batch_size,), self.layout.past_frames)
-        batches = torch.arange(self.held_out).split(self.batch_size)
+        batches = torch.arange(self.held_out_talks).split(self.batch_size)
         clips = [self._clip(self.held_out_samples, chosen, whole) for chosen in batches]
-        return DataLoader(clips, batch_size=None)
+        return DataLoader(clips, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list is a data set
 
     def _load(self, talks: int, *, first_talk: int) -> dict[str, Tensor]:
         recipe = Recipe(self.layout, self.clip_frames, self.size_px, self.seed, first_talk)
