@@ -1,5 +1,6 @@
 """What somebody sees who types `loopy`."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -79,11 +80,14 @@ def test_the_script_hands_on_the_code():
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # between lightning and jsonargparse
-def test_fit_resumes_by_itself_and_exports(tmp_path, capfd):
+def test_fit_resumes_by_itself_and_exports(tmp_path, caplog, monkeypatch):
+    logger = logging.getLogger("lightning.pytorch")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "level", logging.INFO)
     fit = ["fit", "--config", "toon/vae.yaml", f"--trainer.default_root_dir={tmp_path}", *TOY]
     assert main(fit) == 0
     assert main([*fit, "--trainer.max_steps=4"]) == 0
-    assert "Restored all states from the checkpoint" in capfd.readouterr().err
+    assert "Restored all states from the checkpoint" in caplog.text
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert main(["export", "--ckpt", str(last), "--out", str(tmp_path / "model")]) == 0
     part = tmp_path / "model" / "vae"

@@ -44,9 +44,9 @@ COMMANDS = sorted(
 
 
 @cache
-def loopy_help(*words):
+def loopy_help(*words, option="--help"):
     done = subprocess.run(
-        [sys.executable, "-m", "loopy", *words, "--help"],
+        [sys.executable, "-m", "loopy", *words, option],
         capture_output=True,
         text=True,
         check=False,
@@ -71,6 +71,10 @@ def check_loopy(words):
         return
     verb, *rest = words
     assert verb in VERBS
+    if any(word.startswith(("--data.", "--model.")) for word in rest):
+        # Options of the classes that the recipe names: the verb alone does not know them.
+        assert loopy_help(*words, option="--print_config")
+        return
     for word, after in zip(rest, [*rest[1:], ""], strict=True):
         if word == "--config":
             assert (ROOT / after).is_file(), f"no recipe {after}"
