@@ -144,8 +144,8 @@ class UNet(ModelMixin, ConfigMixin):
         motion: Float[Tensor, "b f e"] | None = None,
         text: Float[Tensor, "b s d"] | None = None,
         branches: Branches = Branches(),  # noqa: B008 (frozen)
-        reference_present: Bool[Tensor, "b"] | None = None,
-        past_present: Bool[Tensor, "b m"] | None = None,
+        reference_present: Bool[Tensor, "bearing"] | None = None,
+        past_present: Bool[Tensor, "seeing m"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
         """Predict the noise (or velocity) of noisy clips.
 

@@ -17,10 +17,13 @@ from loopy.nn.layers import Layers
 
 
 class KeyValue(NamedTuple):
-    """Projected keys and values of a context, split into heads: both (n heads s width)."""
+    """Projected keys and values of a context, split into heads: both (n heads s width).
 
-    key: Float[Tensor, "n heads s width"]
-    value: Float[Tensor, "n heads s width"]
+    `expand` gives them more leading axes.
+    """
+
+    key: Float[Tensor, "..."]
+    value: Float[Tensor, "..."]
 
     def expand(self, branches: int, frames: int) -> "KeyValue":
         """View the rows of ``b`` videos as ``(branches b frames)`` rows, without a copy.

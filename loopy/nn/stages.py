@@ -139,7 +139,7 @@ class Stage(nn.Module):
 
     def site(
         self, index: int, x: Float[Tensor, "n c h w"], context: SiteContext, call: Call
-    ) -> tuple[Float[Tensor, "n c h w"], SiteFeatures]:
+    ) -> tuple[Float[Tensor, "n out h w"], SiteFeatures]:
         """Run one site.
 
         Returns:
