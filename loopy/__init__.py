@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from loopy.errors import LoopyError
-from loopy.installation import check_name
+from loopy.installation import check_name, check_torchaudio
 
 if TYPE_CHECKING:
     from loopy.data.video import Video
@@ -57,6 +57,7 @@ def __getattr__(name: str) -> Any:
     """Loads a public name from the module that defines it (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'loopy' has no attribute {name!r}")
+    check_torchaudio()
     return getattr(import_module(_HOMES[name]), name)
 
 

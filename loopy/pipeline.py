@@ -24,10 +24,9 @@ from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.models.folder import PARTS, load_part, read_index, write_index
 from loopy.models.latents import decode_latents, encode_images
-from loopy.models.weights import fingerprint
 from loopy.segments import SegmentLayout
 from loopy.stopwatch import Stopwatch
-from loopy.subject import Subject
+from loopy.subject import Subject, made_with
 from loopy.timing import FPS, frame_count
 
 ASSETS = Path(__file__).parent / "assets"
@@ -196,7 +195,7 @@ class LoopyPipeline:
             )
         with torch.no_grad():
             keys = self.network.encode_reference(latents.to(self._dtype))
-        return Subject(latents, keys, fingerprint(self.network), decibels)
+        return Subject(latents, keys, made_with(self.network), decibels)
 
     def clips(self, sound: Float[Tensor, "samples"]) -> int:
         """How many clips a sound takes."""

@@ -15,17 +15,22 @@ from loopy.models.weights import fingerprint
 from loopy.nn.attention import KeyValue
 
 
+def made_with(network: DualUNet) -> str:
+    """What a subject's keys and values depend on: the weights, and whose projection is used."""
+    return f"{fingerprint(network)} {network.reference_projection}"
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """Latents of a portrait, and its keys and values at each site.
 
-    They are made with the denoiser's weights, and so belong to one model: `fingerprint` of its
+    They are made with the denoiser's weights, and so belong to one model: `made_with` of its
     networks is kept beside them, and another model refuses the subject.
 
     Args:
         latents: Scaled latents of the portrait.
         keys: Site -> keys and values of the reference tokens.
-        weights: Fingerprint of the networks that made them.
+        weights: `made_with` of the networks that made them.
         round_trip_db: PSNR of the portrait after the autoencoder, in decibels.
     """
 
@@ -40,7 +45,7 @@ class Subject:
         Raises:
             SubjectError: It was made with other weights.
         """
-        if fingerprint(network) != self.weights:
+        if made_with(network) != self.weights:
             raise SubjectError(
                 "this subject was prepared with other weights; prepare the portrait again"
             )

@@ -1,6 +1,7 @@
 """What somebody sees who types `loopy`."""
 
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,16 @@ def test_fit_resumes_by_itself_and_exports(tmp_path, caplog, monkeypatch):
     part = tmp_path / "model" / "vae"
     assert (part / "config.json").is_file()
     assert load_file(part / "diffusion_pytorch_model.safetensors")
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    shutil.copy(ROOT / "configs/toon/vae.yaml", tmp_path / "config.yaml")
+    (checkpoints / "last.ckpt").write_bytes(b"not a checkpoint")
+    words = ["export", "--ckpt", str(checkpoints / "last.ckpt"), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    said = capsys.readouterr().err.strip()
+    assert "is no checkpoint of this recipe" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

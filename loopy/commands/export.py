@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import lightning.pytorch as pl
 import torch
@@ -27,9 +28,15 @@ def export(*, ckpt: Path, out: Path) -> None:
         if not file.is_file():
             raise ModelError(f"no file {file}; give a checkpoint inside the folder of its run")
     stage, data = _build(yaml.safe_load(recipe.read_text()))
-    checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
-    averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
-    stage.load_state_dict(checkpoint["state_dict"] | averages)
+    try:
+        checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+        averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
+        stage.load_state_dict(checkpoint["state_dict"] | averages)
+    except (OSError, EOFError, KeyError, RuntimeError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{ckpt} is no checkpoint of this recipe ({reason}); give another of its run"
+        ) from error
     stage.eval().export(out, data)  # pyright: ignore[reportCallIssue]
 
 

@@ -17,7 +17,7 @@ from loopy.models.unet import UNet
 ADDED = (".audio_attn.", ".inter_clip.", ".intra_clip.", ".slopes")
 """What Loopy adds to SD1.5's network; new in every case."""
 
-TEXT = (".attn2.", ".norm2.")
+TEXT = (".attn2.", ".transformer_blocks.0.norm2.")
 HEAD = ("conv_norm_out.", "conv_out.")
 
 

@@ -18,6 +18,7 @@ from loopy.diffusion.objective import (
     min_snr_weight,
     target,
 )
+from loopy.errors import ConfigurationError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.pipeline import LoopyPipeline, Settings
 from loopy.randomness import generator
@@ -82,6 +83,26 @@ class LoopyModule(pl.LightningModule):
         trained = {id(p) for p in network.trained_parameters()}
         for parameter in network.parameters():
             parameter.requires_grad_(id(parameter) in trained)
+
+    def setup(self, stage: str) -> None:
+        """Make sure that data and model say the same.
+
+        Raises:
+            ConfigurationError: They differ.
+        """
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        settings = self.settings
+        ours = {
+            "layout": settings.rollout.layout,
+            "clip_frames": settings.clip_frames,
+            "size_px": settings.size_px,
+            "drops": self.drops,
+        }
+        for name, value in ours.items():
+            if getattr(data, name, value) != value:
+                raise ConfigurationError(
+                    f"{name}: the model says {value}, the data {getattr(data, name)}; set both"
+                )
 
     def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:
         """What of a batch is trained on; a stage may cut it."""

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from loopy.errors import ConfigurationError, ModelError
-from loopy.models.weights import ADDED, load_by_name
+from loopy.models.weights import ADDED, TEXT, load_by_name
 from loopy.records import Clip
 from loopy.training.module import LoopyModule
 
@@ -79,6 +79,6 @@ class ClipStage(LoopyModule):
         for part in ("reference_net", "denoiser", "audio_projection", "audio_to_latents"):
             file = folder / part / "diffusion_pytorch_model.safetensors"
             if file.is_file():
-                load_by_name(getattr(self.network, part), load_file(file), new=(*ADDED, ".norm2."))
+                load_by_name(getattr(self.network, part), load_file(file), new=(*ADDED, *TEXT))
             elif not part.startswith("audio_"):
                 raise ModelError(f"no {file}; train and export the image stage first")

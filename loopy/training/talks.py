@@ -64,6 +64,13 @@ class SyntheticTalks(SyntheticData):
             raise ConfigurationError(
                 f"held_out ({held_out}) must be a multiple of batch_size ({batch_size})"
             )
+        if batch_size < 2:
+            raise ConfigurationError("batch_size 1 leaves no other talk to compare with; give 2")
+        if layout.mode not in ("far", "middle", "near"):
+            raise ConfigurationError(
+                f"the cache keeps fixed past frames: layout mode far, middle or near, "
+                f"got {layout.mode!r}"
+            )
         super().__init__(
             batch_size=batch_size,
             validation_batches=held_out // batch_size,

@@ -135,7 +135,8 @@ def test_start_noise_is_a_function_of_seed_and_clip():
 def test_frames_share_that_much_of_their_variance(share):
     shape = (1, 12, 4, 32, 32)
     first, second = (
-        start_noise(RolloutState(torch.zeros(1, 0, 1, 1, 1), clip=clip), shape, share=share) for clip in (0, 1)
+        start_noise(RolloutState(torch.zeros(1, 0, 1, 1, 1), clip=clip), shape, share=share)
+        for clip in (0, 1)
     )
     assert abs(first.std() - 1) < 0.05
     for a, b in ((first[0, 0], first[0, 5]), (first[0, 0], second[0, 3])):

@@ -9,7 +9,7 @@ from loopy.commands.evaluate import run
 from loopy.diffusion.guidance import GuidanceScales
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.evaluation.report import Report, sheet, sheet_rows
-from loopy.evaluation.toon import HELD_OUT, Tracks, film, held_out_portrait, held_out_talk, score
+from loopy.evaluation.toon import Tracks, film, held_out_portrait, held_out_talk, score
 from loopy.evaluation.tracker import OUTPUTS, Tracker, read_card
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
@@ -44,7 +44,6 @@ def test_talks_are_held_out_and_repeat():
     assert torch.equal(talk.controls, again.controls)
     assert torch.equal(talk.audio, again.audio)
     assert not torch.equal(talk.identity.skin, other.identity.skin)
-    assert HELD_OUT > 2**61
 
 
 def test_portrait_has_a_shut_mouth_and_an_open_eye():
