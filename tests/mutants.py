@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant("models/dual.py", "torch.where(live[:, None], clip.past_present, True)", "clip.past_present", "models/test_dual.py::TestPresence"),
     Mutant("models/dual.py", "nullcontext() if self.motion_gradient", "nullcontext() if not self.motion_gradient", "models/test_dual.py::test_the_past_carries_gradients_on_request_only"),
     Mutant("nn/attention.py", "mask[:1, ..., :length]", "mask[..., :length]", "nn/test_attention.py"),
-    Mutant("nn/stages.py", "context.audio.expand(call.branches.audio, 1)", "context.audio.expand(call.branches.total, 1)", "models/test_dual.py::TestCaches"),
+    Mutant("nn/stages.py", "context.audio.expand(call.branches.audio, 1)", "context.audio.expand(call.branches.total, 1)", "models/test_dual_caches.py"),
     Mutant("models/unet.py", "torch.cat([x, skips.pop()], 1)", "torch.cat([skips.pop(), x], 1)", "models/test_weights.py"),
     # sound and movement: context not skipped, half the vectors lost, measures swapped
     Mutant("models/audio.py", "torch.arange(start - first, stop - first)", "torch.arange(stop - start)", "models/test_audio.py"),
