@@ -1,0 +1,111 @@
+"""What the learned judges share: the size they see, their weights on disk, and their card.
+
+A judge is trained on renders alone, comes with the package, and never sees what it judges before
+it judges it. Its card says how it was made and how well it does on faces that it never saw.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from loopy.errors import ModelError, OutputError
+from loopy.models.weights import load_by_name
+from loopy.pipeline import ASSETS
+
+SIDE_PX = 128
+AT_ONCE = 32
+
+
+def to_pictures(frames: UInt8[Tensor, "f H W 3"]) -> Float[Tensor, "f 3 128 128"]:
+    """Frames of a video of any size as pictures in [-1, 1] of the judges' size."""
+    pictures = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    if pictures.shape[-2:] == (SIDE_PX, SIDE_PX):
+        return pictures
+    return functional.interpolate(pictures, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True)
+
+
+def read_card(folder: str | Path, name: str) -> dict[str, Any]:
+    """How a judge was made ("made_by") and how well it does on unseen faces ("accuracy").
+
+    Args:
+        folder: Where it lies.
+        name: Which judge: "tracker" or "recogniser".
+
+    Raises:
+        ModelError: The file is missing or damaged.
+    """
+    path = Path(folder) / f"{name}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the {name}'s {path} cannot be read ({error}); copy it again") from error
+
+
+class Judge(nn.Module):
+    """A small network with weights in the package, or in a folder; kept in half precision there.
+
+    Attributes:
+        name: Stem of its two files; its folder in the package is `toon_` and this.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    def home(cls) -> Path:
+        """Its folder in the package."""
+        return ASSETS / f"toon_{cls.name}"
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path | None = None) -> Self:
+        """Load the judge of the package, or one from a folder.
+
+        Raises:
+            ModelError: The file is missing or damaged, or a tensor does not fit.
+        """
+        path = Path(folder or cls.home()) / f"{cls.name}.safetensors"
+        if not path.is_file():
+            raise ModelError(
+                f"the {cls.name} lacks {path}; train it by "
+                f"python -m loopy.evaluation.train_{cls.name}"
+            )
+        judge = cls()
+        try:
+            load_by_name(judge, {name: _full(value) for name, value in load_file(path).items()})
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} cannot be read ({error}); copy it again") from error
+        return judge.eval()
+
+    def save_pretrained(self, folder: str | Path, *, card: dict[str, Any]) -> None:
+        """Write the weights, and beside them how they were made and how well they do.
+
+        Raises:
+            OutputError: It cannot be written there.
+        """
+        folder = Path(folder)
+        half = {name: value.half() if value.is_floating_point() else value
+                for name, value in self.state_dict().items()}  # fmt: skip
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(half, folder / f"{self.name}.safetensors")
+            (folder / f"{self.name}.json").write_text(json.dumps(card, indent=2) + "\n")
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"cannot write the {self.name} to {folder}: {error}") from error
+
+
+def _full(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def rounded(judge: Judge) -> None:
+    """Round the weights to what `save_pretrained` keeps, so that the card is of the file."""
+    with torch.no_grad():
+        for value in judge.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(value.half())
