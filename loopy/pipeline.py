@@ -250,6 +250,7 @@ class LoopyPipeline:
                     self.network,
                     self.scheduler,
                     reference=subject.keys,
+                    portrait=subject.latents.to(self._dtype),
                     audio=audio,
                     state=state,
                     size=(channels, height, width),

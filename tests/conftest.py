@@ -56,7 +56,11 @@ def make_dual(make_denoiser):
         denoiser = make_denoiser(**shape or {})
         time_dim = denoiser.config.block_out_channels[0] * 4
         return DualUNet(
-            UNet(**SHAPE | (shape or {}) | {"out_channels": None, "text_dim": None}),
+            UNet(
+                **SHAPE
+                | (shape or {})
+                | {"out_channels": None, "text_dim": None, "reference_input": False}
+            ),
             denoiser,
             AudioProjection(
                 layers=LAYERS, width=WIDTH, hidden=16, tokens=TOKENS, token_width=TOKEN_WIDTH

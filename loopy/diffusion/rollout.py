@@ -102,6 +102,7 @@ def next_clip(
     scheduler: DDIMScheduler,
     *,
     reference: SiteKeys,
+    portrait: Float[Tensor, "b c h w"] | None = None,
     audio: Float[Tensor, "b f n k d"],
     state: RolloutState,
     size: tuple[int, int, int],
@@ -113,6 +114,7 @@ def next_clip(
         network: The networks.
         scheduler: Noise schedule.
         reference: `DualUNet.encode_reference` of the portrait.
+        portrait: Its latents, for a denoiser with ``reference_input``.
         audio: Sound features of the clip's frames and their neighbours.
         state: Where the video stands.
         size: Latent channels, height, width.
@@ -140,6 +142,7 @@ def next_clip(
                 audio=sound if hearing else NONE,
             ),
             motion=None if motion is None else _silent_after(motion, len(branches), hearing),
+            portrait=portrait,
             branches=Branches(len(branches), seeing, hearing, keeping),
             past_present=None if present is None else present.repeat(keeping, 1),
         )

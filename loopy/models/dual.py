@@ -163,6 +163,7 @@ class DualUNet(nn.Module):
             timestep,
             contexts,
             motion=motion,
+            portrait=clip.reference,
             reference_present=presence.reference,
             past_present=attended & presence.reference[:, None],
         )

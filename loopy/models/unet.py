@@ -39,6 +39,9 @@ class UNet(ModelMixin, ConfigMixin):
         clip_frames: Frames of a clip; None builds no temporal layers.
         motion_slots: Squeezed past frames that inter-clip attention sees.
         locality: See `loopy.nn.spatial.SpatialTransformer`; None is the paper's network.
+        reference_input: Whether a denoiser also takes the portrait's latents as input, by a
+            convolution of their own whose answer is added to that of the noisy ones (zero at
+            birth); False is the paper's network.
 
     Raises:
         ConfigurationError: Lists of different length, or widths the groups or heads do not divide.
@@ -62,6 +65,7 @@ class UNet(ModelMixin, ConfigMixin):
         clip_frames: int | None = None,
         motion_slots: int = 20,
         locality: float | None = None,
+        reference_input: bool = False,
     ) -> None:
         super().__init__()
         widths = tuple(block_out_channels)
@@ -87,6 +91,10 @@ class UNet(ModelMixin, ConfigMixin):
             locality=locality,
         )
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.conv_reference = None
+        if reference_input:
+            self.conv_reference = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+            nn.init.zeros_(self.conv_reference.weight)
         self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(widths[0], time_dim)
         last = len(widths) - 1
@@ -142,6 +150,7 @@ class UNet(ModelMixin, ConfigMixin):
         contexts: Mapping[str, SiteContext] | None = None,
         *,
         motion: Float[Tensor, "b f e"] | None = None,
+        portrait: Float[Tensor, "videos c h w"] | None = None,
         text: Float[Tensor, "b s d"] | None = None,
         branches: Branches = Branches(),  # noqa: B008 (frozen)
         reference_present: Bool[Tensor, "bearing"] | None = None,
@@ -154,10 +163,14 @@ class UNet(ModelMixin, ConfigMixin):
             timestep: Diffusion step of each row.
             contexts: Projected conditions by site, from `DualUNet.contexts`; None = no conditions.
             motion: Motion latents, added to the time embedding (Loopy sec. 3.3).
+            portrait: Latents of the portraits, where the network takes them as input.
             text: SD1.5's text tokens, where the network was built with them.
             branches: How guidance's branches are stacked.
             reference_present: For the reference-bearing rows, who may see the reference.
             past_present: For the same rows, which motion frames may be seen.
+
+        Raises:
+            ConfigurationError: No portrait for a network that takes it as input.
         """
         frames = latents.shape[1]
         embedding = self._time(timestep, latents.dtype)[:, None].expand(-1, frames, -1)
@@ -171,7 +184,14 @@ class UNet(ModelMixin, ConfigMixin):
             reference_present,
             past_present,
         )
-        x, _ = self._run(latents.flatten(0, 1), call, contexts or {})
+        place = None
+        if self.conv_reference is not None and branches.reference:
+            if portrait is None:
+                raise ConfigurationError(
+                    "this denoiser has reference_input; give the latents of the portrait too"
+                )
+            place = self._place(portrait, call, len(latents))
+        x, _ = self._run(latents.flatten(0, 1), call, contexts or {}, place)
         x = self.conv_out(nn.functional.silu(self.conv_norm_out(x)))  # pyright: ignore[reportOptionalCall]  # a denoiser has a head
         return x.unflatten(0, (-1, frames))
 
@@ -226,12 +246,25 @@ class UNet(ModelMixin, ConfigMixin):
     def _time(self, timestep: Tensor, dtype: torch.dtype) -> Float[Tensor, "b e"]:
         return self.time_embedding(self.time_proj(timestep).to(dtype))
 
+    def _place(self, portrait: Tensor, call: Call, rows: int) -> Float[Tensor, "n c h w"]:
+        """What the portrait adds to the first map of each image; nothing where it is not seen."""
+        seen = self.conv_reference(portrait).repeat(call.branches.reference, 1, 1, 1)  # pyright: ignore[reportOptionalCall]  # asked before
+        if call.reference_present is not None:
+            seen = seen * call.reference_present[:, None, None, None].to(seen)
+        unseen = seen.new_zeros(rows - len(seen), *seen.shape[1:])
+        return torch.cat([seen, unseen]).repeat_interleave(call.frames, 0)
+
     def _run(
-        self, x: Tensor, call: Call, contexts: Mapping[str, SiteContext]
+        self,
+        x: Tensor,
+        call: Call,
+        contexts: Mapping[str, SiteContext],
+        place: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, SiteFeatures]]:
         """Run from the first convolution to the last site."""
         features: dict[str, SiteFeatures] = {}
         x = self.conv_in(x)
+        x = x if place is None else x + place
         skips = [x]
         for i, stage in enumerate(self.down_blocks):
             for j in range(stage.sites):

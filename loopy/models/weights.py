@@ -14,7 +14,7 @@ from torch import Tensor
 from loopy.errors import ModelError
 from loopy.models.unet import UNet
 
-ADDED = (".audio_attn.", ".inter_clip.", ".intra_clip.", ".slopes")
+ADDED = (".audio_attn.", ".inter_clip.", ".intra_clip.", ".slopes", "conv_reference.")
 """What Loopy adds to SD1.5's network; new in every case."""
 
 TEXT = (".attn2.", ".transformer_blocks.0.norm2.")

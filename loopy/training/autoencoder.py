@@ -1,7 +1,7 @@
 """The picture autoencoder: 128 px faces to 16 x 16 latents that a diffusion model can draw."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -11,7 +11,9 @@ from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
+from loopy.models.folder import load_part
 from loopy.randomness import generator
 from loopy.training.faces import Faces, SyntheticFaces, box_mask, psnr
 from loopy.training.schedule import warm_cosine
@@ -55,8 +57,8 @@ class AutoencoderStage(pl.LightningModule):
     """Trains diffusers' `AutoencoderKL`: small errors, small errors at the mouth above all.
 
     Loss: L1 + 2 MSE, both weighted by 1 + `mouth_weight` in the mouth's box (a third of it at the
-    eyes), + 0.5 L1 of the picture's gradient, + `kl_weight` x mean KL. The noise that the KL
-    term leaves in the latents teaches the decoder to forgive a diffusion model's small errors.
+    eyes), + 0.5 L1 of the picture's gradient, + `colour_weight` x L1 of its means over 8 x 8
+    pixels, + `kl_weight` x mean KL.
 
     Args:
         network: The autoencoder, built by its config.
@@ -64,6 +66,11 @@ class AutoencoderStage(pl.LightningModule):
         warmup_steps: Steps until the peak.
         mouth_weight: What the mouth's box weighs more.
         kl_weight: Of the KL divergence to a unit Gaussian, averaged over latents.
+        colour_weight: Of the error of 8 x 8 means: hues that are off over a whole surface.
+        latent_noise: Largest deviation of noise added to the latents, in their own deviations,
+            drawn evenly per picture: teaches the decoder to forgive a diffusion model's errors.
+        init_from: Model folder to start from; None starts from the network as built.
+        trained: ``all``, or ``decoder``: the latents stay as they are, and what was made of them.
         seed: Of the noise on the latents.
     """
 
@@ -75,15 +82,22 @@ class AutoencoderStage(pl.LightningModule):
         warmup_steps: int = 50,
         mouth_weight: float = 5.0,
         kl_weight: float = 1e-3,
+        colour_weight: float = 0.0,
+        latent_noise: float = 0.0,
+        init_from: Path | None = None,
+        trained: Literal["all", "decoder"] = "all",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network = network if init_from is None else load_part(init_from, "vae").train()
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.mouth_weight = mouth_weight
         self.kl_weight = kl_weight
+        self.colour_weight = colour_weight
+        self.latent_noise = latent_noise
+        self.network.encoder.requires_grad_(trained == "all")
         self.seed = seed
 
     def training_step(self, batch: Faces, batch_idx: int) -> Tensor:
@@ -93,14 +107,20 @@ class AutoencoderStage(pl.LightningModule):
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
         drawn = generator(self.seed, "latent noise", batch_idx, self.global_rank)
         noise = torch.randn(mean.shape, generator=drawn).to(mean)
-        latents = mean + (log_variance / 2).exp() * noise
+        spread = (log_variance / 2).exp()
+        if self.latent_noise:
+            share = torch.rand(len(mean), 1, 1, 1, generator=drawn).to(mean)
+            own = mean.detach().std((0, 2, 3), keepdim=True)
+            spread = (spread.square() + (self.latent_noise * share * own).square()).sqrt()
+        latents = mean + spread * noise
         decoded = self._decode(latents)
         error = decoded - pictures
         weight = self._weight(batch)
         pixels = (weight * (error.abs() + 2 * error.square())).mean()
         edges = sum(error.diff(dim=axis).abs().mean() for axis in (-2, -1))
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        loss = pixels + 0.5 * edges + self.kl_weight * kl
+        colour = functional.avg_pool2d(error, 8).abs().mean()
+        loss = pixels + 0.5 * edges + self.colour_weight * colour + self.kl_weight * kl
         self.log_dict({"loss": loss, "kl": kl}, batch_size=len(pictures))
         return loss
 
@@ -114,7 +134,9 @@ class AutoencoderStage(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""
-        optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate)
+        optimizer = torch.optim.AdamW(
+            [p for p in self.network.parameters() if p.requires_grad], self.learning_rate
+        )
         schedule = warm_cosine(
             optimizer, warmup_steps=self.warmup_steps, total_steps=self.trainer.max_steps
         )

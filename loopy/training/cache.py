@@ -30,7 +30,7 @@ SHARD = 32
 AFTER_S = 0.56
 """Sound behind the clip, so that the encoder hears on as it does in a whole recording."""
 
-MOUTH = slice(48, 68)
+EYES, MOUTH = slice(36, 48), slice(48, 68)
 KINDS = ("speech",) * 15 + ("mixed",) * 2 + ("listening", "noise", "silence")
 """What a talk is, drawn evenly: mostly speech, 15 % no speech at all."""
 
@@ -116,16 +116,17 @@ class TalkShards(Dataset[str]):
         shown = [*slots.tolist(), *range(past, past + frames), portrait % max(past - 30, 1)]
         pictures = talk.frames(shown, size_px=recipe.size_px)
         clip = talk.motion[past : past + frames]
-        mouth = clip.points[:, MOUTH] * (recipe.size_px / clip.size_px)
         # Half precision: its error is far below what the autoencoder itself loses.
         with torch.autocast(self.vae.device.type, torch.bfloat16):
             features = self.audio_encoder.features(talk.audio)
             latents = encode_images(self.vae, pictures)
-        down = recipe.size_px // latents.shape[-1]
+        cells = latents.shape[-1]
+        points = clip.points * (cells / clip.size_px)
         return {
             "latents": latents.half(),
             "audio": features[past - 2 : past + frames + 2].half(),
             "landmarks": clip.normalised(),
             "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
-            "mouth": box_mask(mouth / down, size_px=latents.shape[-1], margin_px=0.5).half(),
+            "mouth": box_mask(points[:, MOUTH], size_px=cells, margin_px=0.5).half(),
+            "eyes": box_mask(points[:, EYES], size_px=cells, margin_px=0.5).half(),
         }

@@ -35,6 +35,7 @@ class SyntheticTalks(SyntheticData):
         reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
             it is then one of the frames to learn).
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
+        eye_weight: Weight in the box around both eyes, likewise.
         drops: Only the share of whole histories is read here.
         batch_size: Clips in a batch.
         seed: Of talks and batches.
@@ -54,6 +55,7 @@ class SyntheticTalks(SyntheticData):
         size_px: int = 128,
         reference: Literal["outside", "within"] = "outside",
         mouth_weight: float = 1.0,
+        eye_weight: float = 1.0,
         drops: DropRates = DropRates(),  # noqa: B008 (frozen)
         batch_size: int = 6,
         seed: int = 0,
@@ -83,7 +85,7 @@ class SyntheticTalks(SyntheticData):
         self.talks, self.held_out_talks = talks, held_out
         self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
         self.reference = reference
-        self.mouth_weight, self.drops = mouth_weight, drops
+        self.weights, self.drops = {"mouth": mouth_weight, "eyes": eye_weight}, drops
         self.build_workers = build_workers
         self.samples: dict[str, Tensor] = {}
         self.held_out_samples: dict[str, Tensor] = {}
@@ -128,9 +130,8 @@ class SyntheticTalks(SyntheticData):
         latents = batch["latents"]
         motion_frames = latents[:, :slots] * present[..., None, None, None]
         windows = neighbour_frames(self.clip_frames + 4)[2:-2]
-        weight = None
-        if self.mouth_weight != 1:
-            weight = 1 + (self.mouth_weight - 1) * batch["mouth"]
+        extra = [(each - 1) * batch[part] for part, each in self.weights.items() if each != 1]
+        weight = 1 + sum(extra) if extra else None
         return Clip(
             latents=latents[:, slots:-1],
             reference=latents[:, -1],

@@ -23,9 +23,9 @@ def scheduler():
     return DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
-@pytest.fixture
-def network(make_dual, awaken):
-    return awaken(make_dual()).eval()
+@pytest.fixture(params=[False, True], ids=["plain", "reference_input"])
+def network(make_dual, awaken, request):
+    return awaken(make_dual(shape={"reference_input": request.param})).eval()
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def make(network, scheduler, clip):
             network,
             scheduler,
             reference=network.encode_reference(clip.reference[rows]),
+            portrait=clip.reference[rows],
             audio=clip.audio[rows],
             state=state or RolloutState.first(clip.reference[rows], seed=3),
             size=SIZE,

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from loopy.errors import ConfigurationError
 from loopy.models import UNet, load_by_name
+from loopy.records import Branches
 
 FULL_SITES = [f"down_blocks.{i}.{j}" for i in range(4) for j in range(2)]
 FULL_SITES += ["mid_block.0"] + [f"up_blocks.{i}.{j}" for i in range(4) for j in range(3)]
@@ -91,6 +92,36 @@ def test_motion_latents_reach_their_own_frame(make_denoiser):
     for frame in range(3):  # temporal layers are silent at birth
         (grad,) = torch.autograd.grad(y[0, frame].square().sum(), motion, retain_graph=True)
         assert grad[0].any(-1).tolist() == [i == frame for i in range(3)]
+
+
+class TestReferenceInput:
+    """The portrait as input: what stacking it on the noisy latents' channels would give."""
+
+    @pytest.fixture
+    def network(self, make_denoiser, awaken):
+        return awaken(make_denoiser(reference_input=True))
+
+    def test_silent_at_birth(self, make_denoiser):
+        network, plain = make_denoiser(reference_input=True), make_denoiser()
+        assert load_by_name(plain, network.state_dict(), skipped=("conv_reference.",))
+        x, portrait, t = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([9, 9])
+        assert torch.equal(network(x, t, portrait=portrait), plain(x, t))
+
+    def test_is_a_convolution_of_stacked_channels(self, network):
+        x, portrait, t = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.tensor([9, 9])
+        given = network(x, t, portrait=portrait)
+        stacked = torch.nn.Conv2d(8, 16, 3, padding=1)
+        stacked.weight.data = torch.cat([network.conv_in.weight, network.conv_reference.weight], 1)
+        stacked.bias = network.conv_in.bias
+        network.conv_in, network.conv_reference = stacked, None
+        both = torch.cat([x, portrait[:, None].expand_as(x)], 2)
+        torch.testing.assert_close(network(both, t), given, atol=1e-5, rtol=1e-5)
+
+    def test_is_asked_for_where_a_branch_sees_it(self, network):
+        x, t = torch.randn(1, 3, 4, 8, 8), torch.tensor([9])
+        with pytest.raises(ConfigurationError, match="reference_input"):
+            network(x, t)
+        assert network(x, t, branches=Branches(1, 0, 0)).shape == x.shape
 
 
 def test_save_and_load(make_denoiser, awaken, tmp_path):

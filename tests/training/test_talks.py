@@ -119,6 +119,7 @@ class TestCache:
             "landmarks": (FRAMES, 204),
             "measures": (2,),
             "mouth": (FRAMES, 1, 8, 8),
+            "eyes": (FRAMES, 1, 8, 8),
         }
         assert {len(values) for values in data.samples.values()} == {2 * SHARD}
 
@@ -216,6 +217,12 @@ class TestBatches:
         weight = batches(talks(folder, mouth_weight=8), 1)[0].weight
         assert weight.shape == (2, FRAMES, 1, 8, 8)
         assert set(weight.unique().tolist()) == {1, 8}
+
+    def test_eyes_weigh_by_a_number_of_their_own(self, data, folder):
+        clip, plain = (batches(talks(folder, mouth_weight=8, eye_weight=e), 1)[0] for e in (3, 1))
+        extra = clip.weight - plain.weight
+        assert set(extra.unique().tolist()) == {0, 2}
+        assert extra[..., :4, :].any(-1).sum() > extra[..., 4:, :].any(-1).sum()  # eyes are above
 
     def test_a_held_out_set_of_broken_batches_is_refused(self, folder):
         with pytest.raises(ConfigurationError, match="multiple of batch_size"):
