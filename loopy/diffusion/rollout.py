@@ -177,7 +177,7 @@ def _past(
 ) -> tuple[SiteKeys, Tensor | None]:
     """Keys and values of the past, and which of its slots exist (None = all)."""
     parameter = next(network.parameters())
-    if state.clip == 0:
+    if not state.past.shape[1]:
         zeros = parameter.new_zeros(videos, options.layout.slots, *size)
         return network.encode_past(zeros, parameter.new_zeros(videos).bool()), None
     slots, present = options.layout.select(

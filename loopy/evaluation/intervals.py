@@ -1,0 +1,81 @@
+"""Figures with their 95 % intervals: the bootstrap over talks."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopy.randomness import generator
+
+RESAMPLES = 2000
+
+Statistic = Callable[..., Tensor]
+"""Groups of values (... n k) to figures (...): one argument a group of talks."""
+
+
+class Figure(NamedTuple):
+    """A figure and where it lies with 95 % certainty; NaN all three where there is nothing.
+
+    Attributes:
+        value: Over the talks as they are.
+        low: 2.5th percentile over resampled talks.
+        high: 97.5th.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    statistic: Statistic, *groups: Float[Tensor, "_n _k"], seed: int = 0, resamples: int = RESAMPLES
+) -> Figure:
+    """A statistic over talks, and its percentile interval (Efron 1979) when talks are redrawn.
+
+    Each group of talks is redrawn by itself; the numbers of one talk stay together.
+
+    Args:
+        statistic: What to compute.
+        groups: One row a talk.
+        seed: Of the draws.
+        resamples: How many.
+    """
+    if not all(len(group) for group in groups):
+        return Figure(torch.nan, torch.nan, torch.nan)
+    drawn = []
+    for number, group in enumerate(groups):
+        dice = generator(seed, "bootstrap", number)
+        drawn.append(group[torch.randint(len(group), (resamples, len(group)), generator=dice)])
+    spread = statistic(*drawn).double()
+    ends = spread.new_tensor([0.025, 0.975])
+    low, high = spread.quantile(ends).tolist()
+    return Figure(float(statistic(*groups)), low, high)
+
+
+def mean(values: Float[Tensor, "*r n 1"]) -> Float[Tensor, "*r"]:
+    """Over the talks."""
+    return values[..., 0].mean(-1)
+
+
+def median(values: Float[Tensor, "*r n 1"]) -> Float[Tensor, "*r"]:
+    """Over the talks; between the two middle ones where their number is even."""
+    return values[..., 0].quantile(0.5, dim=-1)
+
+
+def ratio_of_sums(values: Float[Tensor, "*r n 2"]) -> Float[Tensor, "*r"]:
+    """First column over second."""
+    first, second = values.sum(-2).unbind(-1)
+    return first / second
+
+
+def ratio_of_medians(values: Float[Tensor, "*r n 2"]) -> Float[Tensor, "*r"]:
+    """First column over second."""
+    first, second = values.quantile(0.5, dim=-2).unbind(-1)
+    return first / second
+
+
+def ratio_of_means(first: Float[Tensor, "*r n 1"], second: Float[Tensor, "*r m 1"]) -> Tensor:
+    """One group of talks over another one."""
+    return mean(first) / mean(second)

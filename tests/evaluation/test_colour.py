@@ -1,0 +1,36 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopy.evaluation.colour import delta_e, to_lab
+
+unit = st.floats(0, 1, width=32)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "lab"),
+    [  # published values for D65
+        ((0, 0, 0), (0, 0, 0)),
+        ((255, 255, 255), (100, 0, 0)),
+        ((255, 0, 0), (53.24, 80.09, 67.20)),
+        ((0, 255, 0), (87.73, -86.18, 83.18)),
+        ((0, 0, 255), (32.30, 79.19, -107.86)),
+        ((119, 119, 119), (50.03, 0, 0)),
+        ((8, 8, 8), (2.19, 0, 0)),  # on the straight pieces of both curves
+    ],
+)
+def test_known_colours(rgb, lab):
+    assert to_lab(torch.tensor(rgb) / 255).tolist() == pytest.approx(lab, abs=0.05)
+
+
+@given(st.tuples(unit, unit, unit), st.tuples(unit, unit, unit))
+def test_a_distance_is_symmetric_and_never_negative(first, second):
+    one, other = torch.tensor(first), torch.tensor(second)
+    assert float(delta_e(one, one)) == 0
+    assert float(delta_e(one, other)) == pytest.approx(float(delta_e(other, one)), abs=1e-3)
+    assert delta_e(one, other) >= 0
+
+
+def test_shape_is_kept():
+    assert delta_e(torch.rand(2, 64, 3), torch.rand(64, 3)).shape == (2, 64)
