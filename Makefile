@@ -5,13 +5,17 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c 
 PARTS := vae audio image clip
 PART ?= $(PARTS)
 
-.PHONY: setup demo test test-all shapes lint types docs mutants toon
+.PHONY: setup demo judge test test-all shapes lint types docs mutants toon
 
 setup: .venv/dev
 
 .venv/base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -e .
+	@touch $@
+
+.venv/voice: .venv/base
+	$(INSTALL) -e '.[synthetic]'
 	@touch $@
 
 .venv/dev: .venv/base
@@ -22,6 +26,9 @@ demo: .venv/base  ## a portrait speaks: demo/talking.mp4 and demo/sheet.png
 	@mkdir -p demo
 	$(BIN)/loopy animate examples/portrait.png examples/speech.wav -o demo/talking.mp4 --sheet demo/sheet.png
 	@echo "The video is demo/talking.mp4, its contact sheet is demo/sheet.png."
+
+judge: .venv/voice  ## the toon benchmark: a table, judged/report.json and judged/sheet.png; trains nothing
+	$(BIN)/loopy evaluate toon --out judged
 
 test: lint types  ## what CI runs
 	$(BIN)/pytest --cov --cov-fail-under=90

@@ -1,67 +1,95 @@
-"""`loopy evaluate`: a model to figures, each beside its ceiling and its floor."""
+"""`loopy evaluate`: a model to figures, each beside its ceilings and its floors."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands.animate import usable
-from loopy.data.video import Video
 from loopy.errors import ConfigurationError, OutputError
-from loopy.evaluation.report import SHEET_TAKES, Report, sheet, sheet_rows
-from loopy.evaluation.toon import film, score
-from loopy.evaluation.tracker import Tracker, read_card
+from loopy.evaluation import judge as judges
+from loopy.evaluation.bars import judge
+from loopy.evaluation.columns import Evidence
+from loopy.evaluation.filming import Studio, film
+from loopy.evaluation.recogniser import Recogniser
+from loopy.evaluation.report import Report, sheet
+from loopy.evaluation.swaps import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
+from loopy.evaluation.toon import scenes
+from loopy.evaluation.tracker import Tracker
 from loopy.pipeline import LoopyPipeline
+
+JUDGES = (Tracker, Recogniser)
+FLAGS = {
+    "quick": "A look at 5 talks in place of 28. Not to be reported.",
+    "long": "Also a talk of ten minutes.",
+    "videos": "Also a video of each talk in the folder, truth on the left.",
+}
 
 
 def evaluate(
     benchmark: Literal["toon"],
     *,
     model: str = "toon",
-    pairs: int = 8,
-    seconds: float = 4.0,
-    seed: int = 0,
     out: Path | None = None,
+    quick: bool = False,
+    long: bool = False,
+    seconds: float | None = None,
+    videos: bool = False,
+    seed: int = 0,
+    workers: int | None = None,
     device: str = "cpu",
 ) -> None:
     """Measures how well a model speaks, on faces and voices that no training saw.
 
     Args:
-        benchmark: Which one: toon, drawn talkers whose true mouth opening is known.
+        benchmark: Which one: toon, drawn talkers whose every frame is known.
         model: A model that comes with loopy, a model folder, or a hub id (owner/name).
-        pairs: How many held-out faces, each with a voice of its own.
-        seconds: Length of each talk.
+        out: A folder for report.json and sheet.png (a row of truth over a row of what the model
+            made, worst talks first); without it only the table is printed.
+        quick: A look at 5 talks in place of 28. Not to be reported.
+        long: Also a talk of ten minutes.
+        seconds: Cut the talks to this length, for an even quicker look; 2 at least.
+        videos: Also a video of each talk in the folder, truth on the left.
         seed: Of the talks and of the model's noise; 0 is the one to report.
-        out: A folder for report.json, sheet.png (a row of truth over a row of what the model made)
-            and a video of each talk, truth on the left; without it only the table is printed.
+        workers: Processes that film, of one thread each; the number of cores if not given. 0 films
+            in this process, the only way with a GPU. The figures do not depend on it.
         device: Where the model computes, for example cpu or cuda.
 
     Raises:
         LoopyError: No such model, or the folder cannot be written.
     """
+    if videos and out is None:
+        raise ConfigurationError("videos need a folder; give --out too")
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{out} cannot be a folder ({error.strerror})") from error
+    chosen = scenes(seed, quick=quick, endless=long, seconds=seconds)
+    workers = _workers(workers, device)
     pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
-    tracker = Tracker.from_pretrained()
-    tracks, rows = [], []
-    for take in film(pipe, tracker, pairs=pairs, seconds=seconds, seed=seed):
-        tracks.append(take.tracks)
-        rows.append(sheet_rows(take))
-        if out is not None:
-            both = torch.cat([take.truth, take.made], 2)
-            Video(both, audio=take.talk.audio).save(out / f"{len(rows) - 1:02d}.mp4")
-    report = Report(model, seconds, seed, read_card()["accuracy"], score(tracks))
+    tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
+    chosen[0].talk()  # a missing voice is said here, in one line, not by a worker
+    studio = Studio(pipe, tracker, recogniser, chosen, videos=out if videos else None)
+    takes = film(studio, workers=workers)
+    clips = HeldOutClips(pipe, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
+    grown = swaps(pipe, clips.load(workers=workers))
+    evidence = Evidence(takes, pipe.settings.clip_frames, grown)
+    report = Report(
+        model,
+        seed,
+        {name: len(group) for name, group in takes.items()},
+        {each.name: judges.read_card(each.home(), each.name)["accuracy"] for each in JUDGES},
+        judge(evidence, seed=seed),
+    )
     print(report)
     if out is not None:
-        (out / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-        sheet(rows[:SHEET_TAKES]).save(out / "sheet.png")
-        print(f"report, sheet and videos: {out}")
+        (out / "report.json").write_text(json.dumps(report.as_json(), indent=1) + "\n")
+        sheet(evidence).save(out / "sheet.png")
+        print(f"report and sheet{' and videos' * videos}: {out}")
 
 
 def run(words: Sequence[str]) -> None:
@@ -71,10 +99,28 @@ def run(words: Sequence[str]) -> None:
         ConfigurationError: Words that make no sense.
     """
     parser = ArgumentParser(prog="loopy evaluate", description=__doc__, exit_on_error=False)
-    parser.add_function_arguments(evaluate, as_positional=True)
+    for flag, sentence in FLAGS.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=sentence)
+    parser.add_function_arguments(evaluate, as_positional=True, skip=set(FLAGS))
     try:
         options = parser.parse_args(list(words[1:]))
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy evaluate --help") from error
     evaluate(**options.as_dict())
+
+
+def _workers(wanted: int | None, device: str) -> int:
+    """Processes that film.
+
+    Raises:
+        ConfigurationError: Less than none, or some where the model is on a GPU.
+    """
+    cpu = device.startswith("cpu")
+    if wanted is None:
+        return (os.cpu_count() or 1) if cpu else 0
+    if wanted < 0 or (wanted and not cpu):
+        raise ConfigurationError(
+            f"{wanted} workers on {device}; give 0 or more, and 0 where the device is no cpu"
+        )
+    return wanted

@@ -1,7 +1,6 @@
-"""Figures of measured tracks against true ones: functions of tensors, nothing else.
+"""Figures of tracks: functions of tensors, nothing else.
 
-A track that does not move has no correlation: it is NaN here, is left out of medians and means,
-and stands in a table as "-".
+A track that does not move has no correlation: it is NaN here. The benchmark counts it as 0.
 """
 
 from typing import NamedTuple
@@ -26,18 +25,16 @@ class Lag(NamedTuple):
     r: float
 
 
-class Spread(NamedTuple):
-    """Median and range of figures; NaN all three where there are none.
+class Jumps(NamedTuple):
+    """How far a track goes from frame to frame, mean.
 
     Attributes:
-        median: Between the two middle ones where their number is even.
-        low: The smallest.
-        high: The largest.
+        border: Where one clip ends and the next begins.
+        inside: Everywhere else.
     """
 
-    median: float
-    low: float
-    high: float
+    border: float
+    inside: float
 
 
 def correlation(first: Float[Tensor, "*n f"], second: Float[Tensor, "*n f"]) -> Float[Tensor, "*n"]:
@@ -91,9 +88,36 @@ def correlation_with_others(
     return float(correlation(others, measured.expand_as(others)).nanmean())
 
 
-def spread(figures: list[float]) -> Spread:
-    """Median and range of the figures that are not NaN."""
-    known = torch.tensor([figure for figure in figures if figure == figure], dtype=torch.float64)
-    if not len(known):
-        return Spread(torch.nan, torch.nan, torch.nan)
-    return Spread(float(known.quantile(0.5)), float(known.min()), float(known.max()))
+def variance(tracks: Float[Tensor, "f k"], *, window: int | None = None) -> Float[Tensor, "k"]:
+    """Variance over time of each track.
+
+    Args:
+        tracks: One in each column.
+        window: Frames of the windows inside which it is taken, and then averaged over them; what
+            is left behind the last whole one is not seen. None: over the whole track.
+    """
+    window = len(tracks) if window is None else window
+    whole = tracks[: len(tracks) // window * window].unflatten(0, (-1, window))
+    return whole.var(1, correction=0).mean(0)
+
+
+def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int) -> Jumps:
+    """Steps of a position from frame to frame, at borders of clips and inside them.
+
+    Args:
+        tracks: The position's coordinates.
+        clip_frames: A clip begins at each multiple of it.
+    """
+    return _jumps(tracks.diff(dim=0).norm(dim=1), 1, clip_frames)
+
+
+def speed_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int) -> Jumps:
+    """Changes of the speed of a position; at a border are those two that reach over it."""
+    return _jumps(tracks.diff(n=2, dim=0).norm(dim=1), 2, clip_frames)
+
+
+def _jumps(steps: Float[Tensor, "n"], reach: int, clip_frames: int) -> Jumps:
+    """Step i uses the frames i to i + reach."""
+    into = (torch.arange(len(steps)) + reach) % clip_frames
+    border = (into < reach) & (torch.arange(len(steps)) + reach >= clip_frames)
+    return Jumps(float(steps[border].mean()), float(steps[~border].mean()))

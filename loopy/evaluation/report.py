@@ -1,40 +1,27 @@
-"""What a benchmark found: a table to read, JSON to keep, a sheet to look at."""
+"""What the benchmark found: a table to read, JSON to keep, a sheet to look at."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.video import contact_sheet, evenly_spread
-from loopy.evaluation.metrics import Spread, spread
-from loopy.evaluation.toon import Score, Take
+from loopy.data.video import contact_sheet
+from loopy.evaluation.bars import SOURCES, Verdict
+from loopy.evaluation.columns import Evidence, drift, opening
+from loopy.evaluation.filming import Take
+from loopy.evaluation.tracker import OUTPUTS
 
-HEADINGS = {
-    "r": "r",
-    "others": "others",
-    "lag": "lag",
-    "tracked": "tracked",
-    "ceiling_drawn": "^true",
-    "ceiling_round_trip": "^vae",
-    "floor_still": "_still",
-    "floor_another": "_another",
-}
-"""Column of the table for each figure of the opening; ^ is a ceiling, _ a floor."""
+ON_SHEET = {"speech": 4, "long": 2, "silence": 2, "noise": 2, "endless": 1}
+"""How many talks of each set the sheet shows, the worst first."""
 
 LEGEND = """\
-r        true mouth opening with that read in the generated frames
-others   the same frames with the true openings of the other voices, mean (floor of r)
-lag      frames by which the picture comes late where r is best
-tracked  opening read in the true frames with that read in the generated ones
-^true    ceiling: the same reading of the true frames; ^vae: after the autoencoder
-_still   floor: the portrait alone (has no r); _another: true frames of another talk"""
-
-SHEET_FRAMES, SHEET_TAKES = 8, 4
+made is the model. Ceilings: truth (true frames), vae (these through the autoencoder). Floors: still
+(the portrait), another (true frames of another talk), no_past (the model without motion frames).
+In brackets: 95 % interval, talks redrawn. ~ where an end of it says otherwise than the figure."""
 
 
 @dataclass(frozen=True)
@@ -43,84 +30,129 @@ class Report:
 
     Attributes:
         model: Which model.
-        seconds: Length of each talk.
         seed: Of the talks.
-        tracker: The tracker's own accuracy, by kind of picture.
-        scores: One for each talk.
+        talks: How many of each set.
+        judges: The judges' own accuracy, by judge and kind of picture.
+        verdicts: The rows of the table.
     """
 
     model: str
-    seconds: float
     seed: int
-    tracker: dict[str, dict[str, float]]
-    scores: Sequence[Score]
-
-    def summary(self) -> dict[str, Spread]:
-        """Median and range of each figure over the talks that have it."""
-        return {
-            field.name: spread([getattr(score, field.name) for score in self.scores])
-            for field in fields(Score)
-        }
+    talks: dict[str, int]
+    judges: dict[str, Any]
+    verdicts: Sequence[Verdict]
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with None for what is undefined."""
-        return {
-            "benchmark": "toon",
-            "model": self.model,
-            "seconds": self.seconds,
-            "seed": self.seed,
-            "tracker": self.tracker,
-            "pairs": [_known(asdict(score)) for score in self.scores],
-            "summary": {name: _known(each._asdict()) for name, each in self.summary().items()},
-        }
+        rows = [
+            {
+                "name": each.name,
+                "bar": str(each.bar) if each.bar else None,
+                "reached": each.reached,
+                "sources": {
+                    source: {**figure._asdict(), "talks": each.values[source]}
+                    for source, figure in each.figures.items()
+                },
+            }
+            for each in self.verdicts
+        ]
+        head = {"benchmark": "toon", "model": self.model, "seed": self.seed, "talks": self.talks}
+        return _known({**head, "judges": self.judges, "rows": rows})
 
     def __str__(self) -> str:
         """The table, with a legend."""
-        rows = [(str(i), asdict(score)) for i, score in enumerate(self.scores)]
-        summary = self.summary()
-        for word in Spread._fields:
-            rows.append((word, {name: getattr(each, word) for name, each in summary.items()}))
-        head = "pair   " + "".join(f"{heading:>9}" for heading in HEADINGS.values())
-        lines = [f"{word:<7}" + "".join(_cell(k, row[k]) for k in HEADINGS) for word, row in rows]
-        lines.insert(len(self.scores), "-" * len(head))
-        others = "; ".join(
-            f"{name} {_cell(name, summary[name].median).strip()} "
-            f"(^true {_cell(name, summary[f'{name}_ceiling'].median).strip()})"
-            for name in ("wide", "round")
-        )
-        reads = ", ".join(f"{kind} {each['open_r']:.3f}" for kind, each in self.tracker.items())
-        talks = f"{len(self.scores)} held-out talks of {self.seconds:g} s, seed {self.seed}"
+        sets = ", ".join(f"{count} {name}" for name, count in self.talks.items())
+        head = ["what", "made", "bar", "reached", *SOURCES[1:]]
+        rows = [_cells(verdict) for verdict in self.verdicts]
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in [head, ["-" * width for width in widths], *rows]
+        ]
+        barred = [each.reached for each in self.verdicts if each.bar]
         return "\n".join(
             [
-                f"toon, model {self.model}: {talks}",
+                f"toon, model {self.model}: held-out talks, {sets}; seed {self.seed}",
                 "",
-                head,
                 *lines,
                 "",
-                LEGEND,
+                f"{sum(map(bool, barred))} of {len(barred)} bars reached",
                 "",
-                f"median r of lip width and rounding: {others}",
-                f"the tracker on other unseen faces, r of opening: {reads}",
+                LEGEND,
+                *_judges(self.judges),
             ]
         )
 
 
-def sheet_rows(take: Take) -> UInt8[Tensor, "n h w 3"]:
-    """Portrait and evenly spread true frames, then the portrait and the same generated ones."""
-    shown = evenly_spread(len(take.made), SHEET_FRAMES)
-    portrait = take.portrait[None]
-    return torch.cat([portrait, take.truth[shown], portrait, take.made[shown]])
+def sheet(evidence: Evidence) -> Image.Image:
+    """Of each set the worst talks: portrait and true frames, over portrait and made ones.
+
+    Half of a long talk's frames are from its first second, half from its last.
+    """
+    rows = [
+        torch.cat([take.portrait[None], take.readings[source].shown])
+        for name, takes in evidence.takes.items()
+        for take in worst_first(name, evidence)[: ON_SHEET.get(name, len(takes))]
+        for source in ("truth", "made")
+    ]
+    columns = max(len(row) for row in rows)
+    return contact_sheet(torch.cat([_filled(row, columns) for row in rows]), columns=columns)
 
 
-def sheet(rows: Sequence[UInt8[Tensor, "n h w 3"]]) -> Image.Image:
-    """Contact sheet of several takes: a row of truth over a row of what the model made."""
-    return contact_sheet(torch.cat(list(rows)), columns=len(rows[0]) // 2)
+def worst_first(group: str, evidence: Evidence) -> list[Take]:
+    """Talks of a set: by the mouth's r; by drift where long; by how the mouth moves where quiet."""
+    measure: dict[str, Callable[[], Any]] = {
+        "speech": lambda: opening()(evidence, "made"),
+        "long": lambda: drift()(evidence, "made"),
+        "endless": lambda: drift("endless")(evidence, "made"),
+    }
+    takes = evidence.takes[group]
+    if group in measure:
+        badness = measure[group]()[0][:, 0] * (-1 if group == "speech" else 1)
+    else:
+        mouth = OUTPUTS.index("open")
+        badness = torch.stack([take.readings["made"].tracks[:, mouth].std() for take in takes])
+    return [takes[i] for i in badness.argsort(descending=True, stable=True).tolist()]
 
 
-def _known(figures: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(x) else round(x, 4) for name, x in figures.items()}
+def _filled(row: Tensor, columns: int) -> Tensor:
+    white = row.new_full((columns - len(row), *row.shape[1:]), 255)
+    return torch.cat([row, white])
 
 
-def _cell(name: str, figure: float) -> str:
-    known = f"{figure:g}" if name == "lag" else f"{figure:.3f}"
-    return f"{'-' if math.isnan(figure) else known:>9}"
+def _cells(verdict: Verdict) -> list[str]:
+    made = verdict.figures.get("made")
+    interval = f"{_short(made.value)} [{_short(made.low)}, {_short(made.high)}]" if made else "-"
+    reached = {True: "yes", False: "no", None: "-"}[verdict.reached]
+    bounds = [
+        _short(verdict.figures[source].value) if source in verdict.figures else "-"
+        for source in SOURCES[1:]
+    ]
+    doubt = "~" if verdict.doubtful() else ""
+    return [verdict.name, interval, str(verdict.bar or ""), reached + doubt, *bounds]
+
+
+def _short(figure: float) -> str:
+    return "-" if math.isnan(figure) else f"{figure:.3f}" if abs(figure) < 0.1 else f"{figure:.2f}"
+
+
+def _judges(accuracy: dict[str, Any]) -> list[str]:
+    """A line for each judge and kind of picture."""
+    return [
+        f"the {judge}'s own accuracy, {kind}: "
+        + ", ".join(f"{name} {value:g}" for name, value in figures.items())
+        for judge, kinds in accuracy.items()
+        for kind, figures in kinds.items()
+        if isinstance(figures, dict)
+    ]
+
+
+def _known(value: Any) -> Any:
+    """The same with None for what is no number, rounded."""
+    if isinstance(value, dict):
+        return {name: _known(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_known(each) for each in value]
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    return value

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.evaluation.metrics import best_lag, correlation, correlation_with_others, spread
+from loopy.evaluation.metrics import (
+    best_lag,
+    correlation,
+    correlation_with_others,
+    position_jumps,
+    speed_jumps,
+    variance,
+)
 
 
 def track(frames=100, seed=0):
@@ -55,11 +62,43 @@ def test_others_leave_out_the_own_voice_and_the_silent():
     assert correlation_with_others(truths, truths[1], 1) == pytest.approx(
         float(correlation(truths[0], truths[1]))
     )
-    assert correlation_with_others(truths[[0, 0]], truths[1], 1) == pytest.approx(
-        float(correlation(truths[0], truths[1]))
-    )
 
 
-def test_spread_leaves_out_what_is_undefined():
-    assert spread([3.0, math.nan, 1.0, 2.0, 6.0]) == (2.5, 1.0, 6.0)
-    assert all(math.isnan(figure) for figure in spread([math.nan]))
+def test_variance_inside_windows_does_not_see_what_is_slower():
+    stairs = torch.arange(5).repeat_interleave(12).float()
+    waves = torch.tensor([-1.0, 1.0]).repeat(30)
+    tracks = torch.stack([stairs, waves, waves], 1)
+    assert variance(tracks, window=12).tolist() == [0, 1, 1]
+    assert variance(tracks).tolist() == pytest.approx([2, 1, 1])
+    uneven = torch.cat([tracks, 100 * torch.ones(11, 3)])  # no whole window: not seen
+    assert torch.equal(variance(uneven, window=12), variance(tracks, window=12))
+
+
+@given(st.integers(3, 13), st.integers(1, 4), st.integers(-2, 2))
+def test_a_jump_of_position_is_found_at_the_border_and_only_there(clip_frames, border, off):
+    frames = 6 * clip_frames
+    place = border * clip_frames + (off if clip_frames > 4 else 0)
+    tracks = torch.zeros(frames, 2)
+    tracks[place:] = torch.tensor([3.0, 4.0])
+    jumps = position_jumps(tracks, clip_frames=clip_frames)
+    if place % clip_frames == 0:
+        assert jumps.border == pytest.approx(5 / 5)  # one of the five borders jumps by 5
+        assert jumps.inside == 0
+    else:
+        assert jumps.border == 0
+        assert jumps.inside > 0
+
+
+def test_a_kink_is_a_jump_of_speed_and_none_of_position():
+    ramps = torch.cat([torch.arange(13), 12 - torch.arange(1, 24)]).float()[:, None]  # turns at 12
+    assert speed_jumps(ramps, clip_frames=12).border > 0
+    assert speed_jumps(ramps, clip_frames=12).inside == 0
+    steps = position_jumps(ramps, clip_frames=12)
+    assert steps.border == steps.inside == 1
+
+
+def test_a_smooth_track_has_no_borders():
+    tracks = torch.stack([track(6000, seed) for seed in range(5)], 1)
+    for jumps in (position_jumps, speed_jumps):
+        border, inside = jumps(tracks, clip_frames=12)
+        assert border / inside == pytest.approx(1, abs=0.1)

@@ -1,0 +1,220 @@
+"""Does the model use what it is given? Its loss on held-out clips when a part of it is another's.
+
+Noise, timesteps and target are those of training; only the condition is exchanged, with the next
+clip's: another talker, another voice.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from loopy.diffusion.objective import add_noise, diffusion_loss, target
+from loopy.evaluation.toon import held_out_talk
+from loopy.models import AudioToLatents, DualUNet
+from loopy.models.latents import encode_images
+from loopy.motion import expression_variance, head_motion_variance
+from loopy.pipeline import LoopyPipeline
+from loopy.randomness import generator
+from loopy.records import Clip, Presence
+from loopy.timing import neighbour_frames
+
+CLIPS, QUICK_CLIPS, FIRST = 32, 4, 1000
+"""How many clips, in a quick look too, and the number of the first one's talk."""
+
+TIMES = (0.5, 0.85)
+"""Where in the noise schedule: at the middle, and where little but the conditions is left."""
+
+_AFTER_S = 0.56
+_MOUTH, _MARGIN_CELLS = slice(48, 68), 0.5
+_AT_ONCE = 4
+"""Clips of a batch, in which each is given what belongs to the one before it."""
+
+_PARTS = ("latents", "reference", "motion_frames", "audio", "landmarks", "measures", "weight")
+
+
+class HeldOutClips(Dataset[tuple[Tensor, ...]]):
+    """Clips of held-out speech with their whole true past, as training caches them.
+
+    Args:
+        pipe: Its autoencoder, audio encoder and layout.
+        clips: How many.
+        seed: Of the benchmark.
+    """
+
+    def __init__(self, pipe: LoopyPipeline, *, clips: int = CLIPS, seed: int = 0) -> None:
+        self.pipe, self.clips, self.seed = pipe, clips, seed
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self.clips
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        """Fields of a `Clip`, in the order of `_PARTS`; the weight is 1 at the mouth, else 0."""
+        pipe, settings = self.pipe, self.pipe.settings
+        layout, frames = settings.rollout.layout, settings.clip_frames
+        past = layout.past_frames
+        dice = generator(self.seed, "held-out clip", number)
+        seconds = (past + frames) / 25 + _AFTER_S
+        talk = held_out_talk(self.seed, FIRST + number, seconds=seconds)
+        slots = past - 1 - layout.distances(dice).flip(0)
+        portrait = torch.randint(max(past - 30, 1), (1,), generator=dice)
+        wanted = torch.cat([portrait, slots, torch.arange(past, past + frames)])
+        pictures = talk.frames(wanted, size_px=settings.size_px)
+        latents = encode_images(pipe.vae, pictures.to(pipe.vae.device)).float()
+        features = pipe.audio_encoder.features(talk.audio.to(pipe.vae.device)).float()
+        window = neighbour_frames(len(features))[past : past + frames]
+        clip = talk.motion[past : past + frames]
+        cells = latents.shape[-1]
+        return (
+            latents[1 + len(slots) :].cpu(),
+            latents[0].cpu(),
+            latents[1 : 1 + len(slots)].cpu(),
+            features[window.to(features.device)].cpu(),
+            clip.normalised(),
+            torch.stack([head_motion_variance(clip), expression_variance(clip)]),
+            mouth_cells(clip.points[:, _MOUTH] * (cells / clip.size_px), cells=cells),
+        )
+
+    def load(self, *, workers: int) -> Clip:
+        """All clips as one batch, with a progress bar."""
+        loader = DataLoader(self, batch_size=None, num_workers=workers)
+        clips = list(tqdm(loader, desc="clips", unit="clip"))
+        stacked = {
+            name: torch.stack(parts)
+            for name, parts in zip(_PARTS, zip(*clips, strict=True), strict=True)
+        }
+        past = stacked["motion_frames"]
+        return Clip(**stacked, past_present=torch.ones(past.shape[:2], dtype=torch.bool))
+
+
+class AnothersVoice(nn.Module):
+    """Audio-to-latents that hears the tokens of another sample of the batch.
+
+    Args:
+        inner: The model's own.
+        shift: Whose: the sample so many rows before.
+    """
+
+    def __init__(self, inner: AudioToLatents, shift: int) -> None:
+        super().__init__()
+        self.inner, self.shift = inner, shift
+
+    def forward(self, audio: Tensor, **known: Tensor | None) -> Tensor:
+        """As `AudioToLatents.forward`."""
+        return self.inner(audio.roll(self.shift, 0), **known)
+
+
+def swaps(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[Tensor, "b"]]:
+    """How much each clip's loss grows, relative to what it is with all its own.
+
+    Args:
+        pipe: The model.
+        clips: Held-out clips, 2 at least; their weight says where the mouth is.
+
+    Returns:
+        "past": motion frames of another talker, loss over the whole picture. "keys": the voice of
+        another in the audio keys and values alone; "latents": in audio-to-latents alone; both over
+        the mouth's box, where a voice is seen. What the model has not is left out.
+    """
+    network = pipe.network
+    grown = {}
+    if network.denoiser.config["clip_frames"] is not None:
+        own = _losses(pipe, network, clips, _everywhere)
+        grown["past"] = _losses(pipe, network, clips, _with_anothers_past) / own - 1
+    if network.audio_projection is not None and network.audio_to_latents is not None:
+        own = _losses(pipe, network, clips, _as_it_is)
+        grown["latents"] = _losses(pipe, _hearing(network, 1), clips, _as_it_is) / own - 1
+        # the keys hear the other voice, audio-to-latents hears back its own
+        grown["keys"] = _losses(pipe, _hearing(network, -1), clips, _with_anothers_voice) / own - 1
+    return grown
+
+
+def mouth_cells(
+    points: Float[Tensor, "f p 2"], *, cells: int
+) -> Float[Tensor, "f 1 {cells} {cells}"]:
+    """1 in the cells of the box around the mouth in each frame, 0 elsewhere."""
+    low, high = points.amin(1) - _MARGIN_CELLS, points.amax(1) + _MARGIN_CELLS
+    place = torch.arange(cells) + 0.5
+    inside = (place >= low[..., None]) & (place <= high[..., None])  # f, x or y, cell
+    return (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None].float()
+
+
+def _as_it_is(clip: Clip) -> Clip:
+    return clip
+
+
+def _everywhere(clip: Clip) -> Clip:
+    return replace(clip, weight=None)
+
+
+def _with_anothers_past(clip: Clip) -> Clip:
+    return replace(clip, weight=None, motion_frames=clip.motion_frames.roll(1, 0))
+
+
+def _with_anothers_voice(clip: Clip) -> Clip:
+    return replace(clip, audio=clip.audio.roll(1, 0))
+
+
+def _hearing(network: DualUNet, shift: int) -> DualUNet:
+    """The same networks, but audio-to-latents hears the voice of another row."""
+    return DualUNet(
+        network.reference_net,
+        network.denoiser,
+        network.audio_projection,
+        AnothersVoice(network.audio_to_latents, shift),  # pyright: ignore[reportArgumentType]  # is called alike
+        reference_projection=network.reference_projection,  # pyright: ignore[reportArgumentType]  # checked there
+    )
+
+
+@torch.no_grad()
+def _losses(
+    pipe: LoopyPipeline, network: DualUNet, clips: Clip, change: Callable[[Clip], Clip]
+) -> Float[Tensor, "b"]:
+    """Loss of each clip, mean over the timesteps; `change` alters a batch."""
+    config, device, dtype = pipe.scheduler.config, pipe.vae.device, pipe.network.denoiser.dtype
+    alphas = pipe.scheduler.alphas_cumprod.to(device)
+    losses = []
+    for rows in torch.arange(len(clips)).tensor_split(max(1, len(clips) // _AT_ONCE)):
+        clip = change(_rows(clips, rows)).to(device)
+        given = _cast(clip, dtype)
+        total = torch.zeros(len(rows))
+        for time in TIMES:
+            timestep = torch.full((len(rows),), round(time * (len(alphas) - 1)), device=device)
+            noise = _noise(pipe, rows, clip.latents, int(timestep[0]))
+            wanted = target(
+                clip.latents, noise, timestep, alphas, prediction_type=config["prediction_type"]
+            )
+            noisy = add_noise(clip.latents, noise, timestep, alphas).to(dtype)
+            guess = network(noisy, timestep, given, Presence.all(len(rows), device))
+            total += diffusion_loss(guess, wanted, place_weight=clip.weight).cpu() / len(TIMES)
+        losses.append(total)
+    return torch.cat(losses)
+
+
+def _noise(pipe: LoopyPipeline, rows: Tensor, like: Tensor, timestep: int) -> Tensor:
+    """As training draws it: partly common to all frames; a function of clip and timestep."""
+    share = pipe.settings.rollout.noise_share
+    drawn = []
+    for row in rows.tolist():
+        dice = generator("held-out noise", row, timestep)
+        common = torch.randn((1, *like.shape[2:]), generator=dice)
+        drawn.append(share**0.5 * common + (1 - share) ** 0.5 * torch.randn(
+            like.shape[1:], generator=dice
+        ))  # fmt: skip
+    return torch.stack(drawn).to(like)
+
+
+def _rows(clip: Clip, rows: Tensor) -> Clip:
+    known = {name: value for name, value in vars(clip).items() if value is not None}
+    return replace(clip, **{name: value[rows] for name, value in known.items()})
+
+
+def _cast(clip: Clip, dtype: torch.dtype) -> Clip:
+    """What the networks read, in their own precision."""
+    names = ("reference", "motion_frames", "audio")
+    return replace(clip, **{name: getattr(clip, name).to(dtype) for name in names})
