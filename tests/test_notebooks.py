@@ -5,45 +5,96 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
+
+from loopy.training.loss_plot import read_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
-
-parametrised = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.weights
-@parametrised
-def test_it_runs_on_a_second_of_sound(path, tmp_path):
+def execute(name, folder, *, megabytes=1, **values):
+    """Run a notebook on a copy of the examples; ``values`` replace those of its first cell."""
     for file in EXAMPLES.iterdir():
-        shutil.copy(file, tmp_path)
-    notebook = nbformat.read(path, as_version=4)
+        if file.is_file():
+            shutil.copy(file, folder)
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
     first = code_cells(notebook)[0]
-    first.source, found = re.subn(r"^seconds = [\d.]+", "seconds = 1.0", first.source)
-    assert found == 1
-    run = NotebookClient(
+    for value in values.items():
+        pattern = rf"^{value[0]} = [\d.]+"
+        first.source, found = re.subn(pattern, "{} = {}".format(*value), first.source, flags=re.M)
+        assert found == 1
+    NotebookClient(
         notebook,
         timeout=1200,
         startup_timeout=300,
-        resources={"metadata": {"path": str(tmp_path)}},
-    )
-    run.execute()
+        resources={"metadata": {"path": str(folder)}},
+    ).execute()
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    shown = [kind for output in outputs for kind in output.get("data", {})]
-    assert shown.count("image/png") >= 4  # portrait, frames, curves, segments
-    assert any("video/mp4;base64" in str(output) for output in outputs)
     texts = [output.get("text", "") for output in outputs]
     assert not [text for text in texts if "Warning" in text.replace("TqdmWarning", "")]
-    assert len(nbformat.writes(notebook)) < 1_000_000
+    assert len(nbformat.writes(notebook)) < megabytes * 1_000_000
+    return outputs, "".join(texts)
 
 
-@parametrised
+def kinds(outputs):
+    return [kind for output in outputs for kind in output.get("data", {})]
+
+
+@pytest.mark.weights
+def test_the_first_video_runs_on_a_second_of_sound(tmp_path):
+    outputs, _ = execute("01_first_video.ipynb", tmp_path, seconds=1.0)
+    assert kinds(outputs).count("image/png") >= 4  # portrait, frames, curves, segments
+    assert any("video/mp4;base64" in str(output) for output in outputs)
+
+
+def held_out(text, what):
+    """What the training notebook prints of before and after."""
+    [(before, after)] = re.findall(rf"{what}.* ([\d.-]+)%? before, ([\d.-]+)%? after", text)
+    return float(before), float(after)
+
+
+def error(sheet):
+    """Mean difference of the rows made to the true rows above them, of 255."""
+    with Image.open(sheet) as picture:
+        rows = np.asarray(picture.convert("RGB"), np.float32)
+    truth, made, more_truth, more_made = np.split(rows, 4)
+    return float(np.abs([truth - made, more_truth - more_made]).mean())
+
+
+@pytest.mark.weights
+def test_the_training_runs_for_some_seconds(tmp_path):
+    outputs, text = execute("02_train_toon.ipynb", tmp_path, megabytes=3, SECONDS=15, TALKS=32)
+    assert kinds(outputs).count("image/png") == 4  # talkers, before, loss curve, after
+    before, after = held_out(text, "held-out loss")
+    assert after < before
+    losses = [value for _, name, value in read_rows(tmp_path / "runs/notebook/losses.csv")]
+    assert losses
+    first, last = sorted((tmp_path / "runs/notebook/samples").glob("*.png"))
+    assert error(last) < error(first)
+    made = {path.name for path in tmp_path.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
+    assert made <= {"runs"}
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_whole_training_learns_who_speaks(tmp_path):
+    _, text = execute("02_train_toon.ipynb", tmp_path, megabytes=3)
+    before, after = held_out(text, "held-out loss")
+    assert after < 0.6 * before
+    assert held_out(text, "another's reference")[1] > 10
+    first, last = sorted((tmp_path / "runs/notebook/samples").glob("*.png"))
+    assert error(last) < 0.6 * error(first)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_is_kept_clean(path):
     text = path.read_text()
     notebook = nbformat.reads(text, as_version=4)
