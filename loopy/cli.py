@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from loopy.errors import LoopyError
+from loopy.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(import_module("loopy").__version__)
         return 0
+    keep_freed_memory()
     try:
         if words[0] not in VERBS:
             raise LoopyError(f"no verb {words[0]!r}; the verbs are {', '.join(VERBS)}")
