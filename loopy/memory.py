@@ -20,4 +20,5 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # not glibc, or Windows
         return False
     wishes = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST, _TOP_PAD: _PAD_BYTES}
-    return all([ask(name, value) == 1 for name, value in wishes.items()])  # ask for each
+    answers = [ask(name, value) for name, value in wishes.items()]
+    return all(answers)

@@ -11,8 +11,8 @@ from loopy.memory import keep_freed_memory
 
 if {keep}:
     assert keep_freed_memory()
-for step in range(7):
-    if step == 2:
+for step in range(20):
+    if step == 15:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 * 2**20)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -20,7 +20,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def new_pages(*, keep):
-    """Pages that a process gets anew while it makes and drops 64 MiB five times."""
+    """Pages that a process gets anew while it makes and drops 64 MiB again and again."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(keep=keep)],
         capture_output=True,

@@ -41,6 +41,9 @@ class RolloutOptions:
             paper; more steadies a small model.
         stacked: Run the guidance branches as one batch; False runs one after another, in less
             memory. Same result.
+        residual: Diffuse what differs from the portrait, x_0 = (latents - portrait) / residual, so
+            that what stands still is zero; a usual deviation of that difference. None, the
+            paper, diffuses the latents themselves.
         base_keeps_past: e_base keeps the motion frames. False, the default, drops them with the
             reference, the only such state that training shows (docs/decisions.md).
 
@@ -53,6 +56,7 @@ class RolloutOptions:
     layout: SegmentLayout = field(default_factory=SegmentLayout)
     noise_share: float = 0.0
     stacked: bool = True
+    residual: float | None = None
     base_keeps_past: bool = False
 
     def __post_init__(self) -> None:
@@ -61,6 +65,16 @@ class RolloutOptions:
             raise ConfigurationError(f"steps must be at least 1, got {self.steps}")
         if not 0 <= self.noise_share <= 1:
             raise ConfigurationError(f"noise_share lies in [0, 1], got {self.noise_share}")
+        if self.residual is not None and self.residual <= 0:
+            raise ConfigurationError(f"residual is a deviation above 0, got {self.residual}")
+
+    def clean(
+        self, latents: Float[Tensor, "b f c h w"], portrait: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b f c h w"]:
+        """What is diffused (x_0) of given latents."""
+        if self.residual is None:
+            return latents
+        return (latents - portrait[:, None]) / self.residual
 
     def altered(
         self,
@@ -114,7 +128,7 @@ def next_clip(
         network: The networks.
         scheduler: Noise schedule.
         reference: `DualUNet.encode_reference` of the portrait.
-        portrait: Its latents, for a denoiser with ``reference_input``.
+        portrait: Its latents, for a denoiser with ``reference_input`` and for ``residual``.
         audio: Sound features of the clip's frames and their neighbours.
         state: Where the video stands.
         size: Latent channels, height, width.
@@ -122,6 +136,9 @@ def next_clip(
 
     Returns:
         The clip's latents, and the state behind it.
+
+    Raises:
+        ConfigurationError: No portrait where it is needed.
     """
     videos, frames = audio.shape[:2]
     past, present = _past(network, state, videos, size, options)
@@ -154,6 +171,10 @@ def next_clip(
 
     noise = start_noise(state, (videos, frames, *size), share=options.noise_share).to(audio)
     latents = ddim(scheduler, predict, noise, steps=options.steps)
+    if options.residual is not None:
+        if portrait is None:
+            raise ConfigurationError("residual rollouts need the latents of the portrait too")
+        latents = options.residual * latents + portrait[:, None]
     history = torch.cat([state.past.to(latents), latents], 1)[:, -options.layout.past_frames :]
     return latents, RolloutState(history, state.clip + 1, state.seed)
 

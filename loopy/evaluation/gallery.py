@@ -5,7 +5,9 @@ from dataclasses import replace
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
+from loopy.evaluation.judge import AT_ONCE, SIDE_PX
 from loopy.evaluation.recogniser import Recogniser
 from loopy.synthetic.face import CONTROLS, Identity, random_identities, render
 
@@ -51,14 +53,8 @@ def gallery(
         generator: Draws the look-alikes.
         people: How many in all.
     """
-    controls = torch.zeros(len(_VIEWS), len(CONTROLS))
-    for row, view in zip(controls, _VIEWS, strict=True):
-        for name, value in view.items():
-            row[CONTROLS.index(name)] = value
     others = look_alikes(identity, people - 1, generator)
-    rows = [identity, *(others[number] for number in range(people - 1))]
-    means = [_embed(recogniser, row.expand(len(controls)), controls).mean(0) for row in rows]
-    return torch.nn.functional.normalize(torch.stack(means), dim=1)
+    return torch.cat([_mean_of_views(recogniser, who) for who in (identity, others)])
 
 
 def nearest_is_own(
@@ -75,7 +71,14 @@ def nearest_is_own(
 
 
 @torch.no_grad()
-def _embed(
-    recogniser: Recogniser, identity: Identity, controls: Float[Tensor, "n 14"]
-) -> Float[Tensor, "n d"]:
-    return recogniser(render(identity, controls))
+def _mean_of_views(recogniser: Recogniser, people: Identity) -> Float[Tensor, "n d"]:
+    controls = torch.zeros(len(_VIEWS), len(CONTROLS))
+    for row, view in zip(controls, _VIEWS, strict=True):
+        for name, value in view.items():
+            row[CONTROLS.index(name)] = value
+    each = torch.arange(len(people)).repeat_interleave(len(_VIEWS))
+    seen = [
+        recogniser(render(people[each[rows]], controls[rows % len(_VIEWS)], size_px=SIDE_PX))
+        for rows in torch.arange(len(each)).split(AT_ONCE)
+    ]
+    return functional.normalize(torch.cat(seen).unflatten(0, (len(people), -1)).mean(1), dim=1)

@@ -185,11 +185,12 @@ def _losses(
         total = torch.zeros(len(rows))
         for time in TIMES:
             timestep = torch.full((len(rows),), round(time * (len(alphas) - 1)), device=device)
-            noise = _noise(pipe, rows, clip.latents, int(timestep[0]))
+            clean = pipe.settings.rollout.clean(clip.latents, clip.reference)
+            noise = _noise(pipe, rows, clean, int(timestep[0]))
             wanted = target(
-                clip.latents, noise, timestep, alphas, prediction_type=config["prediction_type"]
+                clean, noise, timestep, alphas, prediction_type=config["prediction_type"]
             )
-            noisy = add_noise(clip.latents, noise, timestep, alphas).to(dtype)
+            noisy = add_noise(clean, noise, timestep, alphas).to(dtype)
             guess = network(noisy, timestep, given, Presence.all(len(rows), device))
             total += diffusion_loss(guess, wanted, place_weight=clip.weight).cpu() / len(TIMES)
         losses.append(total)

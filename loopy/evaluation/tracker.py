@@ -1,115 +1,84 @@
-"""The tracker: a small network that reads mouth, lids and turn of a toon head from one picture.
+"""The tracker: a small network that reads mouth, lids, brows and pose of a toon head.
 
 It was trained on renders alone (`loopy.evaluation.train_tracker`) and never sees what it judges.
 """
 
-import json
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
-from loopy.errors import ModelError, OutputError
-from loopy.models.weights import load_by_name
-from loopy.pipeline import ASSETS
+from loopy.evaluation import judge
+from loopy.evaluation.judge import AT_ONCE, Judge, to_pictures
 
-OUTPUTS = ("open", "wide", "round", "teeth", "blink", "yaw")
+OUTPUTS = (
+    "open", "wide", "round", "teeth", "blink", "brow", "yaw", "pitch", "roll", "shift_x", "shift_y",
+)  # fmt: skip
 """What it reads, in order: controls of `loopy.synthetic.face`, in their units."""
 
-SIDE_PX = 128
-FOLDER = ASSETS / "toon_tracker"
-WEIGHTS, CARD = "tracker.safetensors", "tracker.json"
+SPANS = (0.3, 0.3, 0.3, 0.3, 0.3, 0.5, 0.2, 0.1, 0.1, 0.03, 0.03)
+"""A usual deviation of each output; the last layer counts in these."""
+
+EYES = (slice(28, 76), slice(24, 104))
+MOUTH = (slice(48, 108), slice(24, 104))
+"""Rows and columns of a 128 px picture in which they stay, however the head turns."""
 
 
-def read_card(folder: str | Path = FOLDER) -> dict[str, Any]:
+def read_card(folder: str | Path | None = None) -> dict[str, Any]:
     """How a tracker was made ("made_by") and how well it reads unseen faces ("accuracy").
 
     Raises:
         ModelError: The file is missing or damaged.
     """
-    path = Path(folder) / CARD
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the tracker's {path} cannot be read ({error}); copy it again") from error
+    return judge.read_card(folder or Tracker.home(), Tracker.name)
 
 
-class Tracker(nn.Module):
-    """Five convolutions down to 8 x 8, then two linear maps that know places (0.14 M numbers)."""
+class Branch(nn.Module):
+    """Four convolutions down to an eighth (or, in larger steps, a sixteenth) of the size."""
+
+    def __init__(self, out: int, *, step: int = 1) -> None:
+        super().__init__()
+        widths = (3, 12, 24, 48, 64)
+        strides = (step, 2, 2, 2)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3 + 2 * (i == 0), stride=strides[i], padding=1 + (i == 0), bias=False)
+            for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+        self.narrow = nn.Conv2d(widths[-1], out, 1)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """What is seen, flat."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x)).relu()
+        return self.narrow(x).relu().flatten(1)
+
+
+class Tracker(Judge):
+    """One branch sees the whole face, two see eyes and mouth at full size; one head reads all."""
+
+    name: ClassVar[str] = "tracker"
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (16, 32, 48, 64, 64, 16)
-        self.conv1 = nn.Conv2d(3, widths[0], 5, stride=2, padding=2, bias=False)
-        self.norm1 = nn.BatchNorm2d(widths[0])
-        self.conv2 = nn.Conv2d(widths[0], widths[1], 3, stride=2, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(widths[1])
-        self.conv3 = nn.Conv2d(widths[1], widths[2], 3, stride=2, padding=1, bias=False)
-        self.norm3 = nn.BatchNorm2d(widths[2])
-        self.conv4 = nn.Conv2d(widths[2], widths[3], 3, stride=2, padding=1, bias=False)
-        self.norm4 = nn.BatchNorm2d(widths[3])
-        self.conv5 = nn.Conv2d(widths[3], widths[4], 3, padding=1, bias=False)
-        self.norm5 = nn.BatchNorm2d(widths[4])
-        self.narrow = nn.Conv2d(widths[4], widths[5], 1)
-        self.hidden = nn.Linear(widths[5] * 8 * 8, 48)
-        self.read = nn.Linear(48, len(OUTPUTS))
+        self.face = Branch(16, step=2)
+        self.eyes = Branch(16)
+        self.mouth = Branch(24)
+        self.hidden = nn.Linear(16 * 8 * 8 + 16 * 6 * 10 + 24 * 8 * 10, 96)
+        self.read = nn.Linear(96, len(OUTPUTS))
 
-    def forward(self, pictures: Float[Tensor, "n 3 128 128"]) -> Float[Tensor, "n 6"]:
+    def forward(self, pictures: Float[Tensor, "n 3 128 128"]) -> Float[Tensor, "n 11"]:
         """Read pictures in [-1, 1]; columns as in `OUTPUTS`."""
-        x = self.norm1(self.conv1(pictures)).relu()
-        x = self.norm2(self.conv2(x)).relu()
-        x = self.norm3(self.conv3(x)).relu()
-        x = self.norm4(self.conv4(x)).relu()
-        x = self.norm5(self.conv5(x)).relu()
-        x = self.hidden(self.narrow(x).relu().flatten(1)).relu()
-        return self.read(x)
+        seen = [self.face(pictures)]
+        for branch, (rows, columns) in ((self.eyes, EYES), (self.mouth, MOUTH)):
+            seen.append(branch(pictures[:, :, rows, columns]))
+        values = self.read(self.hidden(torch.cat(seen, 1)).relu())
+        return values.float() * values.new_tensor(SPANS, dtype=torch.float32)
 
     @torch.no_grad()
-    def track(self, frames: UInt8[Tensor, "f H W 3"]) -> Float[Tensor, "f 6"]:
+    def track(self, frames: UInt8[Tensor, "f H W 3"]) -> Float[Tensor, "f 11"]:
         """Read the frames of a video of any size, each by itself, a few at a time."""
-        parts = []
-        for part in frames.split(32):
-            pictures = part.permute(0, 3, 1, 2).float() / 127.5 - 1
-            if pictures.shape[-2:] != (SIDE_PX, SIDE_PX):
-                pictures = functional.interpolate(
-                    pictures, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True
-                )
-            parts.append(self(pictures))
-        return torch.cat(parts)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path = FOLDER) -> Self:
-        """Load the tracker of the package, or one from a folder.
-
-        Raises:
-            ModelError: The file is missing or damaged, or a tensor does not fit.
-        """
-        path = Path(folder) / WEIGHTS
-        if not path.is_file():
-            raise ModelError(
-                f"the tracker lacks {path}; train it by python -m loopy.evaluation.train_tracker"
-            )
-        tracker = cls()
-        try:
-            load_by_name(tracker, load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); copy it again") from error
-        return tracker.eval()
-
-    def save_pretrained(self, folder: str | Path, *, card: dict[str, Any]) -> None:
-        """Write the weights, and beside them how they were made and how well they read.
-
-        Raises:
-            OutputError: It cannot be written there.
-        """
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            save_file(self.state_dict(), Path(folder) / WEIGHTS)
-            (Path(folder) / CARD).write_text(json.dumps(card, indent=2) + "\n")
-        except (OSError, SafetensorError) as error:
-            raise OutputError(f"cannot write the tracker to {folder}: {error}") from error
+        return torch.cat([self(to_pictures(part)) for part in frames.split(AT_ONCE)])

@@ -193,15 +193,16 @@ class LoopyModule(pl.LightningModule):
         timestep = steps.clamp(max=longest - 1).to(self.device)
         noise = torch.stack([self._noise(clip.latents.shape[1:], g) for g in samples])
         noise = noise.to(clip.latents)
+        clean = self.settings.rollout.clean(clip.latents, clip.reference)
         prediction = self.network(
-            add_noise(clip.latents, noise, timestep, alphas),
+            add_noise(clean, noise, timestep, alphas),
             timestep,
             clip,
             presence,
             choice=choice,
         )
         kind = config["prediction_type"]
-        wanted = target(clip.latents, noise, timestep, alphas, prediction_type=kind)
+        wanted = target(clean, noise, timestep, alphas, prediction_type=kind)
         weight = None
         if self.min_snr_gamma is not None:
             weight = min_snr_weight(

@@ -93,6 +93,28 @@ def test_keeping_the_past_in_the_base_is_another_choice(make, clip):
     assert not torch.allclose(kept, make(after(6, clip))[0], atol=1e-3)
 
 
+def test_a_residual_is_scaled_and_added_to_the_portrait(make, clip):
+    plain, _ = make(after(6, clip))
+    options = replace(OPTIONS, residual=0.5)
+    latents, state = make(after(6, clip), options)
+    torch.testing.assert_close(latents, 0.5 * plain + clip.reference[:, None])
+    assert torch.equal(state.past[:, -3:], latents)  # the past is of latents, not of residuals
+    torch.testing.assert_close(options.clean(latents, clip.reference), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_a_residual_needs_the_portrait(network, scheduler, clip):
+    with pytest.raises(ConfigurationError, match="portrait"):
+        next_clip(
+            network,
+            scheduler,
+            reference=network.encode_reference(clip.reference),
+            audio=clip.audio,
+            state=RolloutState.first(clip.reference),
+            size=SIZE,
+            options=replace(OPTIONS, residual=0.5),
+        )
+
+
 def test_what_was_made_becomes_the_past(make):
     state, clips = None, []
     for number in range(1, 4):
@@ -156,3 +178,5 @@ def test_options_can_be_altered_one_by_one():
 def test_impossible_shares_are_refused():
     with pytest.raises(ConfigurationError, match="noise_share"):
         RolloutOptions(noise_share=1.5)
+    with pytest.raises(ConfigurationError, match="residual"):
+        RolloutOptions(residual=0.0)

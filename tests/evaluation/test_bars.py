@@ -16,8 +16,6 @@ from loopy.evaluation.tracker import OUTPUTS
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
 
-pytestmark = pytest.mark.skipif("brow" not in OUTPUTS, reason="needs the tracker of 11 outputs")
-
 READ = [CONTROLS.index(name) for name in OUTPUTS]
 MOUTH, BROW, SHIFT = (OUTPUTS.index(name) for name in ("open", "brow", "shift_x"))
 NAMES = [row.name for row in ROWS]

@@ -9,9 +9,6 @@ from loopy.commands.evaluate import run
 from loopy.diffusion.guidance import GuidanceScales
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.evaluation.bars import ROWS, SOURCES
-from loopy.evaluation.tracker import OUTPUTS
-
-pytestmark = pytest.mark.skipif("brow" not in OUTPUTS, reason="needs the tracker of 11 outputs")
 
 
 @pytest.fixture

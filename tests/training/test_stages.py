@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
+from loopy.diffusion.rollout import RolloutOptions
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models.weights import ADDED
 from loopy.pipeline import LoopyPipeline, Settings
@@ -119,6 +120,19 @@ class TestStep:
         [(noisy, timestep, seen, _, _, prediction)] = calls
         assert seen is clip
         noise = added_noise(noisy, clip.latents, timestep, schedule)
+        torch.testing.assert_close(loss, (prediction - noise).square().mean())
+
+    def test_what_differs_from_the_portrait_is_learned_on_request(
+        self, make_stage, make_clip, schedule
+    ):
+        rollout = RolloutOptions(residual=0.5)
+        stage = make_stage(settings=Settings(size_px=16, clip_frames=3, rollout=rollout))
+        calls, clip = [], make_clip(4)
+        watch(stage.network, calls)
+        loss = stage.training_step(clip, 7)
+        [(noisy, timestep, _, _, _, prediction)] = calls
+        clean = (clip.latents - clip.reference[:, None]) / 0.5
+        noise = added_noise(noisy, clean, timestep, schedule)
         torch.testing.assert_close(loss, (prediction - noise).square().mean())
 
     def test_noise_and_timesteps_are_the_papers(self, make_stage, make_clip, schedule):

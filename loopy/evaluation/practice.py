@@ -1,0 +1,92 @@
+"""What both judges are trained with: states of faces, pictures used more than once, a schedule."""
+
+import math
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from loopy.randomness import generator
+from loopy.synthetic.face import CONTROLS
+from loopy.synthetic.movement import POSE_LIMITS
+from loopy.synthetic.talker import random_talk
+
+PASSES = 5
+"""How often a picture is trained on: once fresh, then from the pool: drawing is the dear part."""
+
+
+def random_controls(n: int, draw: torch.Generator) -> Float[Tensor, "n 14"]:
+    """Any state of a face: each control over its whole range, each fourth mouth shut."""
+    unit = torch.rand(len(CONTROLS) + 2, n, generator=draw)
+    columns: dict[str, Tensor] = dict(zip(CONTROLS, unit, strict=False))
+    for name in ("smile", "gaze_x", "gaze_y", "brow", *POSE_LIMITS):
+        columns[name] = (2 * columns[name] - 1) * POSE_LIMITS.get(name, 1.0)
+    columns["open"] = columns["open"] * (unit[-1] > 0.25)
+    columns["blink"] = columns["blink"] * (unit[-2] > 0.5)
+    return torch.stack([columns[name] for name in CONTROLS], 1)
+
+
+def talk_controls(
+    seed: int, *, talks: int = 48, seconds: float = 6.0
+) -> Float[Tensor, "talks f 14"]:
+    """What faces do that really talk: the tracks of talks that no benchmark uses."""
+    seeds = torch.randint(2**40, (talks,), generator=generator(seed, "practice talks")).tolist()
+    return torch.stack([random_talk(each, seconds=seconds).controls for each in seeds])
+
+
+def states(
+    faces: int, each: int, talks: Float[Tensor, "talks f 14"], draw: torch.Generator
+) -> Float[Tensor, "faces each 14"]:
+    """Some states of each face: of one talk for half of the faces, of any kind for the others."""
+    uniform = random_controls(faces * each, draw).view(faces, each, -1)
+    which = torch.randint(len(talks), (faces, 1), generator=draw)
+    moments = torch.randint(talks.shape[1], (faces, each), generator=draw)
+    spoken = torch.rand(faces, 1, 1, generator=draw) < 0.5
+    return torch.where(spoken, talks[which, moments], uniform)
+
+
+class Pool:
+    """The latest sets of pictures, as bytes; a batch takes new ones and mirrored old ones."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._sets: list[tuple[UInt8[Tensor, "s 3 H W"], Float[Tensor, "s k"]]] = []
+
+    def batch(
+        self,
+        pictures: Float[Tensor, "i s 3 H W"],
+        truth: Float[Tensor, "i s k"],
+        mirror: Float[Tensor, " k"],
+        draw: torch.Generator,
+    ) -> tuple[Float[Tensor, "j s 3 H W"], Float[Tensor, "j s k"]]:
+        """The new sets and (PASSES - 1) times as many old ones; every other set is mirrored.
+
+        Args:
+            pictures: New ones in [-1, 1], by sets.
+            truth: What should be read in them.
+            mirror: What a mirror multiplies the truth by.
+            draw: Chooses.
+        """
+        packed = ((pictures + 1) * 127.5).round().to(torch.uint8)
+        new = list(zip(packed, truth, strict=True))
+        self._sets = (self._sets + new)[-self._size :]
+        old = torch.randint(len(self._sets), ((PASSES - 1) * len(new),), generator=draw).tolist()
+        shown, read = zip(*new, *(self._sets[number] for number in old), strict=True)
+        faces, values = torch.stack(shown).float() / 127.5 - 1, torch.stack(read)
+        turned = torch.rand(len(faces), generator=draw) < 0.5
+        faces[turned] = faces[turned].flip(-1)
+        values[turned] = values[turned] * mirror
+        return faces, values
+
+
+def optimizer_for(
+    network: nn.Module, *, steps: int, learning_rate: float
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW; the rate rises over a twentieth of the steps and falls as a cosine."""
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
+    warm = max(1, steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * step / steps)),
+    )
+    return optimizer, schedule
