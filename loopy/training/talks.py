@@ -131,7 +131,7 @@ class SyntheticTalks(SyntheticData):
         motion_frames = latents[:, :slots] * present[..., None, None, None]
         windows = neighbour_frames(self.clip_frames + 4)[2:-2]
         extra = [(each - 1) * batch[part] for part, each in self.weights.items() if each != 1]
-        weight = 1 + sum(extra) if extra else None
+        weight = 1 + torch.stack(extra).sum(0) if extra else None
         return Clip(
             latents=latents[:, slots:-1],
             reference=latents[:, -1],
