@@ -61,7 +61,7 @@ def test_a_mouth_that_follows_is_told_from_one_that_does_not(script):
 def test_a_whole_run_draws_the_figure(script, sounds, make_pipeline, tmp_path):
     portrait, figure = tmp_path / "portrait.png", tmp_path / "figure.png"
     Image.new("RGB", (40, 40), "orange").save(portrait)
-    found = script.measure(sounds, portrait, make_pipeline(), Tracker().eval(), figure)
+    found = script.measure(sounds, portrait, make_pipeline(), Tracker.from_pretrained(), figure)
     assert -1 <= found["correlation of opening and energy"] <= 1
     with Image.open(figure) as picture:
         colours = picture.convert("RGB").getcolors(2**24)
