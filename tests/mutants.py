@@ -58,6 +58,8 @@ MUTANTS = (
     Mutant("diffusion/rollout.py", "[:, -options.layout.past_frames :]", "[:, : options.layout.past_frames]", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", 'generator(state.seed, "clip", state.clip)', 'generator(state.seed, "clip")', "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", "None if present.all() else present", "None", "diffusion/test_rollout.py"),
+    Mutant("diffusion/rollout.py", "options.residual * latents + portrait[:, None]", "latents + portrait[:, None]", "diffusion/test_rollout.py"),
+    Mutant("diffusion/rollout.py", "(latents - portrait[:, None]) / self.residual", "(latents - portrait[:, None]) * self.residual", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", "seeing, hearing, keeping)", "hearing, seeing, keeping)", "diffusion/test_rollout.py"),
     Mutant("diffusion/sampler.py", "i / steps", "(i + 1) / steps", "diffusion/test_sampler.py"),
     # networks: masks dropped, branches swapped, a branch that is not silent at birth
@@ -72,6 +74,7 @@ MUTANTS = (
     Mutant("models/dual.py", "nullcontext() if self.motion_gradient", "nullcontext() if not self.motion_gradient", "models/test_dual.py::test_the_past_carries_gradients_on_request_only"),
     Mutant("nn/attention.py", "mask[:1, ..., :length]", "mask[..., :length]", "nn/test_attention.py"),
     Mutant("nn/stages.py", "context.audio.expand(call.branches.audio, 1)", "context.audio.expand(call.branches.total, 1)", "models/test_dual_caches.py"),
+    Mutant("models/unet.py", "seen * call.reference_present[:, None, None, None].to(seen)", "seen", "diffusion/test_rollout.py"),
     Mutant("models/unet.py", "torch.cat([x, skips.pop()], 1)", "torch.cat([skips.pop(), x], 1)", "models/test_weights.py"),
     # sound and movement: context not skipped, half the vectors lost, measures swapped
     Mutant("models/audio.py", "torch.arange(start - first, stop - first)", "torch.arange(stop - start)", "models/test_audio.py"),
