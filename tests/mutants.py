@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant("diffusion/rollout.py", "[:, -options.layout.past_frames :]", "[:, : options.layout.past_frames]", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", 'generator(state.seed, "clip", state.clip)', 'generator(state.seed, "clip")', "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", "None if present.all() else present", "None", "diffusion/test_rollout.py"),
-    Mutant("diffusion/rollout.py", "options.residual * latents + portrait[:, None]", "latents + portrait[:, None]", "diffusion/test_rollout.py"),
+    Mutant("diffusion/rollout.py", "self.residual * clean + portrait[:, None]", "clean + portrait[:, None]", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", "(latents - portrait[:, None]) / self.residual", "(latents - portrait[:, None]) * self.residual", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", "seeing, hearing, keeping)", "hearing, seeing, keeping)", "diffusion/test_rollout.py"),
     Mutant("diffusion/sampler.py", "i / steps", "(i + 1) / steps", "diffusion/test_sampler.py"),

@@ -44,6 +44,27 @@ def add_noise(
     return a.sqrt() * latents + (1 - a).sqrt() * noise
 
 
+def clean_latents(
+    noisy: Float[Tensor, "b f c h w"],
+    prediction: Float[Tensor, "b f c h w"],
+    timestep: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+    *,
+    prediction_type: str = "epsilon",
+) -> Float[Tensor, "b f c h w"]:
+    """x_0 of a prediction: (x_t - sqrt(1 - a) eps) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v.
+
+    Raises:
+        ConfigurationError: Another prediction type.
+    """
+    a = _rows(alphas_cumprod, timestep, noisy)
+    if prediction_type == "epsilon":
+        return (noisy - (1 - a).sqrt() * prediction) / a.sqrt()
+    if prediction_type == "v_prediction":
+        return a.sqrt() * noisy - (1 - a).sqrt() * prediction
+    raise _unknown(prediction_type)
+
+
 def target(
     latents: Float[Tensor, "b f c h w"],
     noise: Float[Tensor, "b f c h w"],
@@ -69,9 +90,7 @@ def target(
     if prediction_type == "v_prediction":
         a = _rows(alphas_cumprod, timestep, latents)
         return a.sqrt() * noise - (1 - a).sqrt() * latents
-    raise ConfigurationError(
-        f"prediction_type is 'epsilon' or 'v_prediction', got {prediction_type!r}"
-    )
+    raise _unknown(prediction_type)
 
 
 def min_snr_weight(
@@ -116,3 +135,9 @@ def diffusion_loss(
 
 def _rows(alphas_cumprod: Tensor, timestep: Tensor, like: Tensor) -> Tensor:
     return alphas_cumprod.to(like)[timestep][:, None, None, None, None]
+
+
+def _unknown(prediction_type: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"prediction_type is 'epsilon' or 'v_prediction', got {prediction_type!r}"
+    )

@@ -76,6 +76,26 @@ class RolloutOptions:
             return latents
         return (latents - portrait[:, None]) / self.residual
 
+    def latents(
+        self, clean: Float[Tensor, "b f c h w"], portrait: Float[Tensor, "b c h w"] | None
+    ) -> Float[Tensor, "b f c h w"]:
+        """The latents of what was diffused: `clean` undone.
+
+        Raises:
+            ConfigurationError: No portrait where it is needed.
+        """
+        if self.residual is None:
+            return clean
+        if portrait is None:
+            raise ConfigurationError("residual rollouts need the latents of the portrait too")
+        return self.residual * clean + portrait[:, None]
+
+    def noise(self, shape: tuple[int, ...], sample: torch.Generator) -> Float[Tensor, "f c h w"]:
+        """Noise of unit variance for the frames of one sample, ``noise_share`` of it common."""
+        common = torch.randn((1, *shape[1:]), generator=sample)
+        fresh = torch.randn(shape, generator=sample)
+        return self.noise_share**0.5 * common + (1 - self.noise_share) ** 0.5 * fresh
+
     def altered(
         self,
         *,
@@ -170,11 +190,7 @@ def next_clip(
         return combine(torch.cat([run(latents, timestep, g) for g in groups]), branches)
 
     noise = start_noise(state, (videos, frames, *size), share=options.noise_share).to(audio)
-    latents = ddim(scheduler, predict, noise, steps=options.steps)
-    if options.residual is not None:
-        if portrait is None:
-            raise ConfigurationError("residual rollouts need the latents of the portrait too")
-        latents = options.residual * latents + portrait[:, None]
+    latents = options.latents(ddim(scheduler, predict, noise, steps=options.steps), portrait)
     history = torch.cat([state.past.to(latents), latents], 1)[:, -options.layout.past_frames :]
     return latents, RolloutState(history, state.clip + 1, state.seed)
 

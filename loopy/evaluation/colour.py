@@ -1,4 +1,4 @@
-"""How different two colours look: sRGB to Lab, and the distance there (CIE 1976)."""
+"""How different colours look: sRGB to Lab, and distances there (CIE 1976)."""
 
 import torch
 from jaxtyping import Float
@@ -22,3 +22,16 @@ def to_lab(colours: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
 def delta_e(first: Float[Tensor, "*n 3"], second: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
     """Distance of sRGB colours in Lab (CIE76); about 2.3 is just noticeable."""
     return (to_lab(first) - to_lab(second)).norm(dim=-1)
+
+
+def palette_distance(
+    first: Float[Tensor, "n 3"], second: Float[Tensor, "m 3"]
+) -> Float[Tensor, ""]:
+    """Distance of two pictures' sRGB colours in delta-E, wherever in the picture they are.
+
+    The mean shift between equal ranks (Wasserstein-1) in each channel of Lab, and the length of
+    the three: a tint that all colours take on has its own delta-E, a head that moves has little.
+    """
+    ranks = torch.linspace(0, 1, 101, dtype=first.dtype)
+    one, other = (torch.quantile(to_lab(colours), ranks, dim=0) for colours in (first, second))
+    return (one - other).abs().mean(0).norm()

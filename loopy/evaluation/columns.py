@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.evaluation.colour import delta_e
+from loopy.evaluation.colour import palette_distance
 from loopy.evaluation.filming import Take
 from loopy.evaluation.gallery import nearest_is_own
 from loopy.evaluation.metrics import (
@@ -143,7 +143,7 @@ def identity_at_the_end(group: str = "long") -> Column:
 
 
 def drift(group: str = "long") -> Column:
-    """Colour of the last second against the first: delta-E of time-mean cells, mean over cells."""
+    """Colours of the last second against those of the first, wherever they are: delta-E."""
 
     def column(evidence: Evidence, source: str) -> Values:
         films = evidence.films(source, group)
@@ -247,8 +247,8 @@ def _own(take: Take, whose: Float[Tensor, "f d"]) -> float:
 
 
 def _drift(reading: Reading) -> Float[Tensor, ""]:
-    first, last = reading.colours[:SECOND].mean(0), reading.colours[-SECOND:].mean(0)
-    return delta_e(first, last).mean()
+    first, last = reading.colours[:SECOND], reading.colours[-SECOND:]
+    return palette_distance(first.flatten(0, 1), last.flatten(0, 1))
 
 
 def _scale(evidence: Evidence, names: tuple[str, ...]) -> Float[Tensor, "k"]:

@@ -12,7 +12,7 @@ from loopy.evaluation.recogniser import Recogniser
 from loopy.evaluation.steadiness import differences, rigid_differences
 from loopy.evaluation.tracker import Tracker
 
-CELLS = 8
+CELLS = 16
 """Cells along each side of the picture, for its colours."""
 
 

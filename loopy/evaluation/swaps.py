@@ -186,7 +186,10 @@ def _losses(
         for time in TIMES:
             timestep = torch.full((len(rows),), round(time * (len(alphas) - 1)), device=device)
             clean = pipe.settings.rollout.clean(clip.latents, clip.reference)
-            noise = _noise(pipe, rows, clean, int(timestep[0]))
+            dice = [generator("held-out noise", row, int(timestep[0])) for row in rows.tolist()]
+            shape = clean.shape[1:]
+            noise = torch.stack([pipe.settings.rollout.noise(shape, each) for each in dice])
+            noise = noise.to(clean)
             wanted = target(
                 clean, noise, timestep, alphas, prediction_type=config["prediction_type"]
             )
@@ -195,19 +198,6 @@ def _losses(
             total += diffusion_loss(guess, wanted, place_weight=clip.weight).cpu() / len(TIMES)
         losses.append(total)
     return torch.cat(losses)
-
-
-def _noise(pipe: LoopyPipeline, rows: Tensor, like: Tensor, timestep: int) -> Tensor:
-    """As training draws it: partly common to all frames; a function of clip and timestep."""
-    share = pipe.settings.rollout.noise_share
-    drawn = []
-    for row in rows.tolist():
-        dice = generator("held-out noise", row, timestep)
-        common = torch.randn((1, *like.shape[2:]), generator=dice)
-        drawn.append(share**0.5 * common + (1 - share) ** 0.5 * torch.randn(
-            like.shape[1:], generator=dice
-        ))  # fmt: skip
-    return torch.stack(drawn).to(like)
 
 
 def _rows(clip: Clip, rows: Tensor) -> Clip:

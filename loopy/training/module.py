@@ -24,6 +24,7 @@ from loopy.pipeline import LoopyPipeline, Settings
 from loopy.randomness import generator
 from loopy.records import Clip, Presence
 from loopy.training.drops import DropRates
+from loopy.training.own_past import own_motion_frames
 from loopy.training.rehearsal import rehearse
 from loopy.training.schedule import warm_cosine
 from loopy.training.talks import SyntheticTalks
@@ -47,6 +48,8 @@ class LoopyModule(pl.LightningModule):
         timestep_power: Timesteps are drawn as u ** power; 1 = evenly, the paper; less = noisier.
         motion_noise: Largest deviation of noise added to motion frames, drawn per sample, so that
             small errors of made frames are forgiven; 0 = none, the paper.
+        own_past: Share of batches whose motion frames the network draws again (see
+            `loopy.training.own_past`); 0 = none, the paper. Needs temporal layers.
         seed: Of everything drawn.
     """
 
@@ -64,6 +67,7 @@ class LoopyModule(pl.LightningModule):
         min_snr_gamma: float | None = None,
         timestep_power: float = 1.0,
         motion_noise: float = 0.0,
+        own_past: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -79,6 +83,7 @@ class LoopyModule(pl.LightningModule):
         self.min_snr_gamma = min_snr_gamma
         self.timestep_power = timestep_power
         self.motion_noise = motion_noise
+        self.own_past = own_past
         self.seed = seed
         trained = {id(p) for p in network.trained_parameters()}
         for parameter in network.parameters():
@@ -112,7 +117,13 @@ class LoopyModule(pl.LightningModule):
         """Loss of one batch."""
         first = self.global_rank * len(batch)
         samples = [generator(self.seed, "train", batch_idx, first + i) for i in range(len(batch))]
-        clip = self._with_motion_noise(self.select(batch, samples), samples)
+        clip = self.select(batch, samples)
+        if torch.rand((), generator=generator(self.seed, "own past", batch_idx)) < self.own_past:
+            own = own_motion_frames(
+                self.network, self.scheduler, clip, self.settings.rollout, samples
+            )
+            clip = replace(clip, motion_frames=own)
+        clip = self._with_motion_noise(clip, samples)
         presence = _to(self.drops.presence(samples), self.device)
         choice = self.drops.choice(samples, ~clip.measures.isnan()).to(self.device)
         loss = self._losses(clip, presence, samples, choice).mean()
@@ -191,9 +202,10 @@ class LoopyModule(pl.LightningModule):
         share = torch.stack([torch.rand((), generator=g) for g in samples])
         steps = (share**self.timestep_power * longest).long()
         timestep = steps.clamp(max=longest - 1).to(self.device)
-        noise = torch.stack([self._noise(clip.latents.shape[1:], g) for g in samples])
+        rollout = self.settings.rollout
+        noise = torch.stack([rollout.noise(clip.latents.shape[1:], g) for g in samples])
         noise = noise.to(clip.latents)
-        clean = self.settings.rollout.clean(clip.latents, clip.reference)
+        clean = rollout.clean(clip.latents, clip.reference)
         prediction = self.network(
             add_noise(clean, noise, timestep, alphas),
             timestep,
@@ -209,11 +221,6 @@ class LoopyModule(pl.LightningModule):
                 timestep, alphas, gamma=self.min_snr_gamma, prediction_type=kind
             )
         return diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
-
-    def _noise(self, shape: tuple[int, ...], sample: torch.Generator) -> Float[Tensor, "f c h w"]:
-        share = self.settings.rollout.noise_share
-        common = torch.randn((1, *shape[1:]), generator=sample)
-        return share**0.5 * common + (1 - share) ** 0.5 * torch.randn(shape, generator=sample)
 
     def _with_motion_noise(self, clip: Clip, samples: list[torch.Generator]) -> Clip:
         if not self.motion_noise:

@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler
 from loopy.diffusion.objective import (
     add_noise,
     check_schedule,
+    clean_latents,
     diffusion_loss,
     min_snr_weight,
     target,
@@ -41,13 +42,14 @@ def test_targets(latents, noise):
         target(latents, noise, TIMESTEP, ALPHAS, prediction_type="sample")
 
 
-def test_velocity_and_noisy_latents_give_the_clean_ones(latents, noise):
-    a = ALPHAS[TIMESTEP][:, None, None, None, None]
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_a_perfect_prediction_gives_the_clean_latents(kind, latents, noise):
     noisy = add_noise(latents, noise, TIMESTEP, ALPHAS)
-    velocity = target(latents, noise, TIMESTEP, ALPHAS, prediction_type="v_prediction")
-    torch.testing.assert_close(
-        a.sqrt() * noisy - (1 - a).sqrt() * velocity, latents, atol=1e-5, rtol=1e-5
-    )
+    perfect = target(latents, noise, TIMESTEP, ALPHAS, prediction_type=kind)
+    found = clean_latents(noisy, perfect, TIMESTEP, ALPHAS, prediction_type=kind)
+    torch.testing.assert_close(found, latents, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ConfigurationError, match="'sample'"):
+        clean_latents(noisy, perfect, TIMESTEP, ALPHAS, prediction_type="sample")
 
 
 def test_min_snr_is_the_same_loss_on_the_latents():

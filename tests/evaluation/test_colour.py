@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.evaluation.colour import delta_e, to_lab
+from loopy.evaluation.colour import delta_e, palette_distance, to_lab
 
 unit = st.floats(0, 1, width=32)
 
@@ -34,3 +34,16 @@ def test_a_distance_is_symmetric_and_never_negative(first, second):
 
 def test_shape_is_kept():
     assert delta_e(torch.rand(2, 64, 3), torch.rand(64, 3)).shape == (2, 64)
+
+
+def test_a_palette_takes_on_a_tint_and_does_not_mind_where_colours_are():
+    colours = torch.rand(500, 3) * 0.5 + 0.2
+    moved = colours[torch.randperm(500)]
+    assert float(palette_distance(colours, moved)) == pytest.approx(0, abs=1e-4)
+    grey = torch.full((40, 3), 0.5)
+    tinted = grey + torch.tensor([0.05, 0, 0])
+    distance = float(delta_e(grey[0], tinted[0]))
+    assert float(palette_distance(grey, tinted[:7])) == pytest.approx(distance, rel=1e-4)
+    # half of the picture gone dark shows, though the other half is as it was
+    half = torch.cat([colours[:250] * 0.3, colours[250:]])
+    assert float(palette_distance(colours, half)) > 5

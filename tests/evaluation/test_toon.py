@@ -137,8 +137,8 @@ def test_a_reading_sees_colour_and_flicker(eyes):
     corner = grey[:1].clone()
     corner[0, :2, -2:] = torch.tensor([255, 0, 0], dtype=torch.uint8)
     colours = read([corner], eyes).colours[0]
-    assert colours[7].tolist() == pytest.approx([1, 0, 0])  # row by row
-    assert colours[8].tolist() == pytest.approx([100 / 255] * 3)
+    assert colours[15].tolist() == pytest.approx([1, 0, 0])  # row by row
+    assert colours[16].tolist() == pytest.approx([100 / 255] * 3)
 
 
 def test_without_past_each_clip_is_a_first_one_with_noise_of_its_own(pipeline, talk):

@@ -215,6 +215,29 @@ class TestStep:
         assert seen[0.5].min() > 0
         assert 0.3 < seen[0.5].max() < 0.55
 
+    def test_the_network_draws_its_own_past_in_a_share_of_the_steps(self, make_stage, make_clip):
+        clip, seen = make_clip(2), {}
+        for share in (0.0, 0.5):
+            calls = []
+            stage = make_stage(own_past=share)
+            watch(stage.network, calls)
+            with torch.no_grad():
+                for step in range(20):
+                    stage.training_step(clip, step)
+            true = [torch.equal(call[2].motion_frames, clip.motion_frames) for call in calls]
+            seen[share] = true.count(False)
+        assert seen[0.0] == 0
+        assert 4 <= seen[0.5] <= 16
+
+    def test_weights_keep_their_gradients_behind_an_own_past(self, make_stage, make_clip):
+        """Casts that autocast keeps must not be those made without gradient."""
+        stage = make_stage(own_past=1.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = stage.training_step(make_clip(2), 0)
+        loss.backward()
+        to_query = stage.network.denoiser.mid_block.attentions[0].block.attn1.to_q.weight
+        assert to_query.grad.any()
+
 
 def _rows(values, rows):
     return None if values is None else values[rows]

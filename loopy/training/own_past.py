@@ -1,0 +1,68 @@
+"""Motion frames as the network draws them: training on what it will meet at inference.
+
+Training shows true motion frames, a video the network's own, whose errors each clip takes up and
+makes larger (exposure bias). Here true frames are noised, up to a timestep drawn for each
+sample, and the network denoises them from the portrait: pose and mouth stay nearly where they
+were, the look becomes the network's, errors included. The clip to be learned stays true, so the
+network learns to take movement from the past and the look from the portrait.
+"""
+
+import torch
+from diffusers import DDIMScheduler
+from jaxtyping import Float
+from torch import Tensor
+
+from loopy.diffusion.objective import add_noise, clean_latents
+from loopy.diffusion.rollout import RolloutOptions
+from loopy.models import DualUNet
+from loopy.records import Clip
+
+STRONGEST = 0.85
+"""Largest timestep, as a share of all: beyond it, little is left of where the head was."""
+
+
+@torch.no_grad()
+def own_motion_frames(
+    network: DualUNet,
+    scheduler: DDIMScheduler,
+    clip: Clip,
+    options: RolloutOptions,
+    samples: list[torch.Generator],
+) -> Float[Tensor, "b m c h w"]:
+    """Draw the motion frames of a batch again: noised, and denoised in one step.
+
+    The network sees the portrait, hears nothing, and has no past, as in a first clip. Slots that
+    do not exist stay zero.
+
+    Args:
+        network: With temporal layers.
+        scheduler: Noise schedule.
+        clip: Portraits and true motion frames.
+        options: What is diffused, and how much noise frames share.
+        samples: One generator a sample.
+    """
+    frames, portrait = clip.motion_frames, clip.reference
+    longest = scheduler.config["num_train_timesteps"]
+    alphas = scheduler.alphas_cumprod.to(frames)
+    # The root makes strong ones common: a video's errors are those of many clips.
+    share = STRONGEST * torch.stack([torch.rand((), generator=g) for g in samples]).sqrt()
+    timestep = (share * longest).long().to(frames.device)
+    noise = torch.stack([options.noise(frames.shape[1:], g) for g in samples]).to(frames)
+    noisy = add_noise(options.clean(frames, portrait), noise, timestep, alphas)
+    nothing = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
+    contexts = network.contexts(
+        reference=network.encode_reference(portrait),
+        past=network.encode_past(torch.zeros_like(frames), nothing),
+    )
+    drawn = [
+        clean_latents(
+            part,
+            network.denoiser(part, timestep, contexts, portrait=portrait),
+            timestep,
+            alphas,
+            prediction_type=scheduler.config["prediction_type"],
+        )
+        for part in noisy.split(network.denoiser.config["clip_frames"], 1)
+    ]
+    present = clip.past_present[..., None, None, None]
+    return options.latents(torch.cat(drawn, 1), portrait).to(frames) * present
