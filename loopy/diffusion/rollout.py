@@ -37,8 +37,8 @@ class RolloutOptions:
         steps: DDIM steps (25).
         guidance: Ratios (audio 5, reference 3).
         layout: How the past is squeezed (124 frames to 20).
-        noise_share: Variance share of the start noise that all frames have in common. 0 is the
-            paper; more steadies a small model.
+        noise_share: Variance share of the start noise that all frames of a clip have in common. 0
+            is the paper; more steadies a small model.
         stacked: Run the guidance branches as one batch; False runs one after another, in less
             memory. Same result.
         residual: Diffuse what differs from the portrait, x_0 = (latents - portrait) / residual, so
@@ -90,10 +90,10 @@ class RolloutOptions:
             raise ConfigurationError("residual rollouts need the latents of the portrait too")
         return self.residual * clean + portrait[:, None]
 
-    def noise(self, shape: tuple[int, ...], sample: torch.Generator) -> Float[Tensor, "f c h w"]:
-        """Noise of unit variance for the frames of one sample, ``noise_share`` of it common."""
-        common = torch.randn((1, *shape[1:]), generator=sample)
-        fresh = torch.randn(shape, generator=sample)
+    def noise(self, shape: tuple[int, ...], draw: torch.Generator) -> Float[Tensor, "*b f c h w"]:
+        """Noise of unit variance for clips, ``noise_share`` of it common to a clip's frames."""
+        common = torch.randn((*shape[:-4], 1, *shape[-3:]), generator=draw)
+        fresh = torch.randn(shape, generator=draw)
         return self.noise_share**0.5 * common + (1 - self.noise_share) ** 0.5 * fresh
 
     def altered(
@@ -189,20 +189,12 @@ def next_clip(
         groups = [branches] if options.stacked else [(branch,) for branch in branches]
         return combine(torch.cat([run(latents, timestep, g) for g in groups]), branches)
 
-    noise = start_noise(state, (videos, frames, *size), share=options.noise_share).to(audio)
+    # Of this clip alone: noise that the past was made of would make its errors grow.
+    draw = generator(state.seed, "clip", state.clip)
+    noise = options.noise((videos, frames, *size), draw).to(audio)
     latents = options.latents(ddim(scheduler, predict, noise, steps=options.steps), portrait)
     history = torch.cat([state.past.to(latents), latents], 1)[:, -options.layout.past_frames :]
     return latents, RolloutState(history, state.clip + 1, state.seed)
-
-
-def start_noise(
-    state: RolloutState, shape: tuple[int, int, int, int, int], *, share: float = 0.0
-) -> Float[Tensor, "b f c h w"]:
-    """Noise of unit variance, a function of (seed, clip), some of it common to all frames."""
-    fresh = torch.randn(shape, generator=generator(state.seed, "clip", state.clip))
-    videos, _, *size = shape
-    common = torch.randn((videos, 1, *size), generator=generator(state.seed, "video"))
-    return share**0.5 * common + (1 - share) ** 0.5 * fresh
 
 
 def _past(

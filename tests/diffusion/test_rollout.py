@@ -7,9 +7,10 @@ import torch
 from diffusers import DDIMScheduler
 
 from loopy.diffusion.guidance import GuidanceScales
-from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip, start_noise
+from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
 from loopy.diffusion.sampler import ddim
 from loopy.errors import ConfigurationError
+from loopy.randomness import generator
 from loopy.records import Presence
 from loopy.segments import SegmentLayout
 
@@ -75,7 +76,12 @@ def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made
         return 5 * (e_audio - e_ref) + 3 * (e_ref - e_base) + e_base
 
     with torch.no_grad():
-        expected = ddim(scheduler, predict, start_noise(state, (2, 3, *SIZE)), steps=2)
+        expected = ddim(
+            scheduler,
+            predict,
+            OPTIONS.noise((2, 3, *SIZE), generator(state.seed, "clip", state.clip)),
+            steps=2,
+        )
     torch.testing.assert_close(make(state)[0], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -144,26 +150,44 @@ def test_videos_of_a_batch_do_not_mix(make, clip):
     assert not torch.allclose(other[1], together[1], atol=1e-3)
 
 
-def test_start_noise_is_a_function_of_seed_and_clip():
-    shape = (1, 12, 4, 32, 32)
-    state = RolloutState(torch.zeros(1, 0, 4, 32, 32), clip=2, seed=7)
-    noise = start_noise(state, shape)
-    assert torch.equal(noise, start_noise(state, shape))
-    assert abs(noise.std() - 1) < 0.02
-    for other in (replace(state, clip=3), replace(state, seed=8)):
-        assert not torch.allclose(noise, start_noise(other, shape))
+def test_each_clip_has_noise_of_its_own(network, scheduler, clip):
+    """Common noise too: a past made of the same noise would make its errors grow."""
+    seen = {}
+    for number, seed in ((0, 7), (0, 7), (1, 7), (0, 8)):
+        start = []
+
+        def note(_, given, start=start):
+            start.append(given[0][:2])
+
+        handle = network.denoiser.register_forward_pre_hook(note)
+        state = RolloutState(torch.zeros(2, 0, *SIZE), clip=number, seed=seed)
+        next_clip(
+            network,
+            scheduler,
+            reference=network.encode_reference(clip.reference),
+            portrait=clip.reference,
+            audio=clip.audio,
+            state=state,
+            size=SIZE,
+            options=replace(OPTIONS, noise_share=1.0),
+        )
+        handle.remove()
+        if (number, seed) in seen:
+            assert torch.equal(seen[number, seed], start[0])
+        seen[number, seed] = start[0]
+    first, second, third = seen.values()
+    assert torch.equal(first[:, 0], first[:, 2])
+    assert not torch.allclose(first[0], first[1])
+    for other in (second, third):
+        assert abs((first * other).mean()) < 0.1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_frames_share_that_much_of_their_variance(share):
-    shape = (1, 12, 4, 32, 32)
-    first, second = (
-        start_noise(RolloutState(torch.zeros(1, 0, 1, 1, 1), clip=clip), shape, share=share)
-        for clip in (0, 1)
-    )
-    assert abs(first.std() - 1) < 0.05
-    for a, b in ((first[0, 0], first[0, 5]), (first[0, 0], second[0, 3])):
-        assert abs((a * b).mean() - share) < 0.06
+    options = RolloutOptions(noise_share=share)
+    noise = options.noise((1, 12, 4, 32, 32), torch.Generator().manual_seed(0))
+    assert abs(noise.std() - 1) < 0.05
+    assert abs((noise[0, 0] * noise[0, 5]).mean() - share) < 0.06
 
 
 def test_options_can_be_altered_one_by_one():
