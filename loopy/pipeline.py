@@ -19,7 +19,7 @@ from loopy.data.sound import check_audio, read_audio
 from loopy.data.video import Video
 from loopy.diffusion.guidance import GuidanceScales
 from loopy.diffusion.objective import check_schedule
-from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
+from loopy.diffusion.rollout import RolloutOptions, next_clip
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.models.folder import PARTS, load_part, read_index, write_index
@@ -238,7 +238,7 @@ class LoopyPipeline:
             if not isinstance(subject, Subject):
                 subject = self.prepare(subject)
             subject.check(self.network)
-        state = RolloutState.first(subject.latents, seed=seed)
+        state = options.first_state(subject.latents, seed=seed)
         left = frame_count(len(samples))
         features = self.audio_encoder.clips(samples, self.settings.clip_frames)
         _, channels, height, width = subject.latents.shape

@@ -76,6 +76,13 @@ class TestCachesChangeNothing:
         assert len(clips) == 6
         assert torch.equal(video(pipe, subject, voice, seed=5), torch.cat(clips)[:18])
 
+    def test_a_still_start_is_a_past_of_portraits(self, pipe, subject):
+        """The stream begins from it, and the first clip sees it."""
+        voice = sound(0.12)
+        plain, still = (video(pipe, subject, voice, still_start=on) for on in (False, True))
+        assert plain.shape == still.shape
+        assert not torch.equal(plain, still)
+
     def test_a_saved_subject_is_a_fresh_one(self, pipe, subject, portrait, tmp_path):
         subject.save(tmp_path / "subject.safetensors")
         loaded = Subject.load(tmp_path / "subject.safetensors")

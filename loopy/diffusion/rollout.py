@@ -44,6 +44,8 @@ class RolloutOptions:
         residual: Diffuse what differs from the portrait, x_0 = (latents - portrait) / residual, so
             that what stands still is zero; a usual deviation of that difference. None, the
             paper, diffuses the latents themselves.
+        still_start: The past of the first clip is the portrait held still, so that the video
+            begins where the portrait is. False, the paper: it has no past.
         base_keeps_past: e_base keeps the motion frames. False, the default, drops them with the
             reference, the only such state that training shows (docs/decisions.md).
 
@@ -57,6 +59,7 @@ class RolloutOptions:
     noise_share: float = 0.0
     stacked: bool = True
     residual: float | None = None
+    still_start: bool = False
     base_keeps_past: bool = False
 
     def __post_init__(self) -> None:
@@ -96,6 +99,11 @@ class RolloutOptions:
         fresh = torch.randn(shape, generator=draw)
         return self.noise_share**0.5 * common + (1 - self.noise_share) ** 0.5 * fresh
 
+    def first_state(self, portrait: Float[Tensor, "b c h w"], *, seed: int) -> "RolloutState":
+        """The state before the first clip of a portrait, as ``still_start`` says."""
+        frames = self.layout.past_frames if self.still_start else 0
+        return RolloutState.first(portrait, seed=seed, still_frames=frames)
+
     def altered(
         self,
         *,
@@ -125,9 +133,17 @@ class RolloutState:
     seed: int = 0
 
     @classmethod
-    def first(cls, portrait: Float[Tensor, "b c h w"], *, seed: int = 0) -> "RolloutState":
-        """The state before the first clip of a portrait."""
-        return cls(portrait[:, None][:, :0], seed=seed)
+    def first(
+        cls, portrait: Float[Tensor, "b c h w"], *, seed: int = 0, still_frames: int = 0
+    ) -> "RolloutState":
+        """The state before the first clip of a portrait.
+
+        Args:
+            portrait: Its latents.
+            seed: Seed of the video's noise.
+            still_frames: How long a past in which it does not move; 0 is the paper.
+        """
+        return cls(portrait[:, None].expand(-1, still_frames, -1, -1, -1), seed=seed)
 
 
 @torch.no_grad()

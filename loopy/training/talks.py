@@ -34,6 +34,8 @@ class SyntheticTalks(SyntheticData):
         size_px: Side of the pictures.
         reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
             it is then one of the frames to learn).
+        starts: Share of clips that begin a video: the portrait is the frame just before them, and
+            so is all of their past (`RolloutOptions(still_start)`); 0 = none, the paper.
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
         eye_weight: Weight in the box around both eyes, likewise.
         drops: Only the share of whole histories is read here.
@@ -54,6 +56,7 @@ class SyntheticTalks(SyntheticData):
         clip_frames: int = 12,
         size_px: int = 128,
         reference: Literal["outside", "within"] = "outside",
+        starts: float = 0.0,
         mouth_weight: float = 1.0,
         eye_weight: float = 1.0,
         drops: DropRates = DropRates(),  # noqa: B008 (frozen)
@@ -84,7 +87,7 @@ class SyntheticTalks(SyntheticData):
         self.cache = cache
         self.talks, self.held_out_talks = talks, held_out
         self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
-        self.reference = reference
+        self.reference, self.starts = reference, starts
         self.weights, self.drops = {"mouth": mouth_weight, "eyes": eye_weight}, drops
         self.build_workers = build_workers
         self.samples: dict[str, Tensor] = {}
@@ -106,6 +109,10 @@ class SyntheticTalks(SyntheticData):
             for _ in range(self.batch_size)
         ]
         clip = self._clip(self.samples, chosen, torch.tensor(histories))
+        if self.starts:
+            first = torch.rand(self.batch_size, generator=generator) < self.starts
+            before = self.samples["latents"][chosen, self.layout.slots - 1].float()
+            clip = _begun(clip, first, before)
         if self.reference == "outside":
             return clip
         frames = torch.randint(self.clip_frames, (self.batch_size,), generator=generator)
@@ -142,3 +149,14 @@ class SyntheticTalks(SyntheticData):
             measures=batch["measures"],
             weight=weight,
         )
+
+
+def _begun(clip: Clip, first: Tensor, before: Tensor) -> Clip:
+    """Clips that begin a video, where ``first``: portrait and past are the frame before them."""
+    where = first[:, None, None, None]
+    return replace(
+        clip,
+        reference=torch.where(where, before, clip.reference),
+        motion_frames=torch.where(where[:, None], before[:, None], clip.motion_frames),
+        past_present=clip.past_present | first[:, None],
+    )

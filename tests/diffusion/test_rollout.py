@@ -182,6 +182,15 @@ def test_each_clip_has_noise_of_its_own(network, scheduler, clip):
         assert abs((first * other).mean()) < 0.1
 
 
+def test_a_video_may_begin_with_the_portrait_held_still(clip):
+    still = replace(OPTIONS, still_start=True).first_state(clip.reference, seed=3)
+    assert still.past.shape[1] == LAYOUT.past_frames
+    assert torch.equal(still.past[:, 0], clip.reference)
+    assert torch.equal(still.past[:, -1], clip.reference)
+    assert (still.clip, still.seed) == (0, 3)
+    assert OPTIONS.first_state(clip.reference, seed=3).past.shape[1] == 0
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_frames_share_that_much_of_their_variance(share):
     options = RolloutOptions(noise_share=share)

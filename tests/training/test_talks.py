@@ -189,6 +189,20 @@ class TestHistories:
         for clip in batches(talks(folder, drops=DropRates(full_history=1)), 3):
             assert clip.past_present.all()
 
+    def test_some_begin_a_video_at_the_frame_before_them(self, folder):
+        data = talks(folder, starts=0.5, drops=DropRates(full_history=0))
+        latents = data.samples["latents"].float()
+        begun = 0
+        for clip in batches(data):
+            for i, frames in enumerate(clip.motion_frames):
+                own = (latents[:, SLOTS:-1] == clip.latents[i]).flatten(1).all(1)
+                before = latents[own.nonzero()[0, 0], SLOTS - 1]
+                still = torch.equal(frames, before.expand_as(frames))
+                assert still == torch.equal(clip.reference[i], before)
+                assert clip.past_present[i].all() or not still
+                begun += still
+        assert 10 <= begun <= 38
+
     def test_validation_has_whole_ones_of_every_held_out_talk(self, data):
         clips = list(data.val_dataloader())
         references = torch.cat([clip.reference for clip in clips])
