@@ -1,12 +1,15 @@
 """Face tracks over time, and the measures taken from them."""
 
 from loopy.motion.measures import UPPER_FACE_37, expression_variance, head_motion_variance
+from loopy.motion.mirror import MIRRORED_68, mirrored
 from loopy.motion.sequence import NOSE_TIP, MotionSequence
 
 __all__ = [
+    "MIRRORED_68",
     "NOSE_TIP",
     "UPPER_FACE_37",
     "MotionSequence",
     "expression_variance",
     "head_motion_variance",
+    "mirrored",
 ]

@@ -1,11 +1,12 @@
 """Training data that never ends and never repeats: a batch is a function of its number.
 
-    batch of step i on rank r  =  make(generator(seed, "training", i, r))
+    batch of step i on rank r  =  batch("training", i, r, ranks)
 
 So resuming needs the number of the next batch and nothing else; the loader keeps it.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import lightning.pytorch as pl
@@ -22,24 +23,12 @@ class Stream(Dataset[Batch]):
     """Batches by number.
 
     Args:
-        make: Makes a batch from a generator.
-        seed: Of all batches.
-        purpose: "training" or "validation"; their batches have nothing in common.
-        rank: Which share of the batch of all ranks.
+        batch: Makes the batch of a number.
         batches: How many there are.
     """
 
-    def __init__(
-        self,
-        make: Callable[[torch.Generator], Batch],
-        *,
-        seed: int,
-        purpose: str,
-        rank: int,
-        batches: int,
-    ) -> None:
-        self.make, self.batches = make, batches
-        self.seed, self.purpose, self.rank = seed, purpose, rank
+    def __init__(self, batch: Callable[[int], Batch], *, batches: int) -> None:
+        self.batch, self.batches = batch, batches
 
     def __len__(self) -> int:
         """How many there are."""
@@ -47,7 +36,7 @@ class Stream(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         """Makes the batch of a number."""
-        return self.make(generator(self.seed, self.purpose, number, self.rank))
+        return self.batch(number)
 
 
 class Onwards(Sampler[int]):
@@ -105,8 +94,8 @@ class ResumableLoader(DataLoader[Batch]):
         self.sampler.load_state_dict(state_dict)
 
 
-class SyntheticData(pl.LightningDataModule):
-    """One endless epoch of batches made on the fly, and a fixed held-out set.
+class LoopyDataModule(pl.LightningDataModule):
+    """One endless epoch of batches, and a fixed held-out set.
 
     Args:
         batch_size: Samples in a batch, on each rank.
@@ -129,8 +118,16 @@ class SyntheticData(pl.LightningDataModule):
         self.seed = seed
         self.workers = workers
 
-    def make(self, generator: torch.Generator) -> Any:
-        """Makes one batch; a subclass says how."""
+    worker_context: str | None = None
+    """How workers start; None takes the system's way."""
+
+    def batches(self) -> Callable[[str, int, int, int], Any]:
+        """What makes a batch; a subclass says how.
+
+        Returns:
+            A function of purpose ("training" or "validation", whose batches have nothing in
+            common), number of the batch, rank, and number of ranks.
+        """
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader:
@@ -149,20 +146,11 @@ class SyntheticData(pl.LightningDataModule):
                 "ranks": trainer.world_size,
             },
         )
-        return ResumableLoader(
-            self._stream("training", batches),
-            batch_size=None,
-            sampler=order,
-            num_workers=self.workers,
-        )
+        return self._loader("training", batches, sampler=order)
 
     def val_dataloader(self) -> DataLoader:
         """The same batches every time."""
-        return DataLoader(
-            self._stream("validation", self.validation_batches),
-            batch_size=None,
-            num_workers=self.workers,
-        )
+        return self._loader("validation", self.validation_batches)
 
     def predict_dataloader(self) -> DataLoader:
         """The held-out set."""
@@ -171,13 +159,46 @@ class SyntheticData(pl.LightningDataModule):
     def held_out(self) -> Iterator[Any]:
         """The held-out batches of the first rank, without a trainer."""
         for number in range(self.validation_batches):
-            yield self.make(generator(self.seed, "validation", number, 0))
+            yield self.batches()("validation", number, 0, 1)
 
     def _trainer(self) -> pl.Trainer:
         if self.trainer is None:
             raise ConfigurationError("the data needs a trainer: pass it to trainer.fit")
         return self.trainer
 
-    def _stream(self, purpose: str, batches: int) -> Stream:
-        rank = self._trainer().global_rank
-        return Stream(self.make, seed=self.seed, purpose=purpose, rank=rank, batches=batches)
+    def _loader(self, purpose: str, batches: int, *, sampler: Onwards | None = None) -> DataLoader:
+        trainer = self._trainer()
+        place = {"rank": trainer.global_rank, "ranks": trainer.world_size}
+        return (DataLoader if sampler is None else ResumableLoader)(
+            Stream(partial(_numbered, self.batches(), purpose, **place), batches=batches),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.workers,
+            multiprocessing_context=self.worker_context if self.workers else None,
+        )
+
+
+class SyntheticData(LoopyDataModule):
+    """Batches made on the fly: each a function of its generator."""
+
+    def make(self, generator: torch.Generator) -> Any:
+        """Makes one batch; a subclass says how."""
+        raise NotImplementedError
+
+    def batches(self) -> Callable[[str, int, int, int], Any]:
+        """What makes a batch of its generator."""
+        return self._batch
+
+    def _batch(self, purpose: str, number: int, rank: int, ranks: int) -> Any:
+        return self.make(generator(self.seed, purpose, number, rank))
+
+
+def _numbered(
+    batch: Callable[[str, int, int, int], Batch],
+    purpose: str,
+    number: int,
+    *,
+    rank: int,
+    ranks: int,
+) -> Batch:
+    return batch(purpose, number, rank, ranks)

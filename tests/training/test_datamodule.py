@@ -9,7 +9,7 @@ import torch
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
-from loopy.training.datamodule import Onwards, Stream, SyntheticData
+from loopy.training.datamodule import Onwards, SyntheticData
 from loopy.training.faces import SyntheticFaces, box_mask, random_controls
 from loopy.training.utterances import SyntheticSpeech
 
@@ -18,21 +18,30 @@ def numbers(source):
     return torch.randint(2**62, (2,), generator=source)
 
 
-def stream(**changes):
-    return Stream(
-        numbers, **({"seed": 0, "purpose": "training", "rank": 0, "batches": 9} | changes)
-    )
+class Numbers(SyntheticData):
+    def make(self, generator):
+        return numbers(generator)
+
+
+def data(**changes):
+    return Numbers(**({"batch_size": 2, "validation_batches": 5} | changes))
 
 
 def test_a_batch_depends_on_its_number_alone():
-    forward = [stream()[number] for number in range(9)]
-    backward = [stream()[number] for number in reversed(range(9))]
+    forward = [data().batches()("training", number, 0, 1) for number in range(9)]
+    backward = [data().batches()("training", number, 0, 1) for number in reversed(range(9))]
     assert torch.equal(torch.stack(forward), torch.stack(backward[::-1]))
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"purpose": "validation"}, {"rank": 1}])
-def test_other_streams_have_nothing_in_common(change):
-    seen = {int(x) for s in (stream(), stream(**change)) for n in range(9) for x in s[n]}
+def test_other_batches_have_nothing_in_common(change):
+    asked = {"purpose": "training", "rank": 0, "seed": 0}
+    seen = set()
+    for choice in (asked, asked | change):
+        source = data(seed=choice["seed"])
+        for number in range(9):
+            values = source.batches()(choice["purpose"], number, choice["rank"], 2)
+            seen |= {int(x) for x in values}
     assert len(seen) == 36
 
 
@@ -52,34 +61,30 @@ def test_a_changed_order_is_refused():
         order(ranks=2).load_state_dict(order(ranks=1).state_dict())
 
 
-class Numbers(SyntheticData):
-    def make(self, generator):
-        return numbers(generator)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_change_nothing(workers):
-    data = Numbers(batch_size=2, validation_batches=5, workers=workers)
-    data.trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
-    assert torch.equal(torch.stack(list(data.val_dataloader())), torch.stack(list(data.held_out())))
+    source = data(workers=workers)
+    source.trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
+    loaded = list(source.val_dataloader())
+    assert torch.equal(torch.stack(loaded), torch.stack(list(source.held_out())))
 
 
 def test_an_endless_run_is_refused():
-    data = Numbers(batch_size=2, validation_batches=1)
-    data.trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, barebones=True)
+    source = data()
+    source.trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, barebones=True)
     with pytest.raises(ConfigurationError, match="max_steps"):
-        data.train_dataloader()
+        source.train_dataloader()
 
 
 @pytest.mark.parametrize(
-    "data",
+    "source",
     [
         partial(SyntheticFaces, size_px=32, batch_size=2, validation_batches=2),
         partial(SyntheticSpeech, seconds=0.5, batch_size=3, validation_batches=2),
     ],
 )
-def test_samples_repeat_only_by_seed(data):
-    first, again, other = data(), data(), data(seed=1)
+def test_samples_repeat_only_by_seed(source):
+    first, again, other = source(), source(), source(seed=1)
     for a, b, c in zip(first.held_out(), again.held_out(), other.held_out(), strict=True):
         for left, right in zip(a, b, strict=True):
             torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True)
