@@ -1,0 +1,1 @@
+"""Raw videos to what training reads: scenes, crops, landmarks, measures and filters."""

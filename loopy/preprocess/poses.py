@@ -1,0 +1,63 @@
+"""What a landmark estimator takes and gives, whichever it is."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from loopy.errors import LoopyError
+from loopy.motion.sequence import POINTS
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The face of one person in each of ``f`` frames.
+
+    Args:
+        points: iBUG-68 order, in pixels of the given frames (x right, y down); NaN where a point
+            is missing, so that nobody can take it for a place.
+        scores: How sure the estimator is of each point, 0 to 1; also given for missing points.
+        boxes: The tracked person, left-top-right-bottom in pixels; NaN where there is nobody.
+        people: How many people were found.
+
+    Raises:
+        LoopyError: Fields that disagree in length or shape.
+    """
+
+    points: Float[Tensor, "f 68 2"]
+    scores: Float[Tensor, "f 68"]
+    boxes: Float[Tensor, "f 4"]
+    people: Int[Tensor, " f"]
+
+    def __post_init__(self) -> None:
+        """Refuse fields that disagree."""
+        frames = len(self.points)
+        expected = {
+            "points": (frames, POINTS, 2),
+            "scores": (frames, POINTS),
+            "boxes": (frames, 4),
+            "people": (frames,),
+        }
+        for name, shape in expected.items():
+            if tuple(getattr(self, name).shape) != shape:
+                got = tuple(getattr(self, name).shape)
+                raise LoopyError(f"{name} must have shape {shape}, got {got}")
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.points)
+
+    @property
+    def valid(self) -> Bool[Tensor, "f 68"]:
+        """Which points were found."""
+        return ~torch.isnan(self.points).any(-1)
+
+
+class PoseEstimator(Protocol):
+    """Finds the 68 points of the face of one person."""
+
+    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Faces:
+        """Looks at consecutive RGB frames of one shot."""
+        ...

@@ -1,0 +1,146 @@
+"""Face tracks that are known already: a small file beside the video."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from loopy.errors import MediaError, OutputError
+from loopy.motion.sequence import POINTS
+from loopy.preprocess.poses import Faces
+
+AnyPath = str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """The face in every frame of a video, on the 25 fps grid that starts at its first picture.
+
+    Args:
+        points: iBUG-68 order, in pixels of the video's frames as shown (x right, y down).
+        valid: False where a point is not known; its coordinates then mean nothing. None: all are.
+        pose: Yaw, pitch, roll of the head in radians, where known.
+    """
+
+    points: Float[Tensor, "f 68 2"]
+    valid: Bool[Tensor, "f 68"] | None = None
+    pose: Float[Tensor, "f 3"] | None = None
+
+    def faults(self) -> str:
+        """What is wrong with the fields, in words; empty if nothing is."""
+        shapes = {"points": (POINTS, 2), "valid": (POINTS,), "pose": (3,)}
+        for name, shape in shapes.items():
+            field = getattr(self, name)
+            if field is None:
+                continue
+            if tuple(field.shape) != (len(self.points), *shape):
+                expected = (len(self.points), *shape)
+                return f"{name} must have shape {expected}, got {tuple(field.shape)}"
+            if (field.dtype == torch.bool) != (name == "valid"):
+                return f"{name} has the type {field.dtype}"
+        known = self.points if self.valid is None else self.points[self.valid]
+        return "" if known.isfinite().all() else "points that are valid must be finite"
+
+
+def tracks_path(video: AnyPath) -> Path:
+    """Where the tracks of a video lie: ``a.mp4`` has ``a.mp4.tracks.safetensors``."""
+    return Path(f"{Path(video)}.tracks.safetensors")
+
+
+def save_tracks(video: AnyPath, tracks: Tracks) -> None:
+    """Writes the tracks beside their video: a safetensors file with the names of the fields.
+
+    Raises:
+        OutputError: They are ill-formed, or cannot be written there.
+    """
+    path = tracks_path(video)
+    if faults := tracks.faults():
+        raise OutputError(f"tracks for {path}: {faults}")
+    fields = {name: field.contiguous() for name, field in vars(tracks).items() if field is not None}
+    try:
+        save_file(fields, path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write tracks to {path}: {error}") from error
+
+
+def load_tracks(video: AnyPath) -> Tracks:
+    """Reads what `save_tracks`, or another program, has put beside a video.
+
+    Raises:
+        MediaError: No such file, or an ill-formed one.
+    """
+    path = tracks_path(video)
+    if not path.is_file():
+        raise MediaError(
+            f"video {video} has no tracks beside it; looked for {path}; "
+            "write them with save_tracks, or take another landmark estimator"
+        )
+    try:
+        tracks = Tracks(**load_file(path))
+        faults = tracks.faults()
+    except (OSError, SafetensorError, TypeError) as error:
+        raise MediaError(f"{path} is not a file of tracks ({error}); write it again") from error
+    if faults:
+        raise MediaError(f"{path}: {faults}; write it again")
+    return tracks
+
+
+class Precomputed:
+    """The tracks beside a video as an estimator.
+
+    Args:
+        video: The video; see `tracks_path`.
+        first: Place on the 25 fps grid of the first frame that will be given.
+
+    Raises:
+        MediaError: No tracks beside it, or ill-formed ones.
+    """
+
+    def __init__(self, *, video: AnyPath, first: int = 0) -> None:
+        self._path, self._first, self._tracks = tracks_path(video), first, load_tracks(video)
+
+    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Faces:
+        """Looks up the frames from ``first`` on.
+
+        Returns:
+            Faces with scores of 1 or 0, the valid points' own bounds as boxes, and one person
+            wherever a point is valid.
+
+        Raises:
+            MediaError: The tracks end before the frames do, or belong to larger pictures.
+        """
+        span = slice(self._first, self._first + len(frames))
+        points = self._tracks.points[span].float()
+        if self._first < 0 or len(points) < len(frames):
+            raise MediaError(
+                f"{self._path} has {len(self._tracks.points)} frames, not {span.start} to "
+                f"{span.stop}; write it for the whole video, at 25 frames a second"
+            )
+        valid = self._tracks.valid
+        valid = torch.ones(points.shape[:2]).bool() if valid is None else valid[span]
+        height, width = frames.shape[1:3]
+        outside = (points < 0) | (points > torch.tensor([width, height]))
+        if valid.any() and outside.any(-1)[valid].float().mean() > 0.5:
+            raise MediaError(
+                f"{self._path}: most points lie outside the frames of {width} x {height}; "
+                "write them in pixels of the video's frames"
+            )
+        points = points.masked_fill(~valid[..., None], torch.nan)
+        return Faces(
+            points=points, scores=valid.float(), boxes=_bounds(points), people=valid.any(1).long()
+        )
+
+
+def _bounds(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 4"]:
+    missing = points.isnan()
+    corners = (
+        points.masked_fill(missing, torch.inf).amin(1),
+        points.masked_fill(missing, -torch.inf).amax(1),
+    )
+    bounds = torch.cat(corners, 1)
+    return bounds.masked_fill(bounds.isinf(), torch.nan)
