@@ -29,5 +29,9 @@ class SubjectError(LoopyError):
     """A prepared subject was made with other weights or another layout."""
 
 
+class StoreError(LoopyError):
+    """A clip store, or a clip of it, is missing, damaged or of another schema."""
+
+
 class DependencyError(LoopyError, ImportError):
     """A library is missing or its build does not fit; the message says what to install."""

@@ -7,6 +7,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
+
+from loopy.data.clips import ClipRecord, Provenance, clip_id
+from loopy.data.description import StoreDescription, create_store
+from loopy.data.index import build_index
+from loopy.data.store import write_clip
+from loopy.motion import MotionSequence
+from loopy.randomness import generator
 
 SECONDS = 3  # with a beep and a white flash in the middle of each
 
@@ -117,3 +125,49 @@ def spelled_s() -> Callable[[np.ndarray], float]:
 @pytest.fixture(scope="session")
 def burst_times_s() -> Callable[[np.ndarray, int], list[float]]:
     return _burst_times_s
+
+
+def _make_record(name: str, *, frames: int = 10, seed: int = 0, **changes) -> ClipRecord:
+    """A clip of random numbers; `name` stands for the hash of its video."""
+    noise = generator(seed, name)
+    motion = MotionSequence(
+        torch.rand(frames, 68, 2, generator=noise) * 64,
+        torch.randn(frames, 3, generator=noise),
+        torch.rand(frames, 68, generator=noise) > 0.1,
+        size_px=64,
+    )
+    fields = {
+        "id": clip_id(name, 0, 1, {}),
+        "latents": torch.randn(frames, 4, 6, 6, generator=noise),
+        "audio": torch.randn(frames, 3, 8, generator=noise),
+        "motion": motion,
+        "provenance": Provenance(
+            f"{name}.mp4", name, 0, frames / 25, (0, 0, 64, 64), 29.97, identity=name
+        ),
+    }
+    return ClipRecord(**fields | changes)
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., ClipRecord]:
+    return _make_record
+
+
+@pytest.fixture(scope="session")
+def description() -> StoreDescription:
+    """What the records of `make_record` fit into."""
+    return StoreDescription(64, (4, 6, 6), (3, 8), models={"autoencoder": "f00d"})
+
+
+@pytest.fixture
+def make_store(tmp_path, make_record, description) -> Callable[..., Path]:
+    """A store with an index: (names of clips, folder, options of the records)."""
+
+    def make(names: Sequence[str] = ("one",), *, folder: str = "store", **options) -> Path:
+        create_store(tmp_path / folder, description)
+        for name in names:
+            write_clip(tmp_path / folder, make_record(name, **options))
+        build_index(tmp_path / folder)
+        return tmp_path / folder
+
+    return make

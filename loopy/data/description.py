@@ -1,0 +1,123 @@
+"""store.json: what every clip of a store has in common."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loopy.data.clip_file import SCHEMA, check_schema, naming
+from loopy.data.media import AnyPath
+from loopy.data.writer import draft
+from loopy.errors import ConfigurationError, OutputError, StoreError
+from loopy.timing import FPS
+
+NAME = "store.json"
+
+
+@dataclass(frozen=True)
+class StoreDescription:
+    """What is stored of each frame, and what made it.
+
+    Args:
+        size_px: Side of the crop that was encoded, and that points are measured in.
+        latent_shape: Channels, height and width of the latents of a frame.
+        audio_shape: Layers and width of the audio encoder.
+        audio_rate_hz: Rows of audio a second: 25 (pairs averaged) or 50 (as the encoder gives).
+        log_variance: The posterior's log-variance is kept beside its mean.
+        mirrored: Latents of the mirrored pictures are kept too.
+        models: Name -> fingerprint of the weights that made it.
+        config: Options of preprocessing; anything that JSON can say.
+
+    Raises:
+        ConfigurationError: Another audio rate than 25 or 50.
+    """
+
+    size_px: int
+    latent_shape: tuple[int, int, int]
+    audio_shape: tuple[int, int]
+    audio_rate_hz: int = 25
+    log_variance: bool = False
+    mirrored: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no reader could place in time."""
+        if self.audio_rate_hz not in (self.fps, 2 * self.fps):
+            raise ConfigurationError(f"audio_rate_hz is 25 or 50, got {self.audio_rate_hz}")
+
+    @property
+    def fps(self) -> int:
+        """Rows of all other tensors a second: always 25."""
+        return int(FPS)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of store.json."""
+        latents = "mean of the posterior, scaled as the autoencoder says, float16"
+        plain = {"schema": SCHEMA, "fps": self.fps, "latents": latents} | asdict(self)
+        return json.loads(json.dumps(plain))
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> "StoreDescription":
+        """What `to_json` gave.
+
+        Raises:
+            StoreError: Not a description, or of another schema.
+        """
+        try:
+            content: dict[str, Any] = json.loads(text)
+            check_schema(content.pop("schema"))
+            for said_for_other_readers in ("fps", "latents"):
+                del content[said_for_other_readers]
+            for shape in ("latent_shape", "audio_shape"):
+                content[shape] = tuple(content[shape])
+            return cls(**content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"it describes no clip store ({error}); preprocess again") from error
+
+
+def create_store(root: AnyPath, description: StoreDescription) -> None:
+    """Makes the folder of a store and its store.json; a store of the same kind is left as it is.
+
+    Args:
+        root: New or existing folder.
+        description: What will be in it.
+
+    Raises:
+        ConfigurationError: The folder holds a store of another kind.
+        OutputError: It cannot be made there.
+    """
+    path = Path(root) / NAME
+    if path.exists():
+        there, new = load_description(root).to_json(), description.to_json()
+        if other := [name for name in new if there[name] != new[name]]:
+            raise ConfigurationError(
+                f"{root} is a clip store with other {', '.join(other)}: give another folder, or "
+                "the options it was made with"
+            )
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft(path) as hidden:
+            hidden.write_text(json.dumps(description.to_json(), indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"no clip store can be made at {root}: {error.strerror}") from error
+
+
+def load_description(root: AnyPath) -> StoreDescription:
+    """What a store on this disk holds.
+
+    Raises:
+        StoreError: No store there, or of another schema.
+    """
+    path = Path(root) / NAME
+    with naming(path):
+        try:
+            return StoreDescription.from_json(path.read_bytes())
+        except OSError as error:
+            raise StoreError(
+                f"there is no clip store ({error.strerror}); make one with loopy preprocess"
+            ) from error

@@ -1,0 +1,242 @@
+"""The index of a clip store: one memory-mapped column a property, one row a clip.
+
+A build of the index is a folder that never changes, named by a hash of what it holds; the file
+`current.json` says which one holds. So a new index appears at once or not at all, and who has
+opened the old one keeps it.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from loopy.data.clip_file import SCHEMA, check_schema, naming
+from loopy.data.clips import ID_LETTERS, remove_drafts
+from loopy.data.description import load_description
+from loopy.data.headers import read_header
+from loopy.data.media import AnyPath
+from loopy.data.places import Folder
+from loopy.data.writer import draft
+from loopy.errors import ConfigurationError, OutputError, StoreError
+
+FOLDER, CURRENT, COLUMNS = "index", "current.json", "columns.json"
+TRAIN, VALIDATION, TEST = range(3)
+TYPES = {
+    "id": f"|S{ID_LETTERS}",
+    "frames": "<i4",
+    "split": "|u1",
+    "identity": "<u8",
+    "head_motion": "<f4",
+    "expression": "<f4",
+}
+
+
+class Index:
+    """Columns of one build, sorted by id: `index["frames"][row]`, `len(index)`.
+
+    It pickles as the name of its folder, so that each process maps the same build itself.
+
+    Args:
+        folder: Of the build.
+
+    Raises:
+        StoreError: Missing, cut off, or of another schema.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with naming(folder):
+            try:
+                about = json.loads((folder / COLUMNS).read_text())
+                check_schema(about["schema"])
+                self._columns = {
+                    name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in TYPES
+                }
+            except FileNotFoundError as error:
+                raise StoreError(
+                    "this build of the index is gone, for the store was indexed again; open the "
+                    "store anew"
+                ) from error
+            except (OSError, ValueError, KeyError) as error:
+                if isinstance(error, StoreError):
+                    raise
+                raise StoreError(f"it is damaged ({error}); build the index again") from error
+            found = {
+                name: (column.dtype.str, len(column)) for name, column in self._columns.items()
+            }
+            if found != {name: (kind, about["rows"]) for name, kind in TYPES.items()}:
+                raise StoreError("its columns disagree; build the index again")
+        self._checksums = about["crc32"]
+
+    @classmethod
+    def open(cls, root: AnyPath) -> "Index":
+        """The current build of the store at `root`.
+
+        Raises:
+            StoreError: The store has no index, or a damaged one.
+        """
+        path = Path(root) / FOLDER / CURRENT
+        with naming(path):
+            try:
+                return cls(path.parent / build_named(path.read_bytes()))
+            except FileNotFoundError as error:
+                raise StoreError("the store has no index; finish preprocessing first") from error
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self._columns["id"])
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """One column; `TYPES` names them. Nothing is read before it is looked at."""
+        return self._columns[column]
+
+    def __reduce__(self) -> tuple[type["Index"], tuple[Path]]:
+        """A memory map would pickle as all that it maps."""
+        return Index, (self.folder,)
+
+    def row(self, clip: str) -> int:
+        """Row of a clip, by its id.
+
+        Raises:
+            StoreError: The index has no such clip.
+        """
+        ids = self._columns["id"]
+        row = int(np.searchsorted(ids, clip.encode()))
+        if row == len(ids) or ids[row] != clip.encode():
+            raise StoreError(f"{self.folder}: no clip {clip}; build the index again if it is new")
+        return row
+
+    def id(self, row: int) -> str:
+        """Id of a clip, by its row."""
+        return self._columns["id"][row].decode()
+
+    def verify(self) -> None:
+        """Reads the whole index and compares it with its checksums.
+
+        Raises:
+            StoreError: A column is damaged.
+        """
+        for name, column in self._columns.items():
+            if crc32(column.data) != self._checksums[name]:
+                raise StoreError(f"{self.folder}/{name}.npy is damaged; build the index again")
+
+
+def build_index(root: AnyPath, *, validation: float = 0.02, test: float = 0.02) -> Index:
+    """Indexes all clips of a store by their headers; old drafts of killed processes are deleted.
+
+    Args:
+        root: The store, on this disk.
+        validation: Share of the identities held out to follow a training.
+        test: Share of the identities held out for the end.
+
+    Raises:
+        StoreError: No store there, or a clip of it is damaged.
+        OutputError: The index cannot be written.
+        ConfigurationError: Shares below 0, or of more than 1 in sum.
+    """
+    load_description(root)
+    remove_drafts(root)
+    place = Folder(Path(root))
+    clips = []
+    for path in sorted(Path(root).glob("clips/*/[!.]*.safetensors")):
+        name = str(path.relative_to(root))
+        with naming(path):
+            about = read_header(place, name).about
+        identity = identity_hash(about["provenance"]["identity"])
+        clips.append(
+            (
+                about["id"].encode(),
+                about["frames"],
+                split_of(identity, validation=validation, test=test),
+                identity,
+                *(np.nan if about[k] is None else about[k] for k in ("head_motion", "expression")),
+            )
+        )
+    values = zip(*clips, strict=True) if clips else [()] * len(TYPES)
+    columns = {
+        name: np.array(column, kind)
+        for (name, kind), column in zip(TYPES.items(), values, strict=True)
+    }
+    return write_index(root, columns, about={"validation": validation, "test": test})
+
+
+def write_index(
+    root: AnyPath, columns: Mapping[str, np.ndarray], *, about: Mapping[str, Any] | None = None
+) -> Index:
+    """Writes a build and makes it the current one. The build before it stays, older ones go.
+
+    Args:
+        root: The store.
+        columns: Of the types in `TYPES`, sorted by id.
+        about: What else the build says of itself, in JSON.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    folder = Path(root) / FOLDER
+    checksums = {name: crc32(columns[name].data) for name in TYPES}
+    content = {"schema": SCHEMA, "rows": len(columns["id"]), "types": TYPES, "crc32": checksums}
+    text = json.dumps(content | dict(about or {}), indent=2, sort_keys=True) + "\n"
+    build = sha256(b"".join([text.encode(), *(columns[name].data for name in TYPES)])).hexdigest()
+    build = build[:16]
+    current = folder / CURRENT
+    try:
+        folder.mkdir(exist_ok=True)
+        if not (folder / build).exists():
+            with draft(folder / build, folder=True) as hidden:
+                for name in TYPES:
+                    np.save(hidden / f"{name}.npy", columns[name])
+                (hidden / COLUMNS).write_text(text)
+        before = build_named(current.read_bytes()) if current.exists() else build
+        with draft(current) as hidden:
+            hidden.write_text(json.dumps({"build": build}) + "\n")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in (before, build):
+            shutil.rmtree(path, ignore_errors=True)
+    return Index(folder / build)
+
+
+def build_named(text: bytes) -> str:
+    """The build that a current.json names.
+
+    Raises:
+        StoreError: It names none.
+    """
+    try:
+        return str(json.loads(text)["build"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError("it names no index; build the index again") from error
+
+
+def identity_hash(identity: str) -> int:
+    """First eight bytes of the SHA-256 of a name, as a big-endian number."""
+    return int.from_bytes(sha256(identity.encode()).digest()[:8], "big")
+
+
+def split_of(identity: int, *, validation: float, test: float) -> int:
+    """The split of all clips of an identity; the others' number and order do not matter.
+
+    Args:
+        identity: Its hash; the test split takes the lowest ones, validation the next.
+        validation: Share of identities.
+        test: Share of identities.
+
+    Raises:
+        ConfigurationError: Shares below 0, or of more than 1 in sum.
+    """
+    if min(validation, test) < 0 or validation + test > 1:
+        raise ConfigurationError(
+            f"shares of validation and test are 0 or more and at most 1 together, "
+            f"got {validation} and {test}"
+        )
+    position = identity / 2**64
+    if position < test:
+        return TEST
+    return VALIDATION if position < test + validation else TRAIN

@@ -1,0 +1,211 @@
+"""Where the files of a store are: a folder, or a bucket. Both give exact ranges of bytes."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+from loopy.data.clip_file import CURE
+from loopy.data.rows import Piece, merge
+from loopy.errors import ConfigurationError, DependencyError, StoreError
+
+FOLDER_GAP_BYTES = 4096  # a page: the disk reads it anyway
+BUCKET_GAP_BYTES = 65_536  # far cheaper than one more request
+
+
+class Place(Protocol):
+    """What the reader needs; `clip_file.naming` puts the file's name before its errors.
+
+    Args:
+        root: Address or folder, for messages.
+        bytes_requested: Bytes asked for by this process, gaps within merged ranges included.
+    """
+
+    root: Any
+    bytes_requested: int
+
+    def start(self, path: str, count: int) -> tuple[bytes, int]:
+        """The first `count` bytes of a file, or all it has, and the size of the file."""
+        ...
+
+    def fill(self, path: str, pieces: Sequence[Piece]) -> None:
+        """Reads each piece into its memory."""
+        ...
+
+
+class Folder:
+    """Files on a local disk or NFS; each read opens and closes its file.
+
+    Args:
+        root: The folder.
+        gap_bytes: See `rows.merge`.
+    """
+
+    def __init__(self, root: Path, *, gap_bytes: int = FOLDER_GAP_BYTES) -> None:
+        self.root, self.gap_bytes, self.bytes_requested = root, gap_bytes, 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Each process counts its own bytes."""
+        return self.__dict__ | {"bytes_requested": 0}
+
+    def start(self, path: str, count: int) -> tuple[bytes, int]:
+        """The first `count` bytes of a file, or all it has, and the size of the file.
+
+        Raises:
+            StoreError: There is no such file, or it cannot be read.
+        """
+        try:
+            with open(self.root / path, "rb", buffering=0) as file:
+                found = file.read(count)
+                size = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise _unreadable(error) from error
+        self.bytes_requested += len(found)
+        return found, size
+
+    def fill(self, path: str, pieces: Sequence[Piece]) -> None:
+        """Reads each piece into its memory.
+
+        Raises:
+            StoreError: The file is gone, ends too early, or cannot be read.
+        """
+        try:
+            with open(self.root / path, "rb", buffering=0) as file:
+                for group in merge(pieces, self.gap_bytes):
+                    self.bytes_requested += group[-1].stop - group[0].start
+                    _read_group(file.fileno(), group)
+        except OSError as error:
+            raise _unreadable(error) from error
+
+
+class Bucket:
+    """Files behind an address that obstore knows: s3, gs, az, http(s), file.
+
+    The connection is made at first use, and not taken along to another process: its runtime does
+    not survive a fork (a forked worker would wait for ever).
+
+    Args:
+        address: Of the folder, like `s3://bucket/folder`.
+        gap_bytes: See `rows.merge`.
+        options: Arguments of `obstore.store.from_url`, as plain values.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        gap_bytes: int = BUCKET_GAP_BYTES,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.root, self.gap_bytes, self.bytes_requested = address, gap_bytes, 0
+        self._options: dict[str, Any] = dict(options or {})
+        if address.startswith("http:"):
+            self._options.setdefault("client_options", {"allow_http": True})
+        self._connection: Any = None
+        self._process = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the connection behind; each process counts its own bytes."""
+        return self.__dict__ | {"bytes_requested": 0, "_connection": None}
+
+    def start(self, path: str, count: int) -> tuple[bytes, int]:
+        """The first `count` bytes of a file, or all it has, and the size of the file.
+
+        Raises:
+            StoreError: There is no such file, or it cannot be reached.
+            DependencyError: obstore is not installed.
+            ConfigurationError: This process is a fork of the one that connected.
+        """
+        obstore = self._connect()
+        try:
+            answer = obstore.get(self._connection, path, options={"range": (0, count)})
+            found, size = bytes(answer.bytes()), answer.meta["size"]
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise _unreadable(error) from error
+        self.bytes_requested += len(found)
+        return found, size
+
+    def whole(self, path: str) -> bytes:
+        """A whole file; raises what `start` raises."""
+        return self.start(path, sys.maxsize)[0]
+
+    def fill(self, path: str, pieces: Sequence[Piece]) -> None:
+        """Reads each piece into its memory; ranges travel side by side.
+
+        Raises:
+            StoreError: The file is gone, ends too early, or cannot be reached.
+            DependencyError: obstore is not installed.
+            ConfigurationError: This process is a fork of the one that connected.
+        """
+        obstore = self._connect()
+        groups = merge(pieces, self.gap_bytes)
+        starts, ends = [g[0].start for g in groups], [g[-1].stop for g in groups]
+        try:
+            # Its own merging would fetch gaps of up to a megabyte, unseen.
+            answers = obstore.get_ranges(
+                self._connection, path, starts=starts, ends=ends, coalesce=0
+            )
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise _unreadable(error) from error
+        for group, answer in zip(groups, answers, strict=True):
+            self.bytes_requested += group[-1].stop - group[0].start
+            found = memoryview(answer)
+            if len(found) != group[-1].stop - group[0].start:  # obstore gives what is there
+                raise StoreError(f"it is cut off; {CURE}")
+            for piece in group:
+                first = piece.start - group[0].start
+                piece.memory[:] = found[first : first + len(piece.memory)]
+
+    def _connect(self) -> Any:
+        """The library, once there is a connection."""
+        try:
+            import obstore
+            import obstore.store
+        except ImportError as error:
+            raise DependencyError(
+                f"{self.root} is in a bucket: run `pip install 'loopy-portrait[remote]'`"
+            ) from error
+        if self._connection is None:
+            try:
+                self._connection = obstore.store.from_url(self.root, **self._options)
+            except obstore.exceptions.BaseError as error:
+                raise StoreError(
+                    f"{self.root} is no address that obstore knows ({_reason(error)})"
+                ) from error
+            self._process = os.getpid()
+        if self._process != os.getpid():
+            raise ConfigurationError(
+                f"{self.root} is read in a forked process, where its connection cannot work; give "
+                "the DataLoader multiprocessing_context='spawn'"
+            )
+        return obstore
+
+
+def _read_group(file: int, group: Sequence[Piece]) -> None:
+    """Fills the memories of neighbouring pieces by as few calls as the system allows."""
+    memories, offset = [group[0].memory], group[0].start
+    for before, piece in pairwise(group):
+        if piece.start > before.stop:
+            memories.append(memoryview(bytearray(piece.start - before.stop)))
+        memories.append(piece.memory)
+    while memories:
+        read = os.preadv(file, memories[:1024], offset)  # 1024: the most that Linux takes
+        if read == 0:
+            raise StoreError(f"it is cut off; {CURE}")
+        offset += read
+        while memories and read >= len(memories[0]):
+            read -= len(memories.pop(0))
+        if read:
+            memories[0] = memories[0][read:]
+
+
+def _unreadable(error: Exception) -> StoreError:
+    if isinstance(error, FileNotFoundError):
+        return StoreError("it is not there; check the address, or preprocess again")
+    return StoreError(f"it cannot be read ({_reason(error)}); check permission and connection")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

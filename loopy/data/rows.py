@@ -1,0 +1,105 @@
+"""Which bytes of a file hold the rows that are asked for, and whether they came back whole."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from zlib import crc32
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from loopy.data.clip_file import CURE, TensorPlace, bytes_of
+from loopy.errors import StoreError
+
+Rows = slice | Sequence[int] | Int[Tensor, " rows"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes of a file and the memory that they go to.
+
+    Args:
+        start: Offset of the first byte in the file.
+        memory: Where to put them; its length says how many there are.
+    """
+
+    start: int
+    memory: memoryview
+
+    @property
+    def stop(self) -> int:
+        """Offset of the first byte after them."""
+        return self.start + len(self.memory)
+
+
+class RowRead:
+    """Rows of one tensor, each of which is read once, in the order of the file.
+
+    Args:
+        name: The tensor's name, for messages.
+        place: Where it is.
+        checksums: Where its checksums are.
+        rows: As in `tensor[rows]`: a slice, or row numbers from 0 in any order, with repeats.
+
+    Raises:
+        StoreError: A row that does not exist.
+    """
+
+    def __init__(self, name: str, place: TensorPlace, checksums: TensorPlace, rows: Rows) -> None:
+        self._name = name
+        count = place.shape[0]
+        if isinstance(rows, slice):
+            rows = range(*rows.indices(count))
+        wanted = torch.as_tensor(rows, dtype=torch.int64)
+        if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < count:
+            raise StoreError(
+                f"rows {int(wanted.min())} to {int(wanted.max())} of {name} were asked for; "
+                f"it has rows 0 to {count - 1}"
+            )
+        self._rows, self._order = torch.unique(wanted, return_inverse=True)
+        self._places = place, checksums
+        self._values = torch.empty(len(self._rows), *place.shape[1:], dtype=place.dtype)
+        self._sums = torch.empty(len(self._rows), dtype=torch.uint32)
+
+    def pieces(self) -> Iterator[Piece]:
+        """What has to be read: neighbouring rows as one."""
+        ends = [0, *((self._rows.diff() != 1).nonzero()[:, 0] + 1).tolist(), len(self._rows)]
+        rows = self._rows.tolist()
+        for place, target in zip(self._places, (self._values, self._sums), strict=True):
+            memory, size = bytes_of(target), place.row_bytes
+            for first, stop in pairwise(ends):
+                if first < stop:
+                    offset = place.start + rows[first] * size
+                    yield Piece(offset, memory[first * size : stop * size])
+
+    def finish(self) -> Tensor:
+        """The rows in the order in which they were asked for, once they are read.
+
+        Raises:
+            StoreError: The bytes of a row are not those that were written.
+        """
+        memory, size = bytes_of(self._values), self._places[0].row_bytes
+        sums = self._sums.tolist()
+        for index, row in enumerate(self._rows.tolist()):
+            if crc32(memory[index * size : (index + 1) * size]) != sums[index]:
+                raise StoreError(f"row {row} of {self._name} is damaged; {CURE}")
+        in_order = torch.equal(self._order, torch.arange(len(self._rows)))
+        return self._values if in_order else self._values[self._order]
+
+
+def merge(pieces: Sequence[Piece], gap_bytes: int) -> list[list[Piece]]:
+    """Pieces in the order of the file, in groups that are read as one.
+
+    Args:
+        pieces: Not overlapping, in any order.
+        gap_bytes: So many bytes that nobody asked for may lie between two pieces of a group;
+            on a distant disk they cost less than another request.
+    """
+    groups: list[list[Piece]] = []
+    for piece in sorted(pieces, key=lambda piece: piece.start):
+        if groups and piece.start - groups[-1][-1].stop <= gap_bytes:
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return groups

@@ -1,0 +1,181 @@
+"""The clip store: prepared clips on disk or in a bucket, read row by row."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from loopy.data.clip_file import CURE, Header, naming
+from loopy.data.clips import ClipRecord, clip_path, save_clip
+from loopy.data.description import NAME, StoreDescription, load_description
+from loopy.data.headers import read_header
+from loopy.data.index import Index
+from loopy.data.media import AnyPath
+from loopy.data.places import Bucket, Folder, Place
+from loopy.data.remote_index import fetch_index
+from loopy.data.rows import RowRead, Rows
+from loopy.errors import ConfigurationError, StoreError
+
+
+def write_clip(root: AnyPath, record: ClipRecord) -> Path:
+    """Adds a clip to a store, whole or not at all; the same clip written before is replaced.
+
+    The index knows it after the next `build_index`.
+
+    Args:
+        root: The store, made by `create_store`.
+        record: The clip.
+
+    Returns:
+        Its file.
+
+    Raises:
+        StoreError: There is no store.
+        ConfigurationError: The clip is not of the kind that the store holds.
+        OutputError: The disk is full or refuses. Nothing is left behind.
+    """
+    description = load_description(root)
+    frames, tensors = len(record.motion), record.tensors()
+    latents, audio = description.latent_shape, description.audio_shape
+    expected: dict[str, tuple[int, ...]] = {"latents": (frames, *latents)}
+    expected["audio"] = (frames * description.audio_rate_hz // description.fps, *audio)
+    expected |= {"log_variance": (frames, *latents)} if description.log_variance else {}
+    expected |= {"latents_mirrored": (frames, *latents)} if description.mirrored else {}
+    track = ("points", "pose", "valid")
+    found = {name: tuple(t.shape) for name, t in tensors.items() if name not in track}
+    if found != expected or record.motion.size_px != description.size_px:
+        raise ConfigurationError(
+            f"clip {record.id} has {found} and points at {record.motion.size_px} px; the store "
+            f"{root} holds {expected} and points at {description.size_px} px"
+        )
+    return save_clip(root, record)
+
+
+class ClipStore:
+    """Reads clips; made by `ClipStore.open`.
+
+    It pickles without connections and open files, so that workers of a DataLoader may be
+    spawned with it. A store in a bucket cannot be used in forked workers.
+
+    Args:
+        place: Where the files are.
+        description: What store.json says.
+        index: Which clips there are.
+        headers: How many headers of clips are remembered, the last used ones.
+    """
+
+    def __init__(
+        self, place: Place, description: StoreDescription, index: Index, *, headers: int = 1024
+    ) -> None:
+        self._place, self.description, self.index = place, description, index
+        self._most, self._headers = headers, OrderedDict[str, Header]()
+
+    @classmethod
+    def open(
+        cls,
+        root: AnyPath,
+        *,
+        gap_bytes: int | None = None,
+        headers: int = 1024,
+        cache: AnyPath | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> "ClipStore":
+        """Opens a store that has an index.
+
+        Args:
+            root: A folder, or an address that obstore knows: `s3://bucket/folder`, gs, az,
+                http(s), file.
+            gap_bytes: So many unasked bytes are read with two ranges rather than asking twice;
+                None takes a page on disk, 64 KiB in a bucket.
+            headers: How many headers of clips are remembered.
+            cache: Folder for the indices of buckets; None takes the user's cache folder.
+            options: Of `obstore.store.from_url`, for a bucket.
+
+        Raises:
+            StoreError: No store there, no index, or of another schema.
+            DependencyError: An address is given and obstore is not installed.
+        """
+        gap = {} if gap_bytes is None else {"gap_bytes": gap_bytes}
+        if "://" not in os.fspath(root):
+            place = Folder(Path(root), **gap)
+            return cls(place, load_description(root), Index.open(root), headers=headers)
+        place = Bucket(os.fspath(root), options=options, **gap)
+        with naming(f"{root}/{NAME}"):
+            description = StoreDescription.from_json(place.whole(NAME))
+        return cls(place, description, fetch_index(place, cache), headers=headers)
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A new process reads its own headers."""
+        return self.__dict__ | {"_headers": OrderedDict()}
+
+    @property
+    def bytes_requested(self) -> int:
+        """Bytes that this process has asked for: rows, checksums, headers, and gaps between."""
+        return self._place.bytes_requested
+
+    def about(self, clip: int | str) -> dict[str, Any]:
+        """Id, frames, measures and provenance of a clip.
+
+        Args:
+            clip: Row of the index, or id.
+
+        Raises:
+            StoreError: Missing, damaged, cut off, or of another schema.
+        """
+        path = self._path(clip)
+        with naming(self._full(path)):
+            return self._header(path).about
+
+    def read(
+        self, clip: int | str, rows: Mapping[str, Rows]
+    ) -> dict[str, Shaped[Tensor, "rows ..."]]:
+        """Rows of a clip's tensors, of which nothing else is read.
+
+        Args:
+            clip: Row of the index, or id.
+            rows: Tensor -> rows, as in `tensor[rows]`: a slice, or row numbers from 0 in any
+                order, with repeats. A row is a frame (in a store of 50 Hz two of audio are).
+
+        Returns:
+            The rows in the order asked for, in the types of the file, each compared with its
+            checksum.
+
+        Raises:
+            StoreError: Missing, damaged, cut off, of another schema, without such a tensor or row.
+        """
+        path = self._path(clip)
+        with naming(self._full(path)):
+            places = self._header(path).tensors
+            if missing := [name for name in rows if f"{name}.crc32" not in places]:
+                held = ", ".join(name for name in places if not name.endswith(".crc32"))
+                raise StoreError(f"it holds no {missing[0]}, only {held}; {CURE}")
+            reads = {
+                name: RowRead(name, places[name], places[f"{name}.crc32"], wanted)
+                for name, wanted in rows.items()
+            }
+            pieces = [piece for read in reads.values() for piece in read.pieces()]
+            self._place.fill(path, pieces)
+            return {name: read.finish() for name, read in reads.items()}
+
+    def _path(self, clip: int | str) -> str:
+        return clip_path(clip if isinstance(clip, str) else self.index.id(clip))
+
+    def _full(self, path: str) -> str:
+        return f"{self._place.root}/{path}"
+
+    def _header(self, path: str) -> Header:
+        """From memory, or read and remembered in place of the one unused for longest."""
+        if path not in self._headers:
+            self._headers[path] = read_header(self._place, path)
+            if len(self._headers) > self._most:
+                self._headers.popitem(last=False)
+        self._headers.move_to_end(path)
+        return self._headers[path]

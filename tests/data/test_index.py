@@ -1,0 +1,164 @@
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopy.data.clips import Provenance, clip_path
+from loopy.data.index import (
+    TEST,
+    TRAIN,
+    TYPES,
+    VALIDATION,
+    Index,
+    build_index,
+    identity_hash,
+    split_of,
+    write_index,
+)
+from loopy.data.store import write_clip
+from loopy.errors import ConfigurationError, StoreError
+from loopy.motion.measures import expression_variance, head_motion_variance
+
+NAMES = [f"video {number}" for number in range(6)]
+
+
+def made_columns(rows):
+    ids = np.array([b"%032d" % row for row in range(rows)])
+    return {"id": ids} | {
+        name: np.arange(rows).astype(kind) for name, kind in TYPES.items() if name != "id"
+    }
+
+
+def test_it_says_of_each_clip_what_the_clip_says(make_store, make_record):
+    index = build_index(make_store(NAMES))
+    records = sorted((make_record(name) for name in NAMES), key=lambda record: record.id)
+    assert [index.id(row) for row in range(len(index))] == [record.id for record in records]
+    assert index["frames"].tolist() == [10] * 6
+    assert index["identity"].tolist() == [identity_hash(r.provenance.identity) for r in records]
+    for column, measure in (
+        ("head_motion", head_motion_variance),
+        ("expression", expression_variance),
+    ):
+        expected = [measure(record.motion).item() for record in records]
+        assert index[column].tolist() == pytest.approx(expected)
+
+
+def test_unknown_measures_are_nan(make_store, make_record):
+    root = make_store([])
+    record = make_record("hidden face")
+    record.motion.valid[:] = False
+    write_clip(root, record)
+    assert np.isnan(build_index(root)["head_motion"]).all()
+
+
+def test_the_order_of_work_does_not_matter(make_store):
+    one, other = make_store(NAMES, folder="a"), make_store(NAMES[::-1], folder="b")
+    assert Index.open(one).folder.name == Index.open(other).folder.name
+
+
+def test_clips_of_one_identity_share_a_split(make_store, make_record):
+    root = make_store([])
+    for name in NAMES:
+        where = Provenance(name, name, 0, 1, (0, 0, 1, 1), 25, identity="the same person")
+        write_clip(root, make_record(name, provenance=where))
+    assert len(set(build_index(root, validation=0.4, test=0.3)["split"].tolist())) == 1
+
+
+def test_splits_have_their_shares():
+    splits = [split_of(identity_hash(str(n)), validation=0.3, test=0.1) for n in range(4000)]
+    shares = np.bincount(splits, minlength=3) / 4000
+    expected = {TRAIN: 0.6, VALIDATION: 0.3, TEST: 0.1}
+    assert shares == pytest.approx([expected[split] for split in range(3)], abs=0.03)
+
+
+@given(st.integers(0, 2**64 - 1), st.floats(0, 0.4), st.floats(0, 0.4))
+def test_a_larger_validation_takes_only_from_training(identity, validation, more):
+    """Who was held out for the end stays held out, whatever the share for validation."""
+    before = split_of(identity, validation=validation, test=0.1)
+    after = split_of(identity, validation=validation + more, test=0.1)
+    assert after == before or (before, after) == (TRAIN, VALIDATION)
+
+
+def test_shares_above_one_are_refused():
+    with pytest.raises(ConfigurationError, match=r"0\.6"):
+        split_of(0, validation=0.6, test=0.6)
+
+
+def test_a_million_clips_are_mapped_and_not_read(tmp_path):
+    columns = made_columns(1_000_000)
+    write_index(tmp_path, columns)
+    index = Index.open(tmp_path)
+    assert len(index) == 1_000_000
+    assert all(type(index[name]) is np.memmap for name in TYPES)
+    assert index.row(index.id(765_432)) == 765_432
+    assert len(pickle.dumps(index)) < 1000  # a memory map would pickle as all its bytes
+    assert pickle.loads(pickle.dumps(index)).id(7) == index.id(7)
+
+
+@pytest.mark.parametrize("clip", ["0" * 31 + "3", "f" * 32, ""])
+def test_a_clip_that_is_not_there(tmp_path, clip):
+    columns = {name: column[[0, 1, 2, 4]] for name, column in made_columns(5).items()}
+    with pytest.raises(StoreError, match="no clip"):
+        write_index(tmp_path, columns).row(clip)
+
+
+def test_who_has_opened_an_index_keeps_it(tmp_path):
+    old = write_index(tmp_path, made_columns(3))
+    pickled = pickle.dumps(old)
+    write_index(tmp_path, made_columns(4))
+    assert len(Index.open(tmp_path)) == 4
+    assert len(pickle.loads(pickled)) == 3  # a worker that starts just then
+    write_index(tmp_path, made_columns(5))
+    assert old["frames"].tolist() == [0, 1, 2]
+    with pytest.raises(StoreError, match="indexed again"):
+        pickle.loads(pickled)
+    assert len([path for path in (tmp_path / "index").iterdir() if path.is_dir()]) == 2
+
+
+def test_a_build_that_was_cut_short_is_not_seen(tmp_path):
+    done = write_index(tmp_path, made_columns(3))
+    shutil.copytree(done.folder, done.folder.with_name(".half"))
+    os.remove(done.folder.with_name(".half") / "id.npy")
+    assert len(Index.open(tmp_path)) == 3
+    write_index(tmp_path, made_columns(4))
+    assert not done.folder.with_name(".half").exists()
+
+
+def test_a_store_without_index(make_store):
+    root = make_store()
+    shutil.rmtree(root / "index")
+    with pytest.raises(StoreError, match=r"current\.json.*no index"):
+        Index.open(root)
+
+
+def test_a_column_that_is_cut_off(tmp_path):
+    path = write_index(tmp_path, made_columns(100)).folder / "frames.npy"
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(StoreError, match="build the index again"):
+        Index.open(tmp_path)
+
+
+def test_a_flipped_byte_is_found_when_looked_for(tmp_path):
+    index = write_index(tmp_path, made_columns(100))
+    index.verify()
+    path = index.folder / "identity.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"identity\.npy"):
+        Index.open(tmp_path).verify()
+
+
+def test_a_damaged_or_renamed_clip_is_named(make_store, make_record):
+    root = make_store(["one", "two"])
+    one, two = (root / clip_path(make_record(name).id) for name in ("one", "two"))
+    shutil.copy(one, two)
+    with pytest.raises(StoreError, match=f"{two.name}.*holds clip {one.stem}"):
+        build_index(root)
+    two.write_bytes(one.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=f"{two.name}.*preprocess"):
+        build_index(root)
