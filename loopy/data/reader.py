@@ -69,16 +69,22 @@ def read_frames(
     return torch.from_numpy(np.stack([frames[place[index]] for index in indices]))
 
 
-def iterate_frames(path: AnyPath, *, fps: Fraction | int = FPS) -> Iterator[Pixels]:
-    """All frames of a video on the grid of ``read_frames``, one by one, in flat memory.
+def iterate_frames(
+    path: AnyPath, *, fps: Fraction | int = FPS, span: range | None = None
+) -> Iterator[Pixels]:
+    """Frames of a video on the grid of ``read_frames``, one by one, in flat memory.
 
-    There are round(duration x fps) of them.
+    Args:
+        path: A video file.
+        fps: Rate of the grid.
+        span: Which frames, rising; None: all round(duration x fps) of them. Those behind the end
+            are left out.
 
     Raises:
         MediaError: Not a readable video.
     """
     with open_media(path, "video") as container:
-        times = (index / Fraction(fps) for index in count())
+        times = (index / Fraction(fps) for index in (count() if span is None else span))
         for frame in _nearest(container, times, fps=Fraction(fps)):
             yield _rgb(frame)
 
@@ -97,34 +103,37 @@ def _nearest(
     decoded = container.decode(stream)
     near, ended = deque[av.VideoFrame](), False  # from the last one given to just behind the time
     for time in times:
-        if near and time - _clock(near[-1], stream) > SEEK_S:
+        if time - (picture_s(near[-1], stream) if near else 0) > SEEK_S:
             container.seek(int((time + start_s(stream)) / tick_s(stream)), stream=stream)
             decoded = container.decode(stream)
             near, ended = deque(), False
-        while not ended and not (near and _clock(near[-1], stream) >= time + half):
+        while not ended and not (near and picture_s(near[-1], stream) >= time + half):
             frame = next(decoded, None)
             if frame is None:
                 ended = True
-            else:
-                near.append(frame)
-        if not near or (ended and time + half > _end(near[-1], stream)):
+                continue
+            if picture_s(frame, stream) <= time:  # nearer than all before: memory stays flat
+                near.clear()
+            near.append(frame)
+        if not near or (ended and time + half > end_s(near[-1], stream)):
             return
-        nearest = min(near, key=lambda frame: abs(_clock(frame, stream) - time))
+        nearest = min(near, key=lambda frame: abs(picture_s(frame, stream) - time))
         while near[0] is not nearest:
             near.popleft()
         yield nearest
 
 
-def _clock(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
+def picture_s(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
     """Time of a frame since the first picture."""
     if frame.pts is None:
         raise MediaError("this video has no time stamps; wrap it as mp4 or mkv with ffmpeg first")
     return frame.pts * tick_s(stream) - start_s(stream)
 
 
-def _end(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
+def end_s(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
+    """Time at which a frame gives way to the next, or the video ends."""
     usual_s = 1 / (stream.average_rate or FPS)
-    return _clock(frame, stream) + (frame.duration * tick_s(stream) or usual_s)
+    return picture_s(frame, stream) + (frame.duration * tick_s(stream) or usual_s)
 
 
 def _rgb(frame: av.VideoFrame) -> Pixels:

@@ -1,7 +1,8 @@
 """Any sound of a user as the audio encoder hears it: mono, 16 kHz, float32, without delay."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 from typing import cast
 
 import numpy as np
@@ -14,7 +15,14 @@ from av.filter import Graph
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from loopy.data.media import AnyPath, open_media, picture_stream, sound_stream, start_s
+from loopy.data.media import (
+    AnyPath,
+    open_media,
+    picture_stream,
+    sound_stream,
+    start_s,
+    tick_s,
+)
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
@@ -98,18 +106,24 @@ def sound_blocks(
         MediaError: No sound stream.
     """
     stream, pictures = sound_stream(container), picture_stream(container)
-    late = 0 if pictures is None else round((start_s(stream) - start_s(pictures)) * rate_hz)
-    for block in _decoded(container, rate_hz=rate_hz, layout=layout):
+    frames = container.decode(stream)
+    if (first := next(frames, None)) is None:
+        return
+    late = 0
+    if pictures is not None:  # by the frame: for Opus the header is wrong by up to 14 ms
+        begin_s = start_s(stream) if first.pts is None else first.pts * tick_s(stream)
+        late = round((begin_s - start_s(pictures)) * rate_hz)
+    for block in _decoded(chain([first], frames), rate_hz=rate_hz, layout=layout):
         if late > 0:  # the sound starts after the pictures: silence until then
             yield np.zeros((len(block), late), np.float32)
         yield block[:, max(-late, 0) :]
         late = min(late + block.shape[1], 0) if late < 0 else 0
 
 
-def _decoded(container: InputContainer, *, rate_hz: int, layout: str | None) -> Iterator[Block]:
+def _decoded(frames: Iterable[AudioFrame], *, rate_hz: int, layout: str | None) -> Iterator[Block]:
     graph: Graph | None = None
     form = None
-    for frame in container.decode(sound_stream(container)):
+    for frame in frames:
         if graph is not None and form != _form(frame):  # the file changes its format on the way
             yield from _pushed(graph, None)
             graph = None

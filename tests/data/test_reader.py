@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from fractions import Fraction
 from itertools import pairwise
@@ -170,3 +171,35 @@ def test_missing_decord_is_named(tmp_path, write_video, monkeypatch):
     assert len(read_frames(path, [0])) == 1
     with pytest.raises(DependencyError, match="pip install decord"):
         read_frames(path, [0], backend="decord")
+
+
+def test_a_span_is_part_of_the_whole(source, every):
+    path, _, _ = source
+    part = list(iterate_frames(path, span=range(70, 90, 3)))  # behind a seek
+    assert len(part) == 7
+    for frame, expected in zip(part, every[70:90:3], strict=True):
+        assert np.array_equal(frame, expected)
+    assert len(list(iterate_frames(path, span=range(len(every) - 2, len(every) + 9)))) == 2
+
+
+def test_a_late_frame_holds_no_earlier_ones(tmp_path):
+    """250 frames of 1280 x 720 are 350 MB; one is wanted, 1.6 s behind the only key frame."""
+    path = tmp_path / "wide.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"preset": "ultrafast", "g": "1000"}
+        stream = container.add_stream("libx264", rate=150, options=options)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        grey = av.VideoFrame.from_ndarray(np.full((1080, 1280), 128, np.uint8), format="yuv420p")
+        for index in range(250):
+            grey.pts, grey.time_base = index, Fraction(1, 150)
+            container.mux(stream.encode(grey))
+        container.mux(stream.encode())
+    code = (
+        "import resource, sys; from loopy.data.reader import read_frames\n"
+        "def peak_kb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_kb(); read_frames(sys.argv[1], [40]); print(peak_kb() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 150_000
