@@ -125,21 +125,23 @@ def parse_header(text: bytes, size: int) -> Header:
     digits = text[len(BEFORE_CHECKSUM) : AFTER_CHECKSUM]
     if not text.startswith(BEFORE_CHECKSUM) or digits != _checksum(text):
         raise StoreError(f"its header is damaged, or it is no clip of a store; {CURE}")
-    header = json.loads(text)
-    metadata = header.pop("__metadata__")
-    check_schema(int(metadata["schema"]))
-    places = {
-        name: TensorPlace(
-            DTYPES[entry["dtype"]],
-            tuple(entry["shape"]),
-            8 + len(text) + entry["data_offsets"][0],
-        )
-        for name, entry in header.items()
-    }
-    end = 8 + len(text) + max(entry["data_offsets"][1] for entry in header.values())
+    try:
+        header = json.loads(text)
+        metadata = header.pop("__metadata__")
+        check_schema(int(metadata["schema"]))
+        data, places, end = 8 + len(text), {}, 0
+        for name, entry in header.items():
+            start, stop = entry["data_offsets"]
+            places[name] = TensorPlace(DTYPES[entry["dtype"]], tuple(entry["shape"]), data + start)
+            end = max(end, data + stop)
+        about = json.loads(metadata["clip"])
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"its header makes no sense ({error}); {CURE}") from error
     if end != size:
         raise StoreError(f"it has {size} bytes, expected {end}; {CURE}")
-    return Header(json.loads(metadata["clip"]), places, size)
+    return Header(about, places, size)
 
 
 def check_schema(schema: int) -> None:

@@ -253,10 +253,10 @@ def test_a_tensor_that_the_store_does_not_hold(make_store, make_record):
         ClipStore.open(make_store()).read(0, {"log_variance": [0]})
 
 
-def with_schema(content, schema):
-    """Another schema in an intact header, made as docs/data.md says."""
+def edited(content, old, new):
+    """Another text in an intact header of the same length, made as docs/data.md says."""
     length = int.from_bytes(content[:8], "little")
-    text = content[8 : 8 + length].replace(b'"schema":"%d"' % SCHEMA, b'"schema":"%d"' % schema)
+    text = content[8 : 8 + length].replace(old, new)
     zeroed = text[:26] + b"00000000" + text[34:]
     text = text[:26] + b"%08x" % zlib.crc32(zeroed) + text[34:]
     return content[:8] + text + content[8 + length :]
@@ -268,13 +268,25 @@ def with_schema(content, schema):
 def test_another_schema(make_store, make_record, schema, cure):
     root = make_store()
     path = clip_of(root, make_record)
-    path.write_bytes(with_schema(path.read_bytes(), schema))
+    was, becomes = (b'"schema":"%d"' % number for number in (SCHEMA, schema))
+    path.write_bytes(edited(path.read_bytes(), was, becomes))
     with pytest.raises(StoreError, match=f"{path.name}.*{cure}"):
         ClipStore.open(root).read(0, EVERYTHING)
     about = json.loads((root / "store.json").read_text())
     (root / "store.json").write_text(json.dumps(about | {"schema": schema}))
     with pytest.raises(StoreError, match=rf"store\.json.*{cure}"):
         ClipStore.open(root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"clip"', b'"clap"'), (b'"F16"', b'"F61"'), (b'"schema":"1', b'"schema":"x')]
+)
+def test_a_header_that_a_faulty_writer_made(make_store, make_record, old, new):
+    root = make_store()
+    path = clip_of(root, make_record)
+    path.write_bytes(edited(path.read_bytes(), old, new))
+    with pytest.raises(StoreError, match=f"{path.name}.*makes no sense.*preprocess"):
+        ClipStore.open(root).about(0)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 1}', b"\xff\x00"])
