@@ -1,0 +1,160 @@
+"""Which clips are left out of training, and why: a table of checks over measurements."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from loopy.preprocess.measurements import Measurements, Sync
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """Where each check draws its line. The paper names what it excludes, but no threshold.
+
+    Args:
+        fewest_frames: 136, a full sample: 124 motion frames and a clip of 12, 5.44 s.
+        face_lost: Most frames without a face, as a share.
+        several_people: Most frames with several people, as a share; a detector errs now and then.
+        outside: Most frames in which the face reaches the picture's edge, as a share.
+        fewest_px: Smallest side of the crop in the source.
+        yaw: Furthest turn of the head, in radians: 45 degrees, where the far eye begins to hide.
+        head_motion: Most head motion, px^2 at 512: a nose that spreads 40 px, about the width of a
+            face in all.
+        need_sound: False lets silent clips in, for the stage that trains on images.
+        sync_confidence: Least confidence of lip sync (LatentSync's 3).
+        sync_offset_frames: Most offset of sound and mouth (LatentSync's 6).
+    """
+
+    fewest_frames: int = 136
+    face_lost: float = 0.2
+    several_people: float = 0.05
+    outside: float = 0.05
+    fewest_px: int = 256
+    yaw: float = math.pi / 4
+    head_motion: float = 1600.0
+    need_sound: bool = True
+    sync_confidence: float = 3.0
+    sync_offset_frames: float = 6.0
+
+
+class Check(NamedTuple):
+    """A row of the table.
+
+    Args:
+        name: What the report counts.
+        passes: Whether a clip is good; never for NaN.
+        words: What was found and what was asked for, of ``m`` (measured) and ``o`` (options).
+    """
+
+    name: str
+    passes: Callable[[Measurements, FilterOptions], bool]
+    words: str
+
+
+CHECKS = (
+    Check(
+        "too short",
+        lambda m, o: m.frames >= o.fewest_frames,
+        "{m.frames} frames at 25 a second, fewest {o.fewest_frames}",
+    ),
+    Check(
+        "no sound",
+        lambda m, o: m.has_sound or not o.need_sound,
+        "none in this span",
+    ),
+    Check(
+        "face lost",
+        lambda m, o: m.face_lost <= o.face_lost,
+        "in {m.face_lost:.1%} of the frames, most {o.face_lost:.1%}",
+    ),
+    Check(
+        "several people",
+        lambda m, o: m.several_people <= o.several_people,
+        "in {m.several_people:.1%} of the frames, most {o.several_people:.1%}",
+    ),
+    Check(
+        "face leaves the picture",
+        lambda m, o: m.outside <= o.outside,
+        "in {m.outside:.1%} of the frames, most {o.outside:.1%}",
+    ),
+    Check(
+        "low resolution",
+        lambda m, o: m.crop_px >= o.fewest_px,
+        "the crop has {m.crop_px} px a side, fewest {o.fewest_px}",
+    ),
+    Check(
+        "extreme rotation",
+        lambda m, o: m.yaw <= o.yaw,
+        "yaw of {m.yaw:.2f} rad, most {o.yaw:.2f}",
+    ),
+    Check(
+        "excessive motion",
+        lambda m, o: m.head_motion <= o.head_motion,
+        "head motion of {m.head_motion:.0f} px^2, most {o.head_motion:.0f}",
+    ),
+    Check(
+        "low sync",
+        lambda m, o: m.sync is None or _in_sync(m.sync, o),
+        "{m.sync}, least confidence {o.sync_confidence}, most offset {o.sync_offset_frames}",
+    ),
+)
+"""In this order, the cheap ones first; the first that fails is the reason."""
+
+
+def _in_sync(sync: Sync, options: FilterOptions) -> bool:
+    return (
+        sync.confidence >= options.sync_confidence
+        and abs(sync.offset_frames) <= options.sync_offset_frames
+    )
+
+
+class Rejection(NamedTuple):
+    """Why a clip is left out.
+
+    Args:
+        name: Of the check.
+        words: What was found and what was asked for.
+    """
+
+    name: str
+    words: str
+
+    def __str__(self) -> str:
+        """As one line."""
+        return f"{self.name}: {self.words}"
+
+
+def rejection(
+    measured: Measurements,
+    options: FilterOptions = FilterOptions(),
+) -> Rejection | None:
+    """The first reason to leave a clip out; None keeps it."""
+    for name, passes, words in CHECKS:
+        if not passes(measured, options):
+            return Rejection(name, words.format(m=measured, o=options))
+    return None
+
+
+def judge(
+    measured: Measurements,
+    options: FilterOptions = FilterOptions(),
+    *,
+    score_sync: Callable[[], Sync] | None = None,
+) -> tuple[Measurements, Rejection | None]:
+    """Checks a clip, and its lip sync too where there is a judge of that.
+
+    Args:
+        measured: The clip.
+        options: Where each check draws its line.
+        score_sync: Judges the lip sync of this clip. It decodes and runs a network, so it is called
+            only for a clip that passes all else; None: lip sync is not looked at.
+
+    Returns:
+        The measurements with the verdict on lip sync in them, and the reason to leave the clip out.
+    """
+    reason = rejection(measured, options)
+    if reason or score_sync is None:
+        return measured, reason
+    measured = replace(measured, sync=score_sync())
+    return measured, rejection(measured, options)

@@ -1,0 +1,137 @@
+"""What the filters and the report ask of a clip: plain numbers from its face track."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopy.motion import NOSE_TIP, MotionSequence, expression_variance, head_motion_variance
+from loopy.preprocess.crop import Box
+from loopy.timing import FPS
+
+NOSE_DEPTH = 1.16
+"""How far the nose tip stands before the line of the jaw ends, in half their distance: 84.3 / 72.4
+in the mean 68-point 3D face of OpenFace."""
+EDGE = 0.01
+"""Points this near to the picture's edge, in its shorter side, count as outside: a detector that
+loses half a face still finds the other half, up to the edge."""
+
+
+class Sync(NamedTuple):
+    """What a judge of lip sync says of a clip.
+
+    Args:
+        confidence: SyncNet's: the higher the surer that sound and mouth belong together.
+        offset_frames: How late the sound is, in frames.
+    """
+
+    confidence: float
+    offset_frames: float
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """A clip in numbers. NaN: could not be measured.
+
+    Args:
+        frames: Length on the grid.
+        face_lost: Share of frames that lack a face: under half of its points were found.
+        several_people: Share of frames with more than one person.
+        outside: Share of frames in which a point is at the picture's edge or behind it.
+        crop_px: Side of its crop in the source's pixels; 0 without a face.
+        yaw: Angle that the head exceeds in 5 % of the frames, to either side.
+        head_motion: `loopy.motion.head_motion_variance`, px^2 at 512.
+        expression: `loopy.motion.expression_variance`, px^2 at 512.
+        has_sound: Whether it has sound.
+        sync: What a judge of lip sync said; None if there was none.
+    """
+
+    frames: int
+    face_lost: float
+    several_people: float
+    outside: float
+    crop_px: int
+    yaw: float
+    head_motion: float
+    expression: float
+    has_sound: bool
+    sync: Sync | None = None
+
+
+def measure(
+    points: Float[Tensor, "f 68 2"],
+    people: Int[Tensor, " f"],
+    box: Box | None,
+    *,
+    width_px: int,
+    height_px: int,
+    has_sound: bool,
+    pose: Float[Tensor, "f 3"] | None = None,
+) -> Measurements:
+    """Measures the face track of one clip, as it was found: before `fill_gaps`.
+
+    Args:
+        points: In pixels of the upright picture; NaN where a point is missing.
+        people: How many were found in each frame.
+        box: The crop; None where there was no face.
+        width_px: Of the picture.
+        height_px: Of the picture.
+        has_sound: Whether the clip has sound.
+        pose: Yaw, pitch, roll, where they are known better than `estimate_yaw` knows.
+    """
+    valid = ~points.isnan().any(-1)
+    yaw = (estimate_yaw(points) if pose is None else pose[:, 0]).abs()
+    edge = EDGE * min(width_px, height_px)
+    far = points.new_tensor([width_px, height_px]) - edge
+    outside = ((points <= edge) | (points >= far)).any(-1).any(-1)
+    crop_px = 0 if box is None else box[2] - box[0]
+    motion = MotionSequence(points, points.new_zeros(len(points), 3), valid, max(crop_px, 1), FPS)
+    return Measurements(
+        frames=len(points),
+        face_lost=(valid.float().mean(1) < 0.5).float().mean().item(),
+        several_people=(people > 1).float().mean().item(),
+        outside=outside.float().mean().item(),
+        crop_px=crop_px,
+        yaw=yaw.nanquantile(0.95).item(),
+        head_motion=head_motion_variance(motion).item(),
+        expression=expression_variance(motion).item(),
+        has_sound=has_sound,
+    )
+
+
+def estimate_yaw(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, " f"]:
+    """How far a head turns, from where its nose tip lies between the jaw ends.
+
+    The tip stands before the line of the jaw ends (points 0 and 16) by `NOSE_DEPTH` of half their
+    distance, so that yaw moves it along that line by tan(yaw) x NOSE_DEPTH. Roll has no effect.
+
+    Returns:
+        Radians, positive to the right of the picture; NaN where a point is missing.
+    """
+    left, right, nose = points[:, 0], points[:, 16], points[:, NOSE_TIP]
+    half = (right - left) / 2
+    along = ((nose - (left + right) / 2) * half).sum(-1) / half.square().sum(-1)
+    return (along / NOSE_DEPTH).atan()
+
+
+def fill_gaps(points: Float[Tensor, "f 68 2"], *, longest: int = 5) -> Float[Tensor, "f 68 2"]:
+    """Draws a straight line over short gaps in the track of each point.
+
+    Args:
+        points: NaN where a point is missing.
+        longest: Frames of the longest gap to fill; 0 fills none. Longer ones and those at either
+            end of the clip stay NaN.
+    """
+    index = torch.arange(len(points))[:, None].expand(points.shape[:2])
+    missing = points.isnan().any(-1)
+    before = index.masked_fill(missing, -1).cummax(0).values
+    after = index.masked_fill(missing, len(points)).flip(0).cummin(0).values.flip(0)
+    fill = missing & (before >= 0) & (after < len(points)) & (after - before - 1 <= longest)
+    frame, point = fill.nonzero(as_tuple=True)
+    first, last = before[fill], after[fill]
+    share = ((frame - first) / (last - first))[:, None].to(points)
+    filled = points.clone()
+    filled[fill] = torch.lerp(points[first, point], points[last, point], share)
+    return filled

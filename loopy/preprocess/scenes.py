@@ -1,0 +1,115 @@
+"""Where a video cuts: spans of one shot each."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil, floor
+
+from loopy.data.media import AnyPath, open_media, picture_stream, tick_s
+from loopy.data.reader import end_s, picture_s
+from loopy.errors import DependencyError, MediaError
+from loopy.timing import FPS
+
+LONG_SIDE_PX = 256  # what the detectors look at
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """When a change of picture is a cut. A cut missed spoils samples, a false one only shortens.
+
+    Both thresholds are PySceneDetect's mean change of hue, saturation and brightness (0 to 255)
+    from one picture to the next, at their defaults there.
+
+    Args:
+        threshold: From here it is a cut, whatever is around it.
+        faint_threshold: From here it is one if it stands out.
+        stands_out: How many times the mean change of the two pictures before and after.
+        shortest_s: Shots under this are no clips at all: flashes, the rest of a dissolve.
+    """
+
+    threshold: float = 27.0
+    faint_threshold: float = 15.0
+    stands_out: float = 3.0
+    shortest_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A span of a video without a cut, in exact seconds since the first picture.
+
+    Args:
+        start_s: Time of its first picture.
+        last_s: Time of its last picture.
+        stop_s: When the first picture of the next shot replaces it, or the video ends.
+    """
+
+    start_s: Fraction
+    last_s: Fraction
+    stop_s: Fraction
+
+    def frames(self, *, fps: Fraction | int = FPS) -> range:
+        """Frames of the grid of `loopy.data.reader` that show this shot and no other."""
+        return range(ceil(self.start_s * fps), floor(self.last_s * fps) + 1)
+
+
+def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Shot]:
+    """Cuts a video into shots, exact to a picture, by PySceneDetect's detectors.
+
+    Pictures come through our own door, not PySceneDetect's: no network, cover art passed over,
+    damage named, and the clock of the reader. Dissolves and fades are not found.
+
+    Returns:
+        Shots of at least ``options.shortest_s``, in order; a video without a cut is one.
+
+    Raises:
+        MediaError: Not a readable video.
+        DependencyError: PySceneDetect is not installed.
+    """
+    try:
+        from scenedetect.common import FrameTimecode, Timecode
+        from scenedetect.detectors import AdaptiveDetector, ContentDetector
+    except ImportError as error:
+        raise DependencyError(
+            "scene cuts need PySceneDetect and OpenCV; pip install 'loopy-portrait[preprocess]'"
+        ) from error
+    # 0: a shortest scene in here would hide a second cut soon after a first
+    detectors = (
+        ContentDetector(threshold=options.threshold, min_scene_len=0),
+        AdaptiveDetector(
+            adaptive_threshold=options.stands_out,
+            min_content_val=options.faint_threshold,
+            min_scene_len=0,
+        ),
+    )
+    times, cuts, end = list[Fraction](), set[Fraction](), Fraction(0)
+    with open_media(path, "video") as container:
+        stream = picture_stream(container)
+        if stream is None:
+            raise MediaError(f"{path} has no pictures; give a video")
+        shrink = max(stream.width, stream.height, LONG_SIDE_PX) / LONG_SIDE_PX
+        width, height = (max(1, round(side / shrink)) for side in (stream.width, stream.height))
+        for frame in container.decode(stream):
+            times.append(picture_s(frame, stream))
+            end = end_s(frame, stream)
+            small = frame.to_ndarray(
+                format="bgr24", width=width, height=height, interpolation="AREA"
+            )
+            ticks = Timecode(int(times[-1] / tick_s(stream)), tick_s(stream))
+            moment = FrameTimecode(ticks, fps=stream.average_rate or FPS)
+            for detector in detectors:
+                found = detector.process_frame(moment, small)
+                cuts.update(cut.pts * cut.time_base for cut in found)
+    if not times:
+        raise MediaError(f"{path} has no picture that can be decoded; give an intact file")
+    return _shots(times, cuts, end, shortest_s=options.shortest_s)
+
+
+def _shots(
+    times: list[Fraction], cuts: set[Fraction], end: Fraction, *, shortest_s: float
+) -> list[Shot]:
+    firsts = [0, *(i for i, time in enumerate(times) if time in cuts and i), len(times)]
+    shots = [
+        Shot(times[first], times[stop - 1], times[stop] if stop < len(times) else end)
+        for first, stop in pairwise(firsts)
+    ]
+    return [shot for shot in shots if shot.stop_s - shot.start_s >= shortest_s]

@@ -1,0 +1,195 @@
+"""Which videos there are, and what each one is, before anything is computed from it."""
+
+import glob
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+from av import VideoFrame
+from av import time_base as TICKS  # noqa: N812 (a second, on the clock of a file)
+from av.container import InputContainer
+
+from loopy.data.media import AnyPath, existing_file, open_media, picture_stream
+from loopy.errors import MediaError
+from loopy.timing import FPS
+
+SUFFIXES = (
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".3gp"),
+)
+LISTS = (".txt", ".list")
+STEADY_S = Fraction(2, 1000)
+"""Gaps between pictures that differ by more than this are a variable rate; mkv rounds to 1 ms."""
+CUT_OFF_S = 1
+"""A file that ends this much before the time its header names was cut off."""
+
+
+def find_videos(where: AnyPath) -> list[Path]:
+    """The videos of a folder, a list, a pattern, or one file.
+
+    Args:
+        where: A folder (with the folders in it), a pattern ("talks/*/front.mp4"), one video, or a
+            text file (.txt, .list) with a path a line, relative to its own folder; lines that are
+            empty or begin with # do not count. Hidden files are left alone.
+
+    Returns:
+        Paths, sorted and each once, so that every machine sees the same order. Those of a list
+        need not all exist: `probe` says so of each.
+
+    Raises:
+        MediaError: No videos there, or a folder or list that cannot be read.
+    """
+    path = Path(where)
+    try:
+        if path.suffix.lower() in LISTS and path.is_file():
+            return _listed(path)
+        matches = [path] if path.exists() else map(Path, glob.glob(str(where), recursive=True))
+        files = [file for match in matches for file in _files(match)]
+    except OSError as error:
+        raise MediaError(
+            f"{error.filename or where} cannot be read: {error.strerror}; check its permissions"
+        ) from error
+    videos = sorted({file for file in files if file.suffix.lower() in SUFFIXES})
+    if not videos:
+        raise MediaError(
+            f"No videos found under {where}: looked for {' '.join(SUFFIXES)}, saw {_seen(files)}"
+        )
+    return videos
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise MediaError(f"list {path} is no text in UTF-8; save it as such") from error
+    videos = sorted({path.parent / line for line in lines if line and not line.startswith("#")})
+    if not any(video.is_file() for video in videos):
+        first = f", for one not {videos[0]}" if videos else ""
+        raise MediaError(
+            f"No videos found under {path}: of {len(videos)} files it lists none exists{first}; "
+            "paths count from the folder of the list"
+        )
+    return videos
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The path itself, or all that is in a folder, but for what is hidden."""
+    if not path.is_dir():
+        yield path
+        return
+    for folder, inner, names in os.walk(path, onerror=_refuse):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk passes over what it may not read
+
+
+def _seen(files: Iterable[Path]) -> str:
+    counts = Counter(file.suffix.lower() or "files without a suffix" for file in files)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5)) or "nothing"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a video file is, from its packets and its first picture.
+
+    Args:
+        seconds: From the first picture to the end of the last.
+        fps: Pictures a second; the mean where the rate varies.
+        variable_rate: Whether the gaps between pictures differ.
+        width_px: Of the upright picture, after rotation.
+        height_px: Of the upright picture, after rotation.
+        sound_end_s: Where the sound ends, counted from the first picture; 0 without sound.
+        codec: Of the pictures: "h264", "vp9", ...
+        sha256: Of the whole file, in hex; the same video under two names has one.
+    """
+
+    seconds: Fraction
+    fps: Fraction
+    variable_rate: bool
+    width_px: int
+    height_px: int
+    sound_end_s: Fraction
+    codec: str
+    sha256: str
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether any sound is heard with the pictures."""
+        return self.sound_end_s > 0
+
+
+def probe(path: AnyPath) -> Probe:
+    """Reads a video once: all of its packets, of which only the first picture is decoded.
+
+    Raises:
+        MediaError: Nothing there, empty, no video, cut off, or not decodable.
+    """
+    path = existing_file(path, "video")
+    with open_media(path, "video") as container:
+        pictures = picture_stream(container)
+        if pictures is None:
+            raise MediaError(f"{path} has no pictures; give a video")
+        starts, ends, upright = list[Fraction](), dict[str, Fraction](), None
+        for packet in container.demux([pictures, *container.streams.audio[:1]]):
+            if upright is None and packet.stream is pictures:
+                upright = next(iter(packet.decode()), None)
+            moment = packet.dts if packet.pts is None else packet.pts
+            if moment is None or packet.is_discard:
+                continue
+            kind, tick = packet.stream.type, packet.time_base
+            end = (moment + (packet.duration or 0)) * tick
+            ends[kind] = max(ends.get(kind, end), end)
+            if kind == "video":
+                starts.append(moment * tick)
+        if not isinstance(upright, VideoFrame) or not starts:
+            raise MediaError(f"{path} has no picture that can be decoded; give an intact file")
+        _refuse_cut_off(container, max(ends.values()))
+        starts.sort()
+        fps, variable = _rate(starts, pictures.average_rate)
+        end = ends["video"] if ends["video"] > starts[-1] else starts[-1] + 1 / fps
+        lying = upright.rotation % 180 == 90
+        return Probe(
+            seconds=end - starts[0],
+            fps=fps,
+            variable_rate=variable,
+            width_px=upright.height if lying else upright.width,
+            height_px=upright.width if lying else upright.height,
+            sound_end_s=max(ends.get("audio", starts[0]) - starts[0], Fraction(0)),
+            codec=pictures.codec_context.codec.canonical_name,
+            sha256=_sha256(path),
+        )
+
+
+def _rate(starts: Sequence[Fraction], named: Fraction | None) -> tuple[Fraction, bool]:
+    """Pictures a second, and whether it varies; ``named`` is what the header says."""
+    if len(starts) < 2 or starts[0] == starts[-1]:
+        return named or FPS, False
+    gaps = [after - before for before, after in pairwise(starts)]
+    variable = max(gaps) - min(gaps) > STEADY_S
+    measured = len(gaps) / (starts[-1] - starts[0])
+    return (measured if variable else named or measured), variable
+
+
+def _refuse_cut_off(container: InputContainer, end: Fraction) -> None:
+    promised = Fraction(container.duration or 0, TICKS)  # in mkv counted from 0, not from the start
+    if promised - end > CUT_OFF_S:
+        raise MediaError(
+            f"{container.name.removeprefix('file:')} is cut off: of {float(promised):.2f} s "
+            f"it holds {float(end):.2f} s; fetch it again"
+        )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MediaError(f"video {path} cannot be read: {error.strerror}") from error
