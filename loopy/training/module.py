@@ -27,6 +27,7 @@ from loopy.training.drops import DropRates
 from loopy.training.own_past import own_motion_frames
 from loopy.training.rehearsal import rehearse
 from loopy.training.schedule import warm_cosine
+from loopy.training.store_clips import StoreClips
 from loopy.training.talks import SyntheticTalks
 
 
@@ -173,7 +174,7 @@ class LoopyModule(pl.LightningModule):
             folder / f"step_{self.global_step:06d}.mp4",
         )
 
-    def export(self, folder: Path, data: SyntheticTalks) -> None:
+    def export(self, folder: Path, data: SyntheticTalks | StoreClips) -> None:
         """Save the whole model as a folder in the diffusers form, in half precision.
 
         Args:

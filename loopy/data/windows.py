@@ -1,0 +1,154 @@
+"""A training sample out of a stored clip: which rows it needs, and the reading of just those.
+
+::
+
+    |<---------------- at most 124 ---------------->|<- 12 ->|
+    ... x   x   x   x x x x xxxxxxxx                 cccccccc        r
+        slots of the past (20 rows)                  clip    reference, elsewhere
+
+A window is drawn from a generator of the sample's own, so it is a function of (seed, sample).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from loopy.data.store import ClipStore
+from loopy.errors import ConfigurationError
+from loopy.motion import MotionSequence, expression_variance, head_motion_variance, mirrored
+from loopy.records import Clip
+from loopy.segments import SegmentLayout
+
+NEIGHBOURS = 2
+APART = 30
+"""Frames between the clip and its reference, where the video has them (spec 1.9)."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A place in a stored clip.
+
+    Args:
+        start: First frame of the clip to learn.
+        history: How many frames before it exist for the sample.
+        reference: Frame that is the portrait.
+        mirrored: Whether the mirrored encoding is read.
+    """
+
+    start: int
+    history: int
+    reference: int
+    mirrored: bool = False
+
+
+def draw_window(
+    frames: int,
+    generator: torch.Generator,
+    *,
+    clip_frames: int,
+    history: int,
+    reference: str = "outside",
+    mirror: float = 0.0,
+) -> Window:
+    """Draw a place in a video.
+
+    Args:
+        frames: Length of the video.
+        generator: The sample's.
+        clip_frames: Frames to learn.
+        history: Frames wanted before them. A shorter video gives whole clips as far as it goes.
+        reference: ``outside`` the clip, 30 frames away where there are such; or ``within`` it.
+        mirror: How often the window is mirrored.
+
+    Raises:
+        ConfigurationError: The video is no longer than the clip: no portrait is left.
+    """
+    spare = frames - clip_frames
+    if spare < 1:
+        raise ConfigurationError(f"a video of {frames} frames has no clip of {clip_frames} to give")
+    if history > spare:
+        history = spare // clip_frames * clip_frames
+    start = _draw(history, spare + 1, generator)
+    turned = torch.rand((), generator=generator).item() < mirror
+    if reference == "within":
+        portrait = _draw(start, start + clip_frames, generator)
+        return Window(start, history, portrait, turned)
+    every = torch.arange(frames)
+    distance = torch.maximum(start - every, every - (start + clip_frames - 1))
+    for apart in (APART, 1):
+        places = every[distance >= apart]
+        if len(places):
+            break
+    return Window(start, history, int(places[_draw(0, len(places), generator)]), turned)
+
+
+def read_window(
+    store: ClipStore, row: int, window: Window, *, layout: SegmentLayout, clip_frames: int
+) -> tuple[Clip, MotionSequence]:
+    """Read a sample: a clip of one video, and the track of its frames.
+
+    Only the rows that the sample names are read: slots that exist, clip, portrait, the sound of
+    the clip and of its neighbours, the track of the clip.
+
+    Args:
+        store: Where from.
+        row: Of the index.
+        window: See `draw_window`.
+        layout: How the past is squeezed; a mode that reads one frame a slot.
+        clip_frames: Frames to learn.
+
+    Raises:
+        StoreError: The file is missing, damaged, or lacks what is asked for.
+    """
+    start, stop = window.start, window.start + clip_frames
+    slots, present = _slots(window, layout)
+    sound = _heard(store, row, start, stop)
+    name = "latents_mirrored" if window.mirrored else "latents"
+    pictures = [*slots[present].tolist(), *range(start, stop), window.reference]
+    read = store.read(
+        row,
+        {name: pictures, "audio": sound.flatten(), **dict.fromkeys(_TRACK, slice(start, stop))},
+    )
+    latents = read[name].float()
+    past = latents.new_zeros(len(slots), *latents.shape[1:])
+    past[present] = latents[: int(present.sum())]
+    motion = MotionSequence(
+        read["points"].float(), read["pose"].float(), read["valid"], store.description.size_px
+    )
+    if window.mirrored:
+        motion = mirrored(motion)
+    audio = read["audio"].float().unflatten(0, tuple(sound.shape)).mean(2)
+    clip = Clip(
+        latents=latents[-1 - clip_frames : -1][None],
+        reference=latents[-1:],
+        motion_frames=past[None],
+        past_present=present[None],
+        audio=audio[None],
+        landmarks=motion.normalised()[None],
+        measures=torch.stack([head_motion_variance(motion), expression_variance(motion)])[None],
+    )
+    return clip, motion
+
+
+_TRACK = ("points", "pose", "valid")
+
+
+def _slots(window: Window, layout: SegmentLayout) -> tuple[Int[Tensor, " m"], Bool[Tensor, " m"]]:
+    """Rows of the past, oldest first, and which of them exist."""
+    distances = layout.distances().flip(0)
+    return window.start - 1 - distances, distances < window.history
+
+
+def _heard(store: ClipStore, row: int, start: int, stop: int) -> Int[Tensor, "f n r"]:
+    """Rows of audio of each frame and its neighbours; two a frame in a store of 50 Hz."""
+    frames = int(store.index["frames"][row])
+    around = torch.arange(start, stop)[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+    each = store.description.audio_rate_hz // store.description.fps
+    return around.clamp(0, frames - 1)[..., None] * each + torch.arange(each)
+
+
+def _draw(low: int, high: int, generator: torch.Generator) -> int:
+    """A whole number from low to high - 1."""
+    return int(torch.randint(low, high, (), generator=generator))

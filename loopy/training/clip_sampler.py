@@ -1,0 +1,140 @@
+"""Batches out of a clip store: which clip comes when, and where in it.
+
+The samples of all ranks are one endless row: epoch after epoch, each clip of the training split
+once an epoch, in an order that depends on (seed, epoch). Sample g of that row belongs to batch
+g // (batch size x ranks), so ranks share it out and never meet, whatever their number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from loopy.data.index import TRAIN, VALIDATION
+from loopy.data.store import ClipStore
+from loopy.data.windows import draw_window, read_window
+from loopy.errors import ConfigurationError
+from loopy.motion import MotionSequence
+from loopy.randomness import generator
+from loopy.records import Clip
+from loopy.segments import SegmentLayout
+from loopy.training.drops import DropRates
+from loopy.training.faces import box_mask
+
+PARTS = {"eyes": slice(36, 48), "mouth": slice(48, 68)}
+_MARGIN_CELLS = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSampler:
+    """Makes batches; it pickles, for workers that are spawned.
+
+    Args:
+        store: Where from.
+        batch_size: Clips in a batch, on each rank.
+        layout: How the past is squeezed.
+        clip_frames: Frames of a clip.
+        reference: Where the portrait is from.
+        mirror: How often a mirrored window is read in training.
+        weights: Weight of the loss around ``eyes`` and ``mouth``.
+        drops: Only the share of whole histories is read here.
+        seed: Of order and windows.
+    """
+
+    store: ClipStore
+    batch_size: int
+    layout: SegmentLayout = SegmentLayout()  # noqa: RUF009 (frozen)
+    clip_frames: int = 12
+    reference: Literal["outside", "within"] = "outside"
+    mirror: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    drops: DropRates = DropRates()  # noqa: RUF009 (frozen)
+    seed: int = 0
+
+    @cached_property
+    def rows(self) -> Int[np.ndarray, " clips"]:
+        """Clips of the training split that are longer than a window."""
+        return self._long_enough(TRAIN)
+
+    @cached_property
+    def held_out_rows(self) -> Int[np.ndarray, " clips"]:
+        """The same of the validation split."""
+        return self._long_enough(VALIDATION)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Another process looks the rows up itself."""
+        return {k: v for k, v in vars(self).items() if k not in ("rows", "held_out_rows")}
+
+    def batch(self, purpose: str, number: int, rank: int, ranks: int) -> Clip:
+        """One batch of a rank; see `LoopyDataModule.batch`.
+
+        Raises:
+            ConfigurationError: Fewer clips than ranks.
+            StoreError: A clip is missing or damaged.
+        """
+        first = (number * ranks + rank) * self.batch_size
+        places = range(first, first + self.batch_size)
+        if purpose == "validation":
+            return _joined([self._held_out(int(self.held_out_rows[place])) for place in places])
+        if len(self.rows) < ranks:
+            raise ConfigurationError(
+                f"{len(self.rows)} clips for {ranks} ranks; use fewer ranks or more clips"
+            )
+        return _joined([self._training(place) for place in places])
+
+    def _long_enough(self, split: int) -> Int[np.ndarray, " clips"]:
+        index = self.store.index
+        return np.flatnonzero((index["split"] == split) & (index["frames"] > self.clip_frames))
+
+    def _training(self, sample: int) -> Clip:
+        epoch, place = divmod(sample, len(self.rows))
+        row = int(self.rows[_order(self.seed, epoch, len(self.rows))[place]])
+        draw = generator(self.seed, "window", sample)
+        longest = self.layout.past_frames
+        history = self.drops.history(draw, longest=longest, clip_frames=self.clip_frames)
+        return self._read(row, draw, history=history, mirror=self.mirror)
+
+    def _held_out(self, row: int) -> Clip:
+        draw = generator(self.seed, "held-out window", row)
+        return self._read(row, draw, history=self.layout.past_frames, mirror=0.0)
+
+    def _read(self, row: int, draw: torch.Generator, *, history: int, mirror: float) -> Clip:
+        window = draw_window(
+            int(self.store.index["frames"][row]),
+            draw,
+            clip_frames=self.clip_frames,
+            history=history,
+            reference=self.reference,
+            mirror=mirror,
+        )
+        clip, motion = read_window(
+            self.store, row, window, layout=self.layout, clip_frames=self.clip_frames
+        )
+        extra = {part: each - 1 for part, each in self.weights.items() if each != 1}
+        if not extra:
+            return clip
+        cells = clip.latents.shape[-1]
+        masks = [each * _box(motion, PARTS[part], cells) for part, each in extra.items()]
+        return replace(clip, weight=1 + torch.stack(masks).sum(0)[None])
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, clips: int) -> Int[Tensor, " clips"]:
+    return torch.randperm(clips, generator=generator(seed, "order", epoch))
+
+
+def _box(motion: MotionSequence, part: slice, cells: int) -> Tensor:
+    """One in the cells around some points; nothing in frames that lack one of them."""
+    points = motion.points[:, part] * (cells / motion.size_px)
+    known = motion.valid[:, part].all(1)[:, None, None, None]
+    return box_mask(points, size_px=cells, margin_px=_MARGIN_CELLS) * known
+
+
+def _joined(clips: list[Clip]) -> Clip:
+    names = [name for name, value in vars(clips[0]).items() if value is not None]
+    return Clip(**{name: torch.cat([getattr(clip, name) for clip in clips]) for name in names})

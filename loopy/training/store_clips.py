@@ -1,0 +1,107 @@
+"""Clips out of a clip store, for the image and the clip stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from torch.utils.data import DataLoader
+
+from loopy.data.store import ClipStore
+from loopy.errors import ConfigurationError
+from loopy.models.folder import load_part
+from loopy.segments import SegmentLayout
+from loopy.training.clip_sampler import ClipSampler
+from loopy.training.datamodule import LoopyDataModule
+from loopy.training.drops import DropRates
+
+
+class StoreClips(LoopyDataModule):
+    """Windows of a clip store, each read by its rows alone.
+
+    Args:
+        store: The store: a folder, or an address of a bucket.
+        parts: Folder with the ``vae`` and ``audio_encoder`` that made it.
+        layout: How the past is squeezed; as in the model.
+        clip_frames: Frames of a clip.
+        reference: Where the portrait is from: ``outside`` the clip (30 frames away where it can
+            be), or ``within`` it (the paper).
+        mirror: How often a mirrored window is read; the store must hold mirrored latents.
+        mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
+        eye_weight: Weight in the box around both eyes, likewise.
+        drops: Only the share of whole histories is read here.
+        batch_size: Clips in a batch, on each rank.
+        validation_batches: Most batches of the validation split that are looked at.
+        seed: Of order and windows.
+        workers: Processes that read.
+
+    Raises:
+        StoreError: There is no store, or it has no index.
+        ConfigurationError: No clip is long enough, or the store lacks what is asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: str,
+        parts: Path,
+        layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
+        clip_frames: int = 12,
+        reference: Literal["outside", "within"] = "outside",
+        mirror: float = 0.0,
+        mouth_weight: float = 1.0,
+        eye_weight: float = 1.0,
+        drops: DropRates = DropRates(),  # noqa: B008 (frozen)
+        batch_size: int = 6,
+        validation_batches: int = 8,
+        seed: int = 0,
+        workers: int = 2,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            validation_batches=validation_batches,
+            seed=seed,
+            workers=workers,
+        )
+        if batch_size < 2:
+            raise ConfigurationError("batch_size 1 leaves no other talk to compare with; give 2")
+        if layout.mode not in ("far", "middle", "near"):
+            raise ConfigurationError(
+                f"a window names fixed past frames: layout mode far, middle or near, "
+                f"got {layout.mode!r}"
+            )
+        opened = ClipStore.open(store)
+        if mirror and not opened.description.mirrored:
+            raise ConfigurationError(
+                f"{store} holds no mirrored latents; preprocess with them, or set mirror to 0"
+            )
+        # What a bucket is read with does not outlive a fork.
+        self.worker_context = "spawn" if "://" in store else None
+        self.layout, self.clip_frames, self.drops = layout, clip_frames, drops
+        self.size_px = opened.description.size_px
+        self.vae = load_part(parts, "vae").requires_grad_(False)
+        self.audio_encoder = load_part(parts, "audio_encoder")
+        self.sampler = ClipSampler(
+            opened,
+            batch_size,
+            layout=layout,
+            clip_frames=clip_frames,
+            reference=reference,
+            mirror=mirror,
+            weights={"mouth": mouth_weight, "eyes": eye_weight},
+            drops=drops,
+            seed=seed,
+        )
+        if not len(self.sampler.rows):
+            raise ConfigurationError(
+                f"{store} has no clip of more than {clip_frames} frames in its training split"
+            )
+
+    def batches(self) -> Callable[[str, int, int, int], Any]:
+        """What makes a batch: the sampler, without trainer and networks."""
+        return self.sampler.batch
+
+    def val_dataloader(self) -> DataLoader:
+        """The first clips of the validation split, one window each, with whole histories."""
+        together = self.batch_size * self._trainer().world_size
+        whole = len(self.sampler.held_out_rows) // together
+        return self._loader("validation", min(self.validation_batches, whole))

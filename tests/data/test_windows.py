@@ -1,0 +1,156 @@
+"""A sample is made of the rows that it names, and of no others."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopy.data.description import create_store
+from loopy.data.index import build_index
+from loopy.data.store import ClipStore, write_clip
+from loopy.data.windows import APART, Window, draw_window, read_window
+from loopy.errors import ConfigurationError
+from loopy.motion import MotionSequence, head_motion_variance, mirrored
+from loopy.randomness import generator
+from loopy.segments import SegmentLayout
+
+FRAMES, CLIP = 40, 3
+LAYOUT = SegmentLayout(2, 2, 2)  # distances 0 1 3 5
+
+
+def number(rows, *shape):
+    """Rows that hold their own number."""
+    return torch.arange(rows).float().view(-1, *[1] * len(shape)).expand(rows, *shape)
+
+
+@pytest.fixture
+def make_counted(tmp_path, make_record, description):
+    """A store of one clip whose frames, and vectors of sound, are numbered."""
+
+    def make(rate_hz=25):
+        kind = replace(description, audio_rate_hz=rate_hz, mirrored=True)
+        create_store(tmp_path / "store", kind)
+        motion = MotionSequence(
+            number(FRAMES, 68, 2) + torch.rand(68, 2),
+            number(FRAMES, 3) / 100,
+            torch.ones(FRAMES, 68, dtype=torch.bool),
+            64,
+        )
+        record = make_record(
+            "one",
+            frames=FRAMES,
+            latents=number(FRAMES, 4, 6, 6),
+            latents_mirrored=number(FRAMES, 4, 6, 6) + 100,
+            audio=number(FRAMES * rate_hz // 25, 3, 8),
+            motion=motion,
+        )
+        write_clip(tmp_path / "store", record)
+        build_index(tmp_path / "store")
+        return ClipStore.open(tmp_path / "store"), motion
+
+    return make
+
+
+def shown(latents):
+    return latents.flatten(2)[0, :, 0].tolist()
+
+
+def test_a_sample_is_the_rows_it_names(make_counted):
+    store, motion = make_counted()
+    clip, _ = read_window(store, 0, Window(20, 4, 7), layout=LAYOUT, clip_frames=CLIP)
+    assert shown(clip.latents) == [20, 21, 22]
+    assert clip.reference.flatten()[0] == 7
+    assert shown(clip.motion_frames) == [0, 16, 18, 19]  # distance 5 is beyond a past of 4
+    assert clip.past_present.tolist() == [[False, True, True, True]]
+    assert clip.audio[0, :, :, 0, 0].tolist() == [
+        [18, 19, 20, 21, 22],
+        [19, 20, 21, 22, 23],
+        [20, 21, 22, 23, 24],
+    ]
+    torch.testing.assert_close(clip.landmarks[0], motion[20:23].normalised())
+    torch.testing.assert_close(clip.measures[0, 0], head_motion_variance(motion[20:23]))
+
+
+def test_sound_ends_where_the_video_does(make_counted):
+    store, _ = make_counted()
+    first, _ = read_window(store, 0, Window(0, 0, 9), layout=LAYOUT, clip_frames=CLIP)
+    last, _ = read_window(store, 0, Window(37, 4, 9), layout=LAYOUT, clip_frames=CLIP)
+    assert first.audio[0, 0, :, 0, 0].tolist() == [0, 0, 0, 1, 2]
+    assert last.audio[0, -1, :, 0, 0].tolist() == [37, 38, 39, 39, 39]
+    assert not first.past_present.any()
+    assert not first.motion_frames.any()
+
+
+def test_two_vectors_of_50_hz_are_averaged(make_counted):
+    store, _ = make_counted(50)
+    clip, _ = read_window(store, 0, Window(20, 4, 7), layout=LAYOUT, clip_frames=CLIP)
+    assert clip.audio[0, 0, :, 0, 0].tolist() == [36.5, 38.5, 40.5, 42.5, 44.5]
+
+
+def test_a_mirrored_window_is_mirrored_throughout(make_counted):
+    store, motion = make_counted()
+    window = Window(20, 4, 7, mirrored=True)
+    clip, track = read_window(store, 0, window, layout=LAYOUT, clip_frames=CLIP)
+    assert shown(clip.latents) == [120, 121, 122]
+    assert clip.reference.flatten()[0] == 107
+    assert shown(clip.motion_frames)[1:] == [116, 118, 119]
+    torch.testing.assert_close(track.points, mirrored(motion[20:23]).points)
+    torch.testing.assert_close(clip.landmarks[0], track.normalised())
+
+
+def test_nothing_else_is_read(make_counted):
+    """Bytes asked for: those of the rows with their checksums, and a header once."""
+    store, _ = make_counted()
+    store.about(0)
+    before = store.bytes_requested
+    read_window(store, 0, Window(20, 6, 7), layout=LAYOUT, clip_frames=CLIP)
+    row = {"latents": 4 * 36 * 2, "audio": 3 * 8 * 2, "points": 68 * 2 * 4, "pose": 12, "valid": 68}
+    rows = {"latents": 4 + 3 + 1, "audio": 7, "points": 3, "pose": 3, "valid": 3}
+    needed = sum(rows[name] * (row[name] + 4) for name in row)
+    whole = FRAMES * (sum(row.values()) + row["latents"])
+    assert needed <= store.bytes_requested - before < whole
+
+
+@given(
+    frames=st.integers(4, 400),
+    wanted=st.integers(0, 130),
+    seed=st.integers(0, 10**6),
+    reference=st.sampled_from(["outside", "within"]),
+)
+def test_every_drawn_window_is_in_the_video(frames, wanted, seed, reference):
+    window = draw_window(
+        frames, generator(seed), clip_frames=CLIP, history=wanted, reference=reference
+    )
+    assert window.history == wanted or (
+        wanted > frames - CLIP and window.history % CLIP == 0 and window.history <= frames - CLIP
+    )
+    assert window.history <= window.start <= frames - CLIP
+    inside = window.start <= window.reference < window.start + CLIP
+    assert 0 <= window.reference < frames
+    assert inside == (reference == "within")
+    if reference == "outside":
+        far = window.start >= APART or frames - window.start - CLIP >= APART
+        gap = max(window.start - window.reference, window.reference - window.start - CLIP + 1)
+        assert gap >= (APART if far else 1)
+    again = draw_window(
+        frames, generator(seed), clip_frames=CLIP, history=wanted, reference=reference
+    )
+    assert window == again
+
+
+def test_windows_are_all_over_the_video():
+    drawn = [draw_window(60, generator(i), clip_frames=CLIP, history=6) for i in range(400)]
+    starts = {window.start for window in drawn}
+    assert min(starts) == 6
+    assert max(starts) == 57
+    assert len(starts) > 45
+    assert not any(window.mirrored for window in drawn)
+    some = [draw_window(60, generator(i), clip_frames=3, history=6, mirror=0.5) for i in range(99)]
+    assert 30 < sum(window.mirrored for window in some) < 70
+
+
+def test_a_video_must_be_longer_than_the_clip():
+    with pytest.raises(ConfigurationError, match="a video of 3 frames"):
+        draw_window(3, generator(0), clip_frames=CLIP, history=0)

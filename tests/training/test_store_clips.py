@@ -1,0 +1,167 @@
+"""Batches out of a clip store: each clip once an epoch, shared out among ranks, resumable."""
+
+import pickle
+import shutil
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from loopy.data.clips import ClipRecord, Provenance, clip_id
+from loopy.data.description import StoreDescription, create_store
+from loopy.data.index import TRAIN, VALIDATION, build_index
+from loopy.data.store import ClipStore, write_clip
+from loopy.errors import ConfigurationError, StoreError
+from loopy.motion import MotionSequence
+from loopy.randomness import generator
+from loopy.segments import SegmentLayout
+from loopy.training.clip_sampler import ClipSampler
+from loopy.training.drops import DropRates
+from loopy.training.store_clips import StoreClips
+
+SIZE, SIDE, FRAMES = 16, 8, 3
+LAYOUT = SegmentLayout(stride=2, segments=2)
+
+
+def record(name, *, frames=20):
+    draw = generator(name)
+    motion = MotionSequence(
+        4 + 8 * torch.rand(frames, 68, 2, generator=draw),
+        torch.zeros(frames, 3),
+        torch.ones(frames, 68, dtype=torch.bool),
+        SIZE,
+    )
+    about = Provenance(f"{name}.mp4", name, 0, frames / 25, (0, 0, 16, 16), 25, identity=name)
+    return ClipRecord(
+        clip_id(name, 0, 1, {}),
+        torch.full((frames, 4, SIDE, SIDE), float(name)),
+        torch.randn(frames, 3, 8, generator=draw),
+        motion,
+        about,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """40 clips; every latent is the number of its clip."""
+    root = tmp_path_factory.mktemp("store")
+    create_store(root, StoreDescription(SIZE, (4, SIDE, SIDE), (3, 8)))
+    for number in range(40):
+        write_clip(root, record(str(number), frames=2 if number == 0 else 20))
+    build_index(root, validation=0.3, test=0.1)
+    return root
+
+
+@pytest.fixture
+def sampler(folder):
+    def make(**changes):
+        options = {"batch_size": 2, "layout": LAYOUT, "clip_frames": FRAMES} | changes
+        return ClipSampler(ClipStore.open(folder), **options)
+
+    return make
+
+
+def numbers(clip):
+    return clip.latents[:, 0, 0, 0, 0].int().tolist()
+
+
+def test_each_clip_once_an_epoch_in_another_order(sampler):
+    source = sampler()
+    clips = len(source.rows)
+    assert 15 < clips < 32
+    row = [n for i in range(clips) for n in numbers(source.batch("training", i, 0, 1))]
+    first, second = row[:clips], row[clips : 2 * clips]
+    assert sorted(first) == sorted(second)
+    assert len(set(first)) == clips
+    assert first != second
+    assert 0 not in first  # two frames hold no window
+
+
+def test_ranks_share_the_same_row(sampler):
+    source = sampler()
+    alone = [n for i in range(6) for n in numbers(source.batch("training", i, 0, 1))]
+    shared = [
+        n
+        for i in range(2)
+        for rank in range(3)
+        for n in numbers(source.batch("training", i, rank, 3))
+    ]
+    assert alone == shared
+
+
+def test_a_batch_is_a_function_of_its_number(sampler):
+    one, other = sampler(), pickle.loads(pickle.dumps(sampler()))
+    for number in (5, 0, 33):
+        a, b = (source.batch("training", number, 0, 1) for source in (one, other))
+        for name, value in vars(a).items():
+            assert value is None or torch.equal(value, getattr(b, name))
+    assert numbers(one.batch("training", 0, 0, 1)) != numbers(
+        sampler(seed=1).batch("training", 0, 0, 1)
+    ) or numbers(one.batch("training", 1, 0, 1)) != numbers(
+        sampler(seed=1).batch("training", 1, 0, 1)
+    )
+
+
+def test_epochs_look_at_other_windows(sampler):
+    source = sampler(drops=DropRates(full_history=0))
+    audio = {}
+    for number in range(3 * len(source.rows) // 2):
+        clip = source.batch("training", number, 0, 1)
+        for name, heard in zip(numbers(clip), clip.audio, strict=True):
+            audio.setdefault(name, []).append(heard)
+    different = [not torch.equal(heard[0], heard[1]) for heard in audio.values() if len(heard) > 1]
+    assert sum(different) > 0.7 * len(different)
+
+
+def test_splits_never_meet_and_validation_has_whole_histories(sampler):
+    source = sampler()
+    split = source.store.index["split"]
+    assert set(split[source.rows]) == {TRAIN}
+    assert set(split[source.held_out_rows]) == {VALIDATION}
+    clip = source.batch("validation", 0, 0, 1)
+    assert clip.past_present.all()
+    assert torch.equal(clip.audio, source.batch("validation", 0, 0, 1).audio)
+
+
+def test_mouth_and_eyes_weigh_more(sampler):
+    clip = sampler(weights={"mouth": 3.0}).batch("training", 0, 0, 1)
+    assert set(clip.weight.unique().tolist()) == {1.0, 3.0}
+    assert sampler(weights={"mouth": 1.0}).batch("training", 0, 0, 1).weight is None
+
+
+def test_more_ranks_than_clips_is_an_error(sampler):
+    source = sampler()
+    with pytest.raises(ConfigurationError, match="for 99 ranks"):
+        source.batch("training", 0, 0, 99)
+
+
+def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    for path in (tmp_path / "copy" / "clips").glob("*/*.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    source = ClipSampler(ClipStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
+    with pytest.raises(StoreError, match=r"\.safetensors"):
+        [source.batch("training", number, 0, 1) for number in range(20)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_data_module_gives_them_to_a_trainer(folder, make_pipeline, tmp_path, workers):
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    data = StoreClips(
+        store=str(folder),
+        parts=tmp_path / "parts",
+        layout=LAYOUT,
+        clip_frames=FRAMES,
+        batch_size=2,
+        workers=workers,
+    )
+    data.trainer = pl.Trainer(accelerator="cpu", max_steps=3, logger=False, barebones=True)
+    expected = [data.sampler.batch("training", number, 0, 1) for number in range(3)]
+    for clip, wanted in zip(data.train_dataloader(), expected, strict=True):
+        assert torch.equal(clip.latents, wanted.latents)
+        assert torch.equal(clip.audio, wanted.audio)
+    assert len(data.val_dataloader()) == len(data.sampler.held_out_rows) // 2
+    with pytest.raises(ConfigurationError, match="holds no mirrored latents"):
+        StoreClips(store=str(folder), parts=tmp_path / "parts", mirror=0.5)
