@@ -46,6 +46,16 @@ VERBS: dict[str, Verb] = {
         "Makes a video for every row of a list of jobs.",
         "loopy predict --config configs/predict.yaml --data.manifest jobs.csv",
     ),
+    "preprocess": Verb(
+        "loopy.commands.preprocess:run",
+        "Turns talking videos into a clip store to train on.",
+        "loopy preprocess videos/ store/ --parts runs/toon/parts",
+    ),
+    "data": Verb(
+        "loopy.commands.data:run",
+        "Shows what is in a clip store: report, view, index.",
+        "loopy data report store/",
+    ),
     "evaluate": Verb(
         "loopy.commands.evaluate:run",
         "Measures how well a model speaks, on faces and voices that no training saw.",

@@ -68,11 +68,14 @@ class AudioEncoder(nn.Module):
         return torch.cat(list(self.stream(audio)))
 
     @torch.no_grad()
-    def stream(self, audio: Float[Tensor, "samples"]) -> Iterator[Float[Tensor, "f k d"]]:
+    def stream(
+        self, audio: Float[Tensor, "samples"], *, pooled: bool = True
+    ) -> Iterator[Float[Tensor, "f k d"]]:
         """The same features span by span, in memory that does not grow with the sound.
 
         Args:
             audio: Mono, 16 kHz, on any device.
+            pooled: Average the two vectors of a frame; False gives both, one behind the other.
 
         Yields:
             Features of the next frames, 750 at most.
@@ -96,7 +99,8 @@ class AudioEncoder(nn.Module):
             piece = (audio[begin:end] - mean) * scale
             vectors = self._encode(piece)
             pairs = 2 * torch.arange(start - first, stop - first)[:, None] + torch.tensor([0, 1])
-            yield vectors[pairs.clamp(max=len(vectors) - 1)].mean(1)
+            both = vectors[pairs.clamp(max=len(vectors) - 1)]
+            yield both.mean(1) if pooled else both.flatten(0, 1)
 
     def clips(
         self, audio: Float[Tensor, "samples"], frames: int

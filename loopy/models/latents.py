@@ -18,9 +18,22 @@ def encode_images(vae: AutoencoderKL, images: Float[Tensor, "n 3 H W"]) -> Float
         vae: The autoencoder.
         images: In [-1, 1].
     """
-    latents = vae.encode(images.to(vae.dtype), return_dict=False)[0].mode()
-    shift, scale = _affine(vae, latents)
-    return (latents - shift) / scale
+    return encode_posterior(vae, images)[0]
+
+
+@torch.no_grad()
+def encode_posterior(
+    vae: AutoencoderKL, images: Float[Tensor, "n 3 H W"]
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+    """Mean and log-variance of the posterior, both of scaled latents.
+
+    Args:
+        vae: The autoencoder.
+        images: In [-1, 1].
+    """
+    posterior = vae.encode(images.to(vae.dtype), return_dict=False)[0]
+    shift, scale = _affine(vae, posterior.mean)
+    return (posterior.mode() - shift) / scale, posterior.logvar - 2 * scale.log()
 
 
 @torch.no_grad()

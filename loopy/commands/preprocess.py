@@ -1,0 +1,125 @@
+"""`loopy preprocess`: talking videos to a clip store."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+from tqdm import tqdm
+
+from loopy.commands.animate import usable
+from loopy.data.description import StoreDescription, create_store
+from loopy.data.index import build_index
+from loopy.data.space import check_space, estimate_size
+from loopy.errors import ConfigurationError, MediaError
+from loopy.models.folder import load_part
+from loopy.models.weights import fingerprint
+from loopy.preprocess.engines import prepare_all, shard
+from loopy.preprocess.options import PreprocessOptions
+from loopy.preprocess.prepare import Preparer
+from loopy.preprocess.report import report
+from loopy.preprocess.sources import find_videos, probe
+from loopy.timing import FPS
+
+
+def preprocess(
+    videos: str,
+    store: Path,
+    *,
+    parts: Path,
+    options: PreprocessOptions = PreprocessOptions(),  # noqa: B008 (frozen)
+    workers: int = 0,
+    shard_of: str | None = None,
+    validation: float = 0.02,
+    test: float = 0.02,
+    device: str = "cpu",
+    yes: bool = False,
+) -> None:
+    """Turns talking videos into a clip store, or goes on where it stopped.
+
+    Args:
+        videos: A folder, a list (.txt), a pattern, or one video.
+        store: The folder of the store.
+        parts: Folder with the ``vae`` and the ``audio_encoder``, a model folder for example.
+        options: How.
+        workers: Processes; 0 works in this one.
+        shard_of: i/n: only every n-th video from the i-th on, for n jobs on n machines. Each job
+            indexes what is there when it ends.
+        validation: Share of the people held out to follow a training.
+        test: Share of the people held out for the end.
+        device: Where the networks compute.
+        yes: Also if it takes more than 80 % of the free space.
+
+    Raises:
+        LoopyError: No videos, no models, no space, or a store of another kind.
+    """
+    found = find_videos(videos)
+    chosen = found if shard_of is None else shard(found, shard_of)
+    make = partial(_preparer, store, options, parts, usable(device))
+    description = _description(make(), options)
+    size = estimate_size(_frames(chosen), description)
+    print(f"{len(chosen)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
+    check_space(store, size, yes=yes)
+    create_store(store, description)
+    ledgers = prepare_all(make, chosen, workers=workers)
+    for ledger in (bar := tqdm(ledgers, desc="videos", unit="video", total=len(chosen))):
+        if ledger.error:
+            bar.write(f"loopy: unusable: {ledger.error}", file=sys.stderr)
+    index = build_index(store, validation=validation, test=test)
+    print(report(store))
+    if not len(index):
+        raise MediaError(f"not one clip came of {len(chosen)} videos; see the reasons above")
+
+
+def run(words: Sequence[str]) -> None:
+    """Runs the verb with the words behind it.
+
+    Raises:
+        ConfigurationError: Words that make no sense.
+    """
+    parser = ArgumentParser(prog="loopy preprocess", description=__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="A YAML file with any of these.")
+    parser.add_function_arguments(preprocess, as_positional=True, skip={"yes"})
+    parser.add_argument("--yes", action="store_true", help="Also if it takes over 80 % of space.")
+    try:
+        given = parser.parse_args(list(words[1:]))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{reason}; see loopy preprocess --help") from error
+    chosen: dict[str, Any] = parser.instantiate_classes(given).as_dict()
+    chosen.pop("config")
+    preprocess(**chosen)
+
+
+def _preparer(store: Path, options: PreprocessOptions, parts: Path, device: str) -> Preparer:
+    vae, hearing = load_part(parts, "vae"), load_part(parts, "audio_encoder")
+    models = {"vae": fingerprint(vae), "audio_encoder": fingerprint(hearing)}
+    return Preparer(store, options, vae.to(device), hearing.to(device), models)
+
+
+def _description(preparer: Preparer, options: PreprocessOptions) -> StoreDescription:
+    vae, hearing = preparer.vae.config, preparer.audio_encoder.network.config
+    cells = options.size_px // 2 ** (len(vae["block_out_channels"]) - 1)
+    return StoreDescription(
+        options.size_px,
+        (vae["latent_channels"], cells, cells),
+        (hearing.num_hidden_layers + 1, hearing.hidden_size),
+        audio_rate_hz=options.audio_rate_hz,
+        log_variance=options.log_variance,
+        mirrored=options.mirrored,
+        models=preparer.models,
+        config=options.as_json(),
+    )
+
+
+def _frames(videos: Sequence[Path]) -> int:
+    """Frames at 25 a second of all videos that can be read."""
+    total = 0
+    for video in tqdm(videos, desc="lengths", unit="video"):
+        try:
+            total += round(probe(video).seconds * FPS)
+        except MediaError:  # its ledger will say so
+            continue
+    return total

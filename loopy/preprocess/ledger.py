@@ -1,0 +1,118 @@
+"""What became of each video: a small JSON file in the store, written when it is finished."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from loopy.data.media import AnyPath
+from loopy.data.writer import draft
+from loopy.errors import OutputError, StoreError
+
+FOLDER = "videos"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a shot.
+
+    Args:
+        clip: Id; of a kept clip that of its file.
+        start_s: Where it begins in the video.
+        stop_s: Where it ends.
+        frames: At 25 a second.
+        status: ``kept`` or ``rejected``.
+        reason: Name of the check that rejected it; empty for a kept one.
+        words: What was found and what was asked for.
+        measured: `loopy.preprocess.measurements.Measurements`, plain.
+    """
+
+    clip: str
+    start_s: float
+    stop_s: float
+    frames: int
+    status: Literal["kept", "rejected"]
+    reason: str = ""
+    words: str = ""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What became of a video.
+
+    Args:
+        source: Its path.
+        stamp: Size and time of change of the file, and a hash of all options: while they stay,
+            nothing is done again.
+        seconds: Its length.
+        error: Why nothing could be made of it; empty if something could.
+        clips: Its shots.
+        spent_s: Seconds of work by stage.
+    """
+
+    source: str
+    stamp: str
+    seconds: float = 0.0
+    error: str = ""
+    clips: tuple[Outcome, ...] = ()
+    spent_s: Mapping[str, float] = field(default_factory=dict)
+
+
+def ledger_path(root: AnyPath, source: AnyPath) -> Path:
+    """Where the ledger of a video is."""
+    return Path(root) / FOLDER / f"{sha256(str(source).encode()).hexdigest()[:32]}.json"
+
+
+def stamp_of(source: AnyPath, key: str) -> str:
+    """What changes when a file, or how it is prepared, changes; a missing file has one too."""
+    try:
+        status = Path(source).stat()
+    except OSError:
+        return f"missing {key}"
+    return f"{status.st_size} {status.st_mtime_ns} {key}"
+
+
+def write_ledger(root: AnyPath, ledger: Ledger) -> None:
+    """Writes it whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = ledger_path(root, ledger.source)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent} cannot be made: {error.strerror}") from error
+    with draft(path) as hidden:
+        hidden.write_text(json.dumps(asdict(ledger), indent=1) + "\n")
+
+
+def finished(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
+    """The ledger of a video that needs no more work; None if it has none, or another stamp."""
+    path = ledger_path(root, source)
+    if not path.is_file():
+        return None
+    ledger = _read(path)
+    return ledger if ledger.stamp == stamp else None
+
+
+def read_ledgers(root: AnyPath) -> list[Ledger]:
+    """All ledgers of a store, by source.
+
+    Raises:
+        StoreError: One is damaged.
+    """
+    ledgers = [_read(path) for path in (Path(root) / FOLDER).glob("[!.]*.json")]
+    return sorted(ledgers, key=lambda ledger: ledger.source)
+
+
+def _read(path: Path) -> Ledger:
+    try:
+        content = json.loads(path.read_text())
+        clips = tuple(Outcome(**clip) for clip in content.pop("clips"))
+        return Ledger(**content, clips=clips)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is damaged ({error}); delete it and preprocess again") from error

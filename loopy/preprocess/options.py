@@ -1,0 +1,47 @@
+"""What `loopy preprocess` can be told."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from loopy.preprocess.crop import CropOptions
+from loopy.preprocess.filters import FilterOptions
+from loopy.preprocess.scenes import SceneOptions
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """How raw videos become clips. All of it is in the name of a clip, so a change makes others.
+
+    Args:
+        size_px: Side of the crops that are encoded (512).
+        estimator: Who finds the 68 points: ``dwpose``, ``dwpose-pypi``, or ``precomputed``.
+        estimator_options: Its options, for example the paths of its models.
+        scenes: When a change of picture is a cut.
+        crop: Room around the face.
+        filters: Which clips are left out.
+        longest_gap: Frames of the longest gap in a track of points that is drawn over.
+        identity: Who is seen, for the split: one a ``video``, or one a ``folder`` of videos.
+        audio_rate_hz: 25, pairs of wav2vec2's vectors averaged; or 50, all of them.
+        log_variance: Keep the posterior's log-variance beside its mean.
+        mirrored: Keep the mirrored pictures' latents too.
+    """
+
+    size_px: int = 512
+    estimator: str = "dwpose"
+    estimator_options: Mapping[str, Any] = field(default_factory=dict)
+    scenes: SceneOptions = SceneOptions()  # noqa: RUF009 (frozen)
+    crop: CropOptions = CropOptions()  # noqa: RUF009 (frozen)
+    filters: FilterOptions = FilterOptions()  # noqa: RUF009 (frozen)
+    longest_gap: int = 5
+    identity: Literal["video", "folder"] = "video"
+    audio_rate_hz: int = 25
+    log_variance: bool = False
+    mirrored: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for store.json and the names of clips."""
+        return asdict(self) | {"estimator_options": {k: str(v) for k, v in self._settled()}}
+
+    def _settled(self) -> list[tuple[str, Any]]:
+        return sorted(self.estimator_options.items())

@@ -1,0 +1,102 @@
+"""The face track of a shot: found once, kept until the video is finished."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from loopy.data.reader import iterate_frames
+from loopy.data.writer import draft
+from loopy.errors import MediaError
+from loopy.preprocess.estimators import estimator
+from loopy.preprocess.measurements import estimate_yaw
+from loopy.preprocess.options import PreprocessOptions
+from loopy.preprocess.precomputed import load_tracks
+
+AT_ONCE = 32
+"""Frames in memory at a time."""
+
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A face over a shot.
+
+    Args:
+        points: In pixels of the upright picture; NaN where a point is missing.
+        people: How many were found in each frame.
+        pose: Yaw, pitch, roll in radians; of points alone pitch is not known, and is 0.
+    """
+
+    points: Float[Tensor, "f 68 2"]
+    people: Int[Tensor, " f"]
+    pose: Float[Tensor, "f 3"]
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.points)
+
+
+def chunks(
+    source: Path, span: range, *, frames: int = AT_ONCE
+) -> Iterator[UInt8[Tensor, "f h w 3"]]:
+    """Frames of a span on the 25 fps grid, some at a time."""
+    shown = iterate_frames(source, span=span)
+    while part := list(islice(shown, frames)):
+        yield torch.from_numpy(np.stack(part))
+
+
+def find_track(source: Path, span: range, options: PreprocessOptions) -> Track:
+    """Finds the 68 points in each frame of a shot.
+
+    Raises:
+        MediaError: The video, or its precomputed tracks, cannot be read.
+        ConfigurationError: No such estimator, or options it does not take.
+        ModelError: Files of its models are missing.
+        DependencyError: A library that it needs is missing.
+    """
+    given = dict(options.estimator_options)
+    known = options.estimator == "precomputed"
+    if known:
+        given |= {"video": source, "first": span.start}
+    parts, find = [], None
+    for frames in chunks(source, span, frames=len(span) if known else AT_ONCE):
+        find = find or estimator(options.estimator, **given)
+        parts.append(find(frames))
+    if not parts:
+        raise MediaError(f"{source} has no frames {span.start} to {span.stop}; give an intact file")
+    points = torch.cat([part.points for part in parts])
+    people = torch.cat([part.people for part in parts])
+    pose = load_tracks(source).pose if known else None
+    if pose is None:
+        return Track(points, people, estimate_pose(points))
+    return Track(points, people, pose[span.start : span.start + len(points)].float())
+
+
+def estimate_pose(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 3"]:
+    """Yaw and roll of a head from its points; pitch, and what is not known, is 0."""
+    yaw = estimate_yaw(points)
+    across, down = (points[:, RIGHT_EYE].mean(1) - points[:, LEFT_EYE].mean(1)).unbind(-1)
+    return torch.stack([yaw, torch.zeros_like(yaw), torch.atan2(down, across)], 1).nan_to_num()
+
+
+def kept_track(path: Path, source: Path, span: range, options: PreprocessOptions) -> Track:
+    """The track in a file; where there is none yet, it is found and written there."""
+    if path.is_file():
+        try:
+            return Track(**load_file(path))
+        except (SafetensorError, TypeError):  # of a run that was killed
+            path.unlink()
+    track = find_track(source, span, options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with draft(path) as hidden:
+        save_file({name: value.contiguous() for name, value in vars(track).items()}, hidden)
+    return track
