@@ -103,8 +103,10 @@ def crop_frames(
     """
     left, top, right, bottom = box
     cut = frames[:, top:bottom, left:right].permute(0, 3, 1, 2)
+    if cut.device.type != "cpu":  # bytes are resized on a CPU only
+        cut = cut.float()
     resized = interpolate(cut, size=(size_px, size_px), mode="bilinear", antialias=True)
-    return resized.permute(0, 2, 3, 1).contiguous()
+    return resized.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def crop_points(
