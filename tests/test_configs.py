@@ -8,7 +8,8 @@ import yaml
 from loopy.cli import main
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("configs/**/*.yaml"))
+PREPROCESS = sorted(ROOT.glob("configs/preprocess/*.yaml"))
+RECIPES = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(PREPROCESS))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # between lightning and jsonargparse
@@ -26,6 +27,19 @@ def test_recipes_parse(recipe, capsys):
             name: value for name, value in written["trainer"].items() if name != "callbacks"
         }.items()
     )
+
+
+@pytest.mark.parametrize("recipe", PREPROCESS, ids=lambda path: path.stem)
+def test_preprocess_options_parse(recipe, capsys):
+    words = ["preprocess", "videos", "store", "--parts", "parts", "--config", str(recipe)]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--print_config"])
+    assert stopped.value.code == 0
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    written = yaml.safe_load(recipe.read_text())["options"]
+    for name, value in written.items():
+        given = parsed["options"][name]
+        assert given.items() >= value.items() if isinstance(value, dict) else given == value
 
 
 def toon(part):

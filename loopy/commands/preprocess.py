@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
@@ -16,7 +15,7 @@ from loopy.data.space import check_space, estimate_size
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
 from loopy.models.weights import fingerprint
-from loopy.preprocess.engines import prepare_all, shard
+from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.prepare import Preparer
 from loopy.preprocess.report import report
@@ -31,7 +30,7 @@ def preprocess(
     parts: Path,
     options: PreprocessOptions = PreprocessOptions(),  # noqa: B008 (frozen)
     workers: int = 0,
-    shard_of: str | None = None,
+    shard: str | None = None,
     validation: float = 0.02,
     test: float = 0.02,
     device: str = "cpu",
@@ -45,7 +44,7 @@ def preprocess(
         parts: Folder with the ``vae`` and the ``audio_encoder``, a model folder for example.
         options: How.
         workers: Processes; 0 works in this one.
-        shard_of: i/n: only every n-th video from the i-th on, for n jobs on n machines. Each job
+        shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. Each job
             indexes what is there when it ends.
         validation: Share of the people held out to follow a training.
         test: Share of the people held out for the end.
@@ -56,8 +55,8 @@ def preprocess(
         LoopyError: No videos, no models, no space, or a store of another kind.
     """
     found = find_videos(videos)
-    chosen = found if shard_of is None else shard(found, shard_of)
-    make = partial(_preparer, store, options, parts, usable(device))
+    chosen = found if shard is None else part_of(found, shard)
+    make = partial(_preparer, store, options, parts, str(usable(device)))
     description = _description(make(), options)
     size = estimate_size(_frames(chosen), description)
     print(f"{len(chosen)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
@@ -88,9 +87,8 @@ def run(words: Sequence[str]) -> None:
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy preprocess --help") from error
-    chosen: dict[str, Any] = parser.instantiate_classes(given).as_dict()
-    chosen.pop("config")
-    preprocess(**chosen)
+    chosen = vars(parser.instantiate_classes(given))
+    preprocess(**{name: value for name, value in chosen.items() if name != "config"})
 
 
 def _preparer(store: Path, options: PreprocessOptions, parts: Path, device: str) -> Preparer:

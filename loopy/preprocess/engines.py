@@ -15,7 +15,7 @@ MakePreparer = Callable[[], Preparer]
 """Builds a preparer with its models; it pickles, the models need not."""
 
 
-def shard(videos: Sequence[Path], part: str) -> list[Path]:
+def part_of(videos: Sequence[Path], part: str) -> list[Path]:
     """Share ``i/n`` of a list, i from 0, for n jobs that know nothing of each other.
 
     Raises:

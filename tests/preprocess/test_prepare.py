@@ -20,7 +20,7 @@ from loopy.data.video import Video
 from loopy.errors import ConfigurationError, LoopyError, MediaError, OutputError
 from loopy.models.latents import encode_images
 from loopy.preprocess.crop import crop_frames
-from loopy.preprocess.engines import prepare_all, shard
+from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.precomputed import Tracks, save_tracks
@@ -128,14 +128,14 @@ def test_other_options_need_another_store(prepared, films, parts):
 def test_two_processes_and_shards_make_the_same_store(prepared, films, parts, tmp_path):
     preprocess(str(films), tmp_path / "pool", parts=parts, options=OPTIONS, workers=2)
     for part in ("0/2", "1/2"):
-        preprocess(str(films), tmp_path / "shards", parts=parts, options=OPTIONS, shard_of=part)
+        preprocess(str(films), tmp_path / "shards", parts=parts, options=OPTIONS, shard=part)
     assert content(prepared) == content(tmp_path / "pool") == content(tmp_path / "shards")
 
 
 @pytest.mark.parametrize("part", ["2/2", "-1/2", "one"])
 def test_an_impossible_shard_is_refused(part):
     with pytest.raises(LoopyError, match=r"i goes from|a shard is"):
-        shard([], part)
+        part_of([], part)
 
 
 def _work(store, parts, videos):
