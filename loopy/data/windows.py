@@ -35,12 +35,14 @@ class Window:
         history: How many frames before it exist for the sample.
         reference: Frame that is the portrait.
         mirrored: Whether the mirrored encoding is read.
+        still: Slots beyond the history show the portrait, held still; else they do not exist.
     """
 
     start: int
     history: int
     reference: int
     mirrored: bool = False
+    still: bool = False
 
 
 def draw_window(
@@ -51,6 +53,7 @@ def draw_window(
     history: int,
     reference: str = "outside",
     mirror: float = 0.0,
+    still_start: int | None = None,
 ) -> Window:
     """Draw a place in a video.
 
@@ -58,9 +61,11 @@ def draw_window(
         frames: Length of the video.
         generator: The sample's.
         clip_frames: Frames to learn.
-        history: Frames wanted before them. A shorter video gives whole clips as far as it goes.
+        history: Frames wanted before them; nearer to the beginning there are fewer, whole clips.
         reference: ``outside`` the clip, 30 frames away where there are such; or ``within`` it.
         mirror: How often the window is mirrored.
+        still_start: A history shorter than this is that of a video which began with the portrait:
+            the frame before it, or the first one. None: it is masked, and says nothing of that.
 
     Raises:
         ConfigurationError: The video is no longer than the clip: no portrait is left.
@@ -68,10 +73,12 @@ def draw_window(
     spare = frames - clip_frames
     if spare < 1:
         raise ConfigurationError(f"a video of {frames} frames has no clip of {clip_frames} to give")
-    if history > spare:
-        history = spare // clip_frames * clip_frames
-    start = _draw(history, spare + 1, generator)
+    start = _draw(0, spare + 1, generator)
+    if history > start:
+        history = start // clip_frames * clip_frames
     turned = torch.rand((), generator=generator).item() < mirror
+    if still_start is not None and history < still_start:
+        return Window(start, history, max(start - history - 1, 0), turned, still=True)
     if reference == "within":
         portrait = _draw(start, start + clip_frames, generator)
         return Window(start, history, portrait, turned)
@@ -104,6 +111,8 @@ def read_window(
     """
     start, stop = window.start, window.start + clip_frames
     slots, present = _slots(window, layout)
+    if window.still:
+        slots, present = slots.where(present, window.reference), torch.ones_like(present)
     sound = _heard(store, row, start, stop)
     name = "latents_mirrored" if window.mirrored else "latents"
     pictures = [*slots[present].tolist(), *range(start, stop), window.reference]

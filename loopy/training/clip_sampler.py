@@ -40,6 +40,7 @@ class ClipSampler:
         layout: How the past is squeezed.
         clip_frames: Frames of a clip.
         reference: Where the portrait is from.
+        still_start: A history cut short is that of a video which began with the portrait.
         mirror: How often a mirrored window is read in training.
         weights: Weight of the loss around ``eyes`` and ``mouth``.
         drops: Only the share of whole histories is read here.
@@ -51,6 +52,7 @@ class ClipSampler:
     layout: SegmentLayout = SegmentLayout()  # noqa: RUF009 (frozen)
     clip_frames: int = 12
     reference: Literal["outside", "within"] = "outside"
+    still_start: bool = False
     mirror: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
     drops: DropRates = DropRates()  # noqa: RUF009 (frozen)
@@ -111,6 +113,7 @@ class ClipSampler:
             history=history,
             reference=self.reference,
             mirror=mirror,
+            still_start=self.layout.past_frames if self.still_start else None,
         )
         clip, motion = read_window(
             self.store, row, window, layout=self.layout, clip_frames=self.clip_frames

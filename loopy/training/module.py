@@ -103,6 +103,7 @@ class LoopyModule(pl.LightningModule):
             "clip_frames": settings.clip_frames,
             "size_px": settings.size_px,
             "drops": self.drops,
+            "still_start": settings.rollout.still_start,
         }
         for name, value in ours.items():
             if getattr(data, name, value) != value:

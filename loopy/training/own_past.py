@@ -32,7 +32,7 @@ def own_motion_frames(
     """Draw the motion frames of a batch again: noised, and denoised in one step.
 
     The network sees the portrait, hears nothing, and has no past, as in a first clip. Slots that
-    do not exist stay zero.
+    do not exist stay zero, and those that show the portrait itself, held still, stay as they are.
 
     Args:
         network: With temporal layers.
@@ -41,7 +41,11 @@ def own_motion_frames(
         options: What is diffused, and how much noise frames share.
         samples: One generator a sample.
     """
-    frames, portrait = clip.motion_frames, clip.reference
+    portrait = clip.reference
+    present = clip.past_present[..., None, None, None]
+    # What is absent must not be seen by what is there: the temporal layers mix all of a part.
+    frames = torch.where(present, clip.motion_frames, portrait[:, None])
+    still = (frames == portrait[:, None]).flatten(2).all(2)[..., None, None, None]
     longest = scheduler.config["num_train_timesteps"]
     alphas = scheduler.alphas_cumprod.to(frames)
     # The root makes strong ones common: a video's errors are those of many clips.
@@ -64,5 +68,5 @@ def own_motion_frames(
         )
         for part in noisy.split(network.denoiser.config["clip_frames"], 1)
     ]
-    present = clip.past_present[..., None, None, None]
-    return options.latents(torch.cat(drawn, 1), portrait).to(frames) * present
+    own = options.latents(torch.cat(drawn, 1), portrait).to(frames)
+    return torch.where(still, frames, own) * present

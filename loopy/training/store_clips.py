@@ -25,6 +25,8 @@ class StoreClips(LoopyDataModule):
         clip_frames: Frames of a clip.
         reference: Where the portrait is from: ``outside`` the clip (30 frames away where it can
             be), or ``within`` it (the paper).
+        still_start: A history that is cut short is that of a video which began with the portrait
+            held still; as in the model. False, the paper: it is masked.
         mirror: How often a mirrored window is read; the store must hold mirrored latents.
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
         eye_weight: Weight in the box around both eyes, likewise.
@@ -47,6 +49,7 @@ class StoreClips(LoopyDataModule):
         layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
         clip_frames: int = 12,
         reference: Literal["outside", "within"] = "outside",
+        still_start: bool = False,
         mirror: float = 0.0,
         mouth_weight: float = 1.0,
         eye_weight: float = 1.0,
@@ -77,6 +80,7 @@ class StoreClips(LoopyDataModule):
         # What a bucket is read with does not outlive a fork.
         self.worker_context = "spawn" if "://" in store else None
         self.layout, self.clip_frames, self.drops = layout, clip_frames, drops
+        self.still_start = still_start
         self.size_px = opened.description.size_px
         self.vae = load_part(parts, "vae").requires_grad_(False)
         self.audio_encoder = load_part(parts, "audio_encoder")
@@ -86,6 +90,7 @@ class StoreClips(LoopyDataModule):
             layout=layout,
             clip_frames=clip_frames,
             reference=reference,
+            still_start=still_start,
             mirror=mirror,
             weights={"mouth": mouth_weight, "eyes": eye_weight},
             drops=drops,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -34,8 +35,8 @@ class SyntheticTalks(SyntheticData):
         size_px: Side of the pictures.
         reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
             it is then one of the frames to learn).
-        starts: Share of clips that begin a video: the portrait is the frame just before them, and
-            so is all of their past (`RolloutOptions(still_start)`); 0 = none, the paper.
+        still_start: A history that is cut short is that of a video which began with the portrait
+            held still; as in the model (`RolloutOptions`). False, the paper: it is masked.
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
         eye_weight: Weight in the box around both eyes, likewise.
         drops: Only the share of whole histories is read here.
@@ -56,7 +57,7 @@ class SyntheticTalks(SyntheticData):
         clip_frames: int = 12,
         size_px: int = 128,
         reference: Literal["outside", "within"] = "outside",
-        starts: float = 0.0,
+        still_start: bool = False,
         mouth_weight: float = 1.0,
         eye_weight: float = 1.0,
         drops: DropRates = DropRates(),  # noqa: B008 (frozen)
@@ -87,7 +88,7 @@ class SyntheticTalks(SyntheticData):
         self.cache = cache
         self.talks, self.held_out_talks = talks, held_out
         self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
-        self.reference, self.starts = reference, starts
+        self.reference, self.still_start = reference, still_start
         self.weights, self.drops = {"mouth": mouth_weight, "eyes": eye_weight}, drops
         self.build_workers = build_workers
         self.samples: dict[str, Tensor] = {}
@@ -109,10 +110,6 @@ class SyntheticTalks(SyntheticData):
             for _ in range(self.batch_size)
         ]
         clip = self._clip(self.samples, chosen, torch.tensor(histories))
-        if self.starts:
-            first = torch.rand(self.batch_size, generator=generator) < self.starts
-            before = self.samples["latents"][chosen, self.layout.slots - 1].float()
-            clip = _begun(clip, first, before)
         if self.reference == "outside":
             return clip
         frames = torch.randint(self.clip_frames, (self.batch_size,), generator=generator)
@@ -135,13 +132,17 @@ class SyntheticTalks(SyntheticData):
         slots = self.layout.slots
         present = self.layout.distances().flip(0) < histories[:, None]
         latents = batch["latents"]
-        motion_frames = latents[:, :slots] * present[..., None, None, None]
+        motion_frames, portrait = latents[:, :slots], latents[:, -1]
+        if self.still_start:
+            motion_frames, portrait = _begun(motion_frames, portrait, present)
+            present = torch.ones_like(present)
+        motion_frames = motion_frames * present[..., None, None, None]
         windows = neighbour_frames(self.clip_frames + 4)[2:-2]
         extra = [(each - 1) * batch[part] for part, each in self.weights.items() if each != 1]
         weight = 1 + torch.stack(extra).sum(0) if extra else None
         return Clip(
             latents=latents[:, slots:-1],
-            reference=latents[:, -1],
+            reference=portrait,
             motion_frames=motion_frames,
             past_present=present,
             audio=batch["audio"][:, windows],
@@ -151,12 +152,17 @@ class SyntheticTalks(SyntheticData):
         )
 
 
-def _begun(clip: Clip, first: Tensor, before: Tensor) -> Clip:
-    """Clips that begin a video, where ``first``: portrait and past are the frame before them."""
-    where = first[:, None, None, None]
-    return replace(
-        clip,
-        reference=torch.where(where, before, clip.reference),
-        motion_frames=torch.where(where[:, None], before[:, None], clip.motion_frames),
-        past_present=clip.past_present | first[:, None],
-    )
+def _begun(
+    motion_frames: Float[Tensor, "b m c h w"],
+    portrait: Float[Tensor, "b c h w"],
+    present: Bool[Tensor, "b m"],
+) -> tuple[Float[Tensor, "b m c h w"], Float[Tensor, "b c h w"]]:
+    """Past and portrait of videos that began where their history does.
+
+    The newest frame that is not present becomes the portrait, and takes the place of all before
+    it; where all are present nothing changes.
+    """
+    absent = (~present).sum(1)  # oldest first, so they are the first ones
+    first = motion_frames[torch.arange(len(absent)), (absent - 1).clamp(min=0)]
+    held = torch.where(present[..., None, None, None], motion_frames, first[:, None])
+    return held, torch.where(absent[:, None, None, None] > 0, first, portrait)

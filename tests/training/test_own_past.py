@@ -70,3 +70,22 @@ def test_the_look_is_the_networks_and_missing_slots_stay_empty(make_dual, awaken
     assert not own[:, 0].any()
     assert (own[:, 1:] - clip.motion_frames[:, 1:]).abs().flatten(1).mean(1).min() > 1e-3
     assert torch.equal(own, own_motion_frames(network, scheduler, clip, options, dice()))
+
+
+def test_what_is_absent_or_held_still_changes_nothing(make_dual, awaken, make_clip):
+    """Absent slots hold zeros in training; whatever they hold, the others are drawn alike."""
+    network, options = awaken(make_dual()), RolloutOptions(residual=0.5)
+    scheduler = DDIMScheduler(clip_sample=False)
+    present = torch.tensor([[False, False, True, True]] * 2)
+    clip = make_clip(2, past_present=present)
+    own = own_motion_frames(network, scheduler, clip, options, dice())
+    other = clip.motion_frames.clone()
+    other[:, :2] = 7.0
+    changed = make_clip(2, past_present=present, motion_frames=other)
+    torch.testing.assert_close(own, own_motion_frames(network, scheduler, changed, options, dice()))
+    still = clip.motion_frames.clone()
+    still[:, 2] = clip.reference
+    held = make_clip(2, past_present=present, motion_frames=still)
+    drawn = own_motion_frames(network, scheduler, held, options, dice())
+    assert torch.equal(drawn[:, 2], clip.reference)
+    assert not torch.allclose(drawn[:, 3], still[:, 3])

@@ -189,19 +189,23 @@ class TestHistories:
         for clip in batches(talks(folder, drops=DropRates(full_history=1)), 3):
             assert clip.past_present.all()
 
-    def test_some_begin_a_video_at_the_frame_before_them(self, folder):
-        data = talks(folder, starts=0.5, drops=DropRates(full_history=0))
+    def test_short_ones_may_be_of_videos_that_began_with_the_portrait(self, folder):
+        data = talks(folder, still_start=True, drops=DropRates(full_history=0.3))
         latents = data.samples["latents"].float()
-        begun = 0
+        lengths = []
         for clip in batches(data):
+            assert clip.past_present.all()
             for i, frames in enumerate(clip.motion_frames):
                 own = (latents[:, SLOTS:-1] == clip.latents[i]).flatten(1).all(1)
-                before = latents[own.nonzero()[0, 0], SLOTS - 1]
-                still = torch.equal(frames, before.expand_as(frames))
-                assert still == torch.equal(clip.reference[i], before)
-                assert clip.past_present[i].all() or not still
-                begun += still
-        assert 10 <= begun <= 38
+                truth = latents[own.nonzero()[0, 0]]
+                held = [torch.equal(frame, clip.reference[i]) for frame in frames]
+                begun = sum(held)  # of a whole history 1: its portrait is its first frame too
+                lengths.append(begun)
+                assert held == [True] * begun + [False] * (SLOTS - begun)
+                assert torch.equal(clip.reference[i], truth[begun - 1])
+                assert torch.equal(frames[begun:], truth[begun:SLOTS])
+        assert {1, SLOTS} < set(lengths)
+        assert len(set(lengths)) > 3
 
     def test_validation_has_whole_ones_of_every_held_out_talk(self, data):
         clips = list(data.val_dataloader())
