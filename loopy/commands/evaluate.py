@@ -9,6 +9,7 @@ from typing import Literal
 from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands.animate import usable
+from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError
 from loopy.evaluation import judge as judges
 from loopy.evaluation.bars import judge
@@ -18,7 +19,7 @@ from loopy.evaluation.recogniser import Recogniser
 from loopy.evaluation.report import Report, sheet
 from loopy.evaluation.swaps import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
 from loopy.evaluation.toon import scenes
-from loopy.evaluation.tracker import Tracker
+from loopy.evaluation.tracker import Tracker, unread
 from loopy.pipeline import LoopyPipeline
 
 JUDGES = (Tracker, Recogniser)
@@ -74,6 +75,7 @@ def evaluate(
     tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
     chosen[0].talk()  # a missing voice is said here, in one line, not by a worker
     studio = Studio(pipe, tracker, recogniser, chosen, videos=out if videos else None)
+    cards = {each.name: judges.read_card(each.home(), each.name) for each in JUDGES}
     takes = film(studio, workers=workers)
     clips = HeldOutClips(pipe, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
     grown = swaps(pipe, clips.load(workers=workers))
@@ -82,13 +84,15 @@ def evaluate(
         model,
         seed,
         {name: len(group) for name, group in takes.items()},
-        {each.name: judges.read_card(each.home(), each.name)["accuracy"] for each in JUDGES},
-        judge(evidence, seed=seed),
+        {name: card["accuracy"] for name, card in cards.items()},
+        judge(evidence, seed=seed, unread=unread(cards[Tracker.name])),
     )
     print(report)
     if out is not None:
-        (out / "report.json").write_text(json.dumps(report.as_json(), indent=1) + "\n")
-        sheet(evidence).save(out / "sheet.png")
+        with draft(out / "report.json") as hidden:
+            hidden.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+        with draft(out / "sheet.png") as hidden:
+            sheet(evidence).save(hidden)
         print(f"report and sheet{' and videos' * videos}: {out}")
 
 

@@ -21,6 +21,7 @@ from loopy.evaluation.metrics import (
     correlation,
     correlation_with_others,
     position_jumps,
+    smoothed,
     speed_jumps,
     variance,
 )
@@ -113,6 +114,22 @@ def lips(name: str) -> Column:
     return column
 
 
+def gain(evidence: Evidence, source: str) -> Values:
+    """How far the mouth opens, as the slope of what is read on the truth; beside it the truth's."""
+    films = evidence.films(source, "speech")
+    return _rows([[_slope(t, reading), _slope(t, t.readings["truth"])] for t, reading in films])
+
+
+def ajar(evidence: Evidence, source: str) -> Values:
+    """How far the mouth hangs open in silence, beyond the truth as read."""
+    return _rows(
+        [
+            [float((_track(reading, "open") - _track(take.readings["truth"], "open")).mean())]
+            for take, reading in evidence.films(source, "silence")
+        ]
+    )
+
+
 def calm(group: str) -> Column:
     """How much the mouth moves in silence or noise; and in the same source's speech."""
 
@@ -153,7 +170,10 @@ def drift(group: str = "long") -> Column:
 
 
 def life(names: tuple[str, ...], *, window: int | None = None) -> Column:
-    """Variance over time of tracks, in parts of their usual one; beside it that of the truth."""
+    """Variance over time of tracks, in parts of their usual one; beside it that of the truth.
+
+    Of smoothed tracks: in single frames the tracker's noise is larger than what a head moves.
+    """
 
     def column(evidence: Evidence, source: str) -> Values:
         films = evidence.films(source, "speech")
@@ -161,7 +181,11 @@ def life(names: tuple[str, ...], *, window: int | None = None) -> Column:
         return _rows(
             [
                 [
-                    float((variance(_tracks(film, names), window=window) / scale.square()).sum())
+                    float(
+                        (
+                            variance(smoothed(_tracks(film, names)), window=window) / scale.square()
+                        ).sum()
+                    )
                     for film in (reading, take.readings["truth"])
                 ]
                 for take, reading in films
@@ -236,6 +260,11 @@ def _r(take: Take, reading: Reading, name: str) -> float:
     return float(correlation(_truth(take, name), _track(reading, name)).nan_to_num(0.0))
 
 
+def _slope(take: Take, reading: Reading) -> float:
+    truth = _truth(take, "open") - _truth(take, "open").mean()
+    return float((truth * _track(reading, "open")).sum() / truth.square().sum().clamp(min=STILL))
+
+
 def _motion(track: Float[Tensor, "f"]) -> float:
     """Deviation over time; 0 where only the arithmetic moves."""
     deviation = float(track.std(correction=0))
@@ -254,5 +283,5 @@ def _drift(reading: Reading) -> Float[Tensor, ""]:
 def _scale(evidence: Evidence, names: tuple[str, ...]) -> Float[Tensor, "k"]:
     """Usual deviation over time of each track in true films, so that yaw and shift count alike."""
     films = evidence.films("truth")
-    variances = torch.stack([variance(_tracks(reading, names)) for _, reading in films])
+    variances = torch.stack([variance(smoothed(_tracks(reading, names))) for _, reading in films])
     return variances.mean(0).sqrt().clamp(min=1e-6)

@@ -7,7 +7,7 @@ r"""Held-out talks, filmed by a model and by what bounds it, then read; talk by 
        |    \--> portrait, mouth shut ----------------------------------> "still"     floor
        |              \                        (true frames of another talk: "another", floor)
        \--> voice --> pipeline --> generated frames --------------------> "made"
-                          \--> each clip as if it were the first -------> "no_past"   floor
+                          \--> each clip without motion frames ---------> "no_past"   floor
 """
 
 import pickle
@@ -186,10 +186,9 @@ def round_trip(pipe: LoopyPipeline, parts: Parts) -> Parts:
 def without_past(
     pipe: LoopyPipeline, subject: Subject, audio: Float[Tensor, "samples"], *, seed: int
 ) -> Parts:
-    """`LoopyPipeline.stream`, but every clip is made as if it were the first: no motion frames.
+    """`LoopyPipeline.stream`, but no clip has motion frames: 20 zero features, as in training.
 
-    The start noise is that of the real video: it differs from clip to clip, and what all clips
-    have in common of it stays in common.
+    The start noise is that of the real video.
     """
     dtype = pipe.network.denoiser.dtype
     state = RolloutState.first(subject.latents, seed=seed)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loopy.randomness import generator
 
-RESAMPLES = 2000
+RESAMPLES, FEWEST = 2000, 2
 
 Statistic = Callable[..., Tensor]
 """Groups of values (... n k) to figures (...): one argument a group of talks."""
@@ -41,9 +41,14 @@ def bootstrap(
         groups: One row a talk.
         seed: Of the draws.
         resamples: How many.
+
+    Returns:
+        With NaN for the ends where a group has one talk alone: it says nothing of others.
     """
     if not all(len(group) for group in groups):
         return Figure(torch.nan, torch.nan, torch.nan)
+    if any(len(group) < FEWEST for group in groups):
+        return Figure(float(statistic(*groups)), torch.nan, torch.nan)
     drawn = []
     for number, group in enumerate(groups):
         dice = generator(seed, "bootstrap", number)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 STILL = 1e-4
 """A track whose standard deviation is smaller than this part of its range of 1 does not move."""
@@ -26,7 +27,7 @@ class Lag(NamedTuple):
 
 
 class Jumps(NamedTuple):
-    """How far a track goes from frame to frame, mean.
+    """How far a track goes from one place to the next, mean.
 
     Attributes:
         border: Where one clip ends and the next begins.
@@ -101,23 +102,54 @@ def variance(tracks: Float[Tensor, "f k"], *, window: int | None = None) -> Floa
     return whole.var(1, correction=0).mean(0)
 
 
-def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int) -> Jumps:
-    """Steps of a position from frame to frame, at borders of clips and inside them.
+def smoothed(tracks: Float[Tensor, "f k"], *, frames: int = 5) -> Float[Tensor, "f k"]:
+    """Mean over neighbouring frames; fewer at both ends. A tracker's noise is not movement."""
+    side = frames // 2
+    pooled = functional.avg_pool1d(
+        tracks.T[None], frames, stride=1, padding=side, count_include_pad=False
+    )
+    return pooled[0].T
+
+
+def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int = 3) -> Jumps:
+    """How far a position goes between two neighbouring means of a few frames.
+
+    At borders of clips the means touch at the border; inside, no mean reaches over one. A mean of
+    frames, since the noise of what is read would hide the jumps of single ones.
 
     Args:
         tracks: The position's coordinates.
         clip_frames: A clip begins at each multiple of it.
+        span: Frames of a mean.
     """
-    return _jumps(tracks.diff(dim=0).norm(dim=1), 1, clip_frames)
+    before, after = _blocks(tracks, (-span, 0), span)
+    return _jumps((after - before).norm(dim=1), reach=span, clip_frames=clip_frames)
 
 
-def speed_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int) -> Jumps:
-    """Changes of the speed of a position; at a border are those two that reach over it."""
-    return _jumps(tracks.diff(n=2, dim=0).norm(dim=1), 2, clip_frames)
+def speed_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int = 3) -> Jumps:
+    """How much its speed changes at a place.
+
+    From the last step before it to the step over it, and from that to the first step behind it,
+    mean of both.
+    """
+    starts = (-2 * span, -span, 0, span)
+    first, second, third, fourth = _blocks(tracks, starts, span)
+    into, out = third - 2 * second + first, fourth - 2 * third + second
+    change = (into.norm(dim=1) + out.norm(dim=1)) / 2
+    return _jumps(change, reach=2 * span, clip_frames=clip_frames)
 
 
-def _jumps(steps: Float[Tensor, "n"], reach: int, clip_frames: int) -> Jumps:
-    """Step i uses the frames i to i + reach."""
+def _blocks(
+    tracks: Float[Tensor, "f k"], starts: tuple[int, ...], span: int
+) -> list[Float[Tensor, "p k"]]:
+    """Means of `span` frames that begin at `starts` from each place that has them all."""
+    means = tracks.unfold(0, span, 1).mean(-1)
+    places = torch.arange(-starts[0], len(tracks) - starts[-1] - span + 1)
+    return [means[places + start] for start in starts]
+
+
+def _jumps(steps: Float[Tensor, "p"], *, reach: int, clip_frames: int) -> Jumps:
+    """Step i is at place i + reach, and sees `reach` frames to either side of it."""
     into = (torch.arange(len(steps)) + reach) % clip_frames
-    border = (into < reach) & (torch.arange(len(steps)) + reach >= clip_frames)
-    return Jumps(float(steps[border].mean()), float(steps[~border].mean()))
+    inside = (into >= reach) & (into <= clip_frames - reach)
+    return Jumps(float(steps[into == 0].mean()), float(steps[inside].mean()))

@@ -69,7 +69,7 @@ class Report:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in [head, ["-" * width for width in widths], *rows]
         ]
-        barred = [each.reached for each in self.verdicts if each.bar]
+        barred = [each.reached for each in self.verdicts if each.bar and not each.unread]
         return "\n".join(
             [
                 f"toon, model {self.model}: held-out talks, {sets}; seed {self.seed}",
@@ -123,7 +123,7 @@ def _filled(row: Tensor, columns: int) -> Tensor:
 def _cells(verdict: Verdict) -> list[str]:
     made = verdict.figures.get("made")
     interval = f"{_short(made.value)} [{_short(made.low)}, {_short(made.high)}]" if made else "-"
-    reached = {True: "yes", False: "no", None: "-"}[verdict.reached]
+    reached = {True: "yes", False: "no", None: "unread" if verdict.unread else "-"}[verdict.reached]
     bounds = [
         _short(verdict.figures[source].value) if source in verdict.figures else "-"
         for source in SOURCES[1:]
@@ -133,7 +133,10 @@ def _cells(verdict: Verdict) -> list[str]:
 
 
 def _short(figure: float) -> str:
-    return "-" if math.isnan(figure) else f"{figure:.3f}" if abs(figure) < 0.1 else f"{figure:.2f}"
+    if math.isnan(figure):
+        return "-"
+    small = abs(figure) < 0.1
+    return f"{figure:.2g}" if 0 < abs(figure) < 0.001 else f"{figure:.{2 + small}f}"
 
 
 def _judges(accuracy: dict[str, Any]) -> list[str]:

@@ -36,6 +36,12 @@ def read_card(folder: str | Path | None = None) -> dict[str, Any]:
     return judge.read_card(folder or Tracker.home(), Tracker.name)
 
 
+def unread(card: dict[str, Any], *, least: float = 0.5) -> set[str]:
+    """Outputs that a tracker does not follow: median r within talks under a bound, or unknown."""
+    talks = card.get("talks", {}).get("clean", {})
+    return {name for name in OUTPUTS if not (talks.get(name, {}).get("median") or 0.0) >= least}
+
+
 class Branch(nn.Module):
     """Four convolutions down to an eighth (or, in larger steps, a sixteenth) of the size."""
 

@@ -153,8 +153,9 @@ def train_and_save(
 
 
 def _spread(r: Float[Tensor, "talks k"]) -> dict[str, dict[str, float]]:
-    """Median and worst over the talks; a talk in which an output never moves (NaN) has no say."""
-    middle, worst = r.nanquantile(0.5, dim=0), r.nan_to_num(nan=1.0).amin(0)
+    """Median and worst over the talks; where an output never moves its r counts as 0."""
+    known = r.nan_to_num(nan=0.0)
+    middle, worst = known.quantile(0.5, dim=0), known.amin(0)
     return {
         name: {"median": round(float(m), 4), "worst": round(float(w), 4)}
         for name, m, w in zip(OUTPUTS, middle, worst, strict=True)

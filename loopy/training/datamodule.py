@@ -71,7 +71,7 @@ class Onwards(Sampler[int]):
         Raises:
             ConfigurationError: The batches to come would not be the ones that were left.
         """
-        before = {name: state_dict[name] for name in self.decided_by}
+        before = {name: state_dict.get(name) for name in self.decided_by}
         if before != self.decided_by:
             raise ConfigurationError(
                 f"the checkpoint was trained with {before}, now {self.decided_by}; set them "
@@ -130,6 +130,10 @@ class LoopyDataModule(pl.LightningDataModule):
         """
         raise NotImplementedError
 
+    def decided_by(self) -> dict[str, int]:
+        """What else makes a number stand for a batch, for example how many samples there are."""
+        return {}
+
     def train_dataloader(self) -> DataLoader:
         """Batches up to the last step, resumable at any of them."""
         trainer = self._trainer()
@@ -144,6 +148,7 @@ class LoopyDataModule(pl.LightningDataModule):
                 "seed": self.seed,
                 "batch_size": self.batch_size,
                 "ranks": trainer.world_size,
+                **self.decided_by(),
             },
         )
         return self._loader("training", batches, sampler=order)

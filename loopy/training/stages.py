@@ -32,6 +32,8 @@ class ImageStage(LoopyModule):
         super().__init__(*options, **more)
         if self.network.denoiser.config["clip_frames"] is not None:
             raise ConfigurationError("the image stage has no temporal layers; set clip_frames null")
+        if self.own_past:
+            raise ConfigurationError("the image stage has no past; leave own_past at 0")
         self.targets = targets
 
     def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:

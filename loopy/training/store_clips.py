@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
 from torch.utils.data import DataLoader
 
 from loopy.data.store import ClipStore
 from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part
+from loopy.models.weights import fingerprint
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 from loopy.training.datamodule import LoopyDataModule
@@ -84,6 +86,7 @@ class StoreClips(LoopyDataModule):
         self.size_px = opened.description.size_px
         self.vae = load_part(parts, "vae").requires_grad_(False)
         self.audio_encoder = load_part(parts, "audio_encoder")
+        _check_models(opened, {"vae": self.vae, "audio_encoder": self.audio_encoder}, parts)
         self.sampler = ClipSampler(
             opened,
             batch_size,
@@ -101,6 +104,10 @@ class StoreClips(LoopyDataModule):
                 f"{store} has no clip of more than {clip_frames} frames in its training split"
             )
 
+    def decided_by(self) -> dict[str, int]:
+        """A store that has grown has other epochs."""
+        return {"clips": len(self.sampler.rows)}
+
     def batches(self) -> Callable[[str, int, int, int], Any]:
         """What makes a batch: the sampler, without trainer and networks."""
         return self.sampler.batch
@@ -110,3 +117,18 @@ class StoreClips(LoopyDataModule):
         together = self.batch_size * self._trainer().world_size
         whole = len(self.sampler.held_out_rows) // together
         return self._loader("validation", min(self.validation_batches, whole))
+
+
+def _check_models(store: ClipStore, networks: dict[str, nn.Module], parts: Path) -> None:
+    """Makes sure that a store holds what the given networks make.
+
+    Raises:
+        ConfigurationError: It was made with others.
+    """
+    made_with = store.description.models
+    for name, network in networks.items():
+        if name in made_with and made_with[name] != fingerprint(network):
+            raise ConfigurationError(
+                f"the clip store was made with another {name} than that in {parts}; give the "
+                "parts it was made with, or preprocess again"
+            )

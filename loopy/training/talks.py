@@ -100,6 +100,10 @@ class SyntheticTalks(SyntheticData):
             self.held_out_samples = self._load(self.held_out_talks, first_talk=HELD_OUT)
             self.samples = self._load(self.talks, first_talk=0)
 
+    def decided_by(self) -> dict[str, int]:
+        """Talks are drawn from all there are."""
+        return {"talks": self.talks}
+
     def make(self, generator: torch.Generator) -> Clip:
         """Draw a batch of training clips."""
         talks = len(self.samples["latents"])

@@ -97,7 +97,8 @@ def tracks(change):
 
 
 def rows(*words):
-    return {name for name in NAMES if name.startswith(words)}
+    """Rows that have a bar."""
+    return {row.name for row in ROWS if row.name.startswith(words) and row.bar}
 
 
 def test_the_truth_reaches_every_bar_and_its_ceiling(perfect):
@@ -210,6 +211,44 @@ def test_head_and_brow_are_apart(perfect):
         return each
 
     assert missed(made(perfect, tracks(freeze), "speech")) == rows("life: brow")
+
+
+def test_what_the_tracker_cannot_read_says_nothing(perfect):
+    blind = {verdict.name: verdict for verdict in judge(perfect, unread={"brow"})}
+    for name, verdict in blind.items():
+        assert verdict.unread == (name in rows("life: brow"))
+        if verdict.unread:
+            assert verdict.reached is None
+    told = str(Report("m", 0, {"speech": 4}, {}, list(blind.values())))
+    counted = sum(1 for verdict in blind.values() if verdict.bar) - 2
+    assert f"{counted} of {counted} bars reached" in told
+    assert "unread" in told
+
+
+def test_a_mouth_that_hardly_opens_or_never_shuts_is_told(perfect):
+    def quiet(each):
+        each[:, MOUTH] = 0.1 * each[:, MOUTH] + 0.4
+        return each
+
+    table = verdicts(made(perfect, tracks(quiet)))
+    assert table["opening: gain"].figures["made"].value == pytest.approx(0.1, rel=1e-3)
+    assert table["opening: gain"].figures["truth"].value == pytest.approx(1)
+    assert table["silence: mouth ajar"].figures["made"].value > 0.35
+    assert table["silence: mouth ajar"].figures["truth"].value == 0
+
+
+def test_one_talk_has_no_interval(perfect):
+    table = verdicts(perfect)
+    figure = table["steady silent face, x truth"].figures["made"]  # of one silent talk
+    assert figure.value == pytest.approx(1)
+    assert math.isnan(figure.low)
+    assert table["steady silent face, x truth"].doubtful()
+    without = dict(perfect.takes)
+    without["long"] = [
+        replace(take, readings={k: v for k, v in take.readings.items() if k != "no_past"})
+        for take in perfect.takes["long"]
+    ]
+    assert verdicts(replace(perfect, takes=without))["clip border: head speed"].reached is None
 
 
 def test_flicker_and_unrest(perfect):

@@ -58,7 +58,7 @@ def test_groups_are_drawn_apart():
     assert figure.low < 0.8 < 1.2 < figure.high
 
 
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=9), st.integers(0, 9))
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=9), st.integers(0, 9))
 def test_a_figure_is_a_function_of_values_and_seed_and_lies_between_them(values, seed):
     rows = column(*values)
     figure = bootstrap(median, rows, seed=seed, resamples=50)

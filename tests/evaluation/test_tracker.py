@@ -3,7 +3,7 @@ import torch
 
 from loopy.evaluation.degradation import blur, degrade
 from loopy.evaluation.metrics import correlation
-from loopy.evaluation.tracker import MOUTH, OUTPUTS, Tracker, read_card
+from loopy.evaluation.tracker import MOUTH, OUTPUTS, Tracker, read_card, unread
 from loopy.evaluation.train_tracker import (
     accuracy,
     accuracy_in_talks,
@@ -120,3 +120,11 @@ def test_blur_takes_detail_and_leaves_the_mean():
     blurred = blur(pictures)
     assert blurred.diff(dim=-1).square().mean() < 0.8 * pictures.diff(dim=-1).square().mean()
     torch.testing.assert_close(blurred.mean((2, 3)), pictures.mean((2, 3)), atol=0.01, rtol=0.01)
+
+
+def test_what_a_card_does_not_show_is_unread():
+    known = {name: {"median": 0.9, "worst": 0.5} for name in OUTPUTS}
+    assert unread({"talks": {"clean": known}}) == set()
+    weak = known | {"brow": {"median": 0.3, "worst": 0.0}, "teeth": {"median": None, "worst": 0}}
+    assert unread({"talks": {"clean": weak}}) == {"brow", "teeth"}
+    assert unread({}) == set(OUTPUTS)

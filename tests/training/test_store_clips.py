@@ -165,3 +165,14 @@ def test_the_data_module_gives_them_to_a_trainer(folder, make_pipeline, tmp_path
     assert len(data.val_dataloader()) == len(data.sampler.held_out_rows) // 2
     with pytest.raises(ConfigurationError, match="holds no mirrored latents"):
         StoreClips(store=str(folder), parts=tmp_path / "parts", mirror=0.5)
+
+
+def test_parts_that_did_not_make_the_store_are_refused(make_pipeline, tmp_path):
+    create_store(
+        tmp_path / "store", StoreDescription(SIZE, (4, SIDE, SIDE), (3, 8), models={"vae": "f00d"})
+    )
+    write_clip(tmp_path / "store", record("1"))
+    build_index(tmp_path / "store", validation=0, test=0)
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    with pytest.raises(ConfigurationError, match="another vae"):
+        StoreClips(store=str(tmp_path / "store"), parts=tmp_path / "parts", layout=LAYOUT)
