@@ -83,6 +83,18 @@ def test_the_training_runs_for_some_seconds(tmp_path):
     assert made <= {"runs"}
 
 
+@pytest.mark.weights
+def test_own_data_become_a_store_and_a_training(tmp_path):
+    outputs, text = execute("03_your_own_data.ipynb", tmp_path, VIDEOS=2, SECONDS=3, STEPS=6)
+    assert kinds(outputs).count("image/png") == 3  # histograms, frames, loss curve
+    assert "3 videos, 2 clips" in text
+    assert "notes.mp4" in text  # the one that is none, with its reason
+    rows = read_rows(tmp_path / "runs/own_data/losses.csv")
+    assert len([value for _, name, value in rows if name == "loss"]) == 6
+    made = {path.name for path in tmp_path.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
+    assert made <= {"runs", "__pycache__"}
+
+
 @pytest.mark.slow
 @pytest.mark.weights
 def test_the_whole_training_learns_who_speaks(tmp_path):
