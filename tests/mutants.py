@@ -55,6 +55,11 @@ MUTANTS = (
     # noise: swapped shares
     Mutant("diffusion/objective.py", "return a.sqrt() * latents + (1 - a).sqrt() * noise", "return (1 - a).sqrt() * latents + a.sqrt() * noise", "diffusion/test_objective.py"),
     # rollout: history cut at the wrong end, the same noise in every clip, past as if full
+    Mutant("diffusion/objective.py", "a.sqrt() * noisy - (1 - a).sqrt() * prediction", "a.sqrt() * noisy + (1 - a).sqrt() * prediction", "diffusion/test_objective.py"),
+    Mutant("data/windows.py", "window.start - 1 - distances", "window.start - distances", "data/test_windows.py"),
+    Mutant("data/windows.py", "distances < window.history", "distances <= window.history", "data/test_windows.py"),
+    Mutant("data/windows.py", "around.clamp(0, frames - 1)", "around.clamp(0, frames)", "data/test_windows.py"),
+    Mutant("motion/mirror.py", "motion.size_px - across", "across", "test_mirror.py"),
     Mutant("diffusion/rollout.py", "[:, -options.layout.past_frames :]", "[:, : options.layout.past_frames]", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", 'generator(state.seed, "clip", state.clip)', 'generator(state.seed, "clip")', "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", "None if present.all() else present", "None", "diffusion/test_rollout.py"),
