@@ -44,8 +44,8 @@ def preprocess(
         parts: Folder with the ``vae`` and the ``audio_encoder``, a model folder for example.
         options: How.
         workers: Processes; 0 works in this one.
-        shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. Each job
-            indexes what is there when it ends.
+        shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. Behind the
+            last one, `loopy data index` makes the index.
         validation: Share of the people held out to follow a training.
         test: Share of the people held out for the end.
         device: Where the networks compute.
@@ -60,12 +60,16 @@ def preprocess(
     description = _description(make(), options)
     size = estimate_size(_frames(chosen), description)
     print(f"{len(chosen)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
-    check_space(store, size, yes=yes)
+    there = sum(path.stat().st_size for path in store.glob("clips/*/*.safetensors"))
+    check_space(store, max(size - there, 0), yes=yes)
     create_store(store, description)
     ledgers = prepare_all(make, chosen, workers=workers)
     for ledger in (bar := tqdm(ledgers, desc="videos", unit="video", total=len(chosen))):
         if ledger.error:
             bar.write(f"loopy: unusable: {ledger.error}", file=sys.stderr)
+    if shard is not None:
+        print(f"shard {shard} is done; behind the last one: loopy data index {store}")
+        return
     index = build_index(store, validation=validation, test=test)
     print(report(store))
     if not len(index):

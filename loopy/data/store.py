@@ -102,7 +102,9 @@ class ClipStore:
         gap = {} if gap_bytes is None else {"gap_bytes": gap_bytes}
         if "://" not in os.fspath(root):
             place = Folder(Path(root), **gap)
-            return cls(place, load_description(root), Index.open(root), headers=headers)
+            description, index = load_description(root), Index.open(root)
+            index.verify()
+            return cls(place, description, index, headers=headers)
         place = Bucket(os.fspath(root), options=options, **gap)
         with naming(f"{root}/{NAME}"):
             description = StoreDescription.from_json(place.whole(NAME))

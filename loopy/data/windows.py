@@ -61,7 +61,7 @@ def draw_window(
         frames: Length of the video.
         generator: The sample's.
         clip_frames: Frames to learn.
-        history: Frames wanted before them; nearer to the beginning there are fewer, whole clips.
+        history: Frames wanted before them. A shorter video gives whole clips as far as it goes.
         reference: ``outside`` the clip, 30 frames away where there are such; or ``within`` it.
         mirror: How often the window is mirrored.
         still_start: A history shorter than this is that of a video which began with the portrait:
@@ -73,9 +73,9 @@ def draw_window(
     spare = frames - clip_frames
     if spare < 1:
         raise ConfigurationError(f"a video of {frames} frames has no clip of {clip_frames} to give")
-    start = _draw(0, spare + 1, generator)
-    if history > start:
-        history = start // clip_frames * clip_frames
+    if history > spare:
+        history = spare // clip_frames * clip_frames
+    start = _draw(history, spare + 1, generator)
     turned = torch.rand((), generator=generator).item() < mirror
     if still_start is not None and history < still_start:
         return Window(start, history, max(start - history - 1, 0), turned, still=True)

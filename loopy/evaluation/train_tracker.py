@@ -23,7 +23,7 @@ from loopy.synthetic.talker import random_talk
 STATES = 6
 _COLUMNS = [CONTROLS.index(name) for name in OUTPUTS]
 _MIRROR = torch.tensor([-1.0 if name in ("yaw", "roll", "shift_x") else 1.0 for name in OUTPUTS])
-_MATTERS = {"open": 2.0, "wide": 2.0, "round": 2.0, "brow": 4.0}
+_MATTERS = {"open": 2.0, "wide": 2.0, "round": 2.0}
 _WEIGHT = torch.tensor([_MATTERS.get(name, 1.0) for name in OUTPUTS]) / torch.tensor(SPANS)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -51,30 +50,31 @@ def prepare_all(
         yield from map(preparer, videos)
         return
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        running = {pool.submit(_prepare, make, video): video for video in videos}
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_build, initargs=(make,)
+    ) as pool:
         try:
-            for future in as_completed(running):
+            for future in as_completed([pool.submit(_prepare, video) for video in videos]):
                 yield future.result()
         except BrokenProcessPool as error:
             raise LoopyError(
-                "a process died, most likely for lack of memory; use fewer workers and run the "
-                "command again: what is finished is kept"
+                "a process died: it could not build its networks, or memory ran out; use fewer "
+                "workers and run the command again: what is finished is kept"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
+_built: list[Preparer] = []
+"""The one preparer of a process of the pool."""
+
+
+def _build(make: MakePreparer) -> None:
     import torch
 
     torch.set_num_threads(1)
+    _built.append(make())
 
 
-@cache
-def _preparer(make: MakePreparer) -> Preparer:
-    return make()
-
-
-def _prepare(make: MakePreparer, video: Path) -> Ledger:
-    return _preparer(make)(video)
+def _prepare(video: Path) -> Ledger:
+    return _built[0](video)

@@ -1,7 +1,8 @@
 """What became of each video: a small JSON file in the store, written when it is finished."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -63,16 +64,19 @@ class Ledger:
 
 def ledger_path(root: AnyPath, source: AnyPath) -> Path:
     """Where the ledger of a video is."""
-    return Path(root) / FOLDER / f"{sha256(str(source).encode()).hexdigest()[:32]}.json"
+    return Path(root) / FOLDER / f"{sha256(os.fsencode(source)).hexdigest()[:32]}.json"
 
 
-def stamp_of(source: AnyPath, key: str) -> str:
-    """What changes when a file, or how it is prepared, changes; a missing file has one too."""
-    try:
-        status = Path(source).stat()
-    except OSError:
-        return f"missing {key}"
-    return f"{status.st_size} {status.st_mtime_ns} {key}"
+def stamp_of(files: Sequence[AnyPath], key: str) -> str:
+    """What changes when files, or how they are prepared, change; a missing file has one too."""
+    words = [key]
+    for file in files:
+        try:
+            status = Path(file).stat()
+            words.append(f"{status.st_size} {status.st_mtime_ns}")
+        except OSError:
+            words.append("missing")
+    return " ".join(words)
 
 
 def write_ledger(root: AnyPath, ledger: Ledger) -> None:
@@ -84,19 +88,24 @@ def write_ledger(root: AnyPath, ledger: Ledger) -> None:
     path = ledger_path(root, ledger.source)
     try:
         path.parent.mkdir(exist_ok=True)
+        with draft(path) as hidden:
+            hidden.write_text(json.dumps(asdict(ledger), indent=1) + "\n")
     except OSError as error:
-        raise OutputError(f"{path.parent} cannot be made: {error.strerror}") from error
-    with draft(path) as hidden:
-        hidden.write_text(json.dumps(asdict(ledger), indent=1) + "\n")
+        raise OutputError(f"{path} cannot be written: {error.strerror}; make room") from error
 
 
 def finished(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
-    """The ledger of a video that needs no more work; None if it has none, or another stamp."""
-    path = ledger_path(root, source)
-    if not path.is_file():
+    """The ledger of a video that needs no more work.
+
+    Returns:
+        None if there is none, or one with another stamp, or an error (which may have passed), or
+        one that is damaged: it is written anew.
+    """
+    try:
+        ledger = _read(ledger_path(root, source))
+    except StoreError:
         return None
-    ledger = _read(path)
-    return ledger if ledger.stamp == stamp else None
+    return ledger if ledger.stamp == stamp and not ledger.error else None
 
 
 def read_ledgers(root: AnyPath) -> list[Ledger]:

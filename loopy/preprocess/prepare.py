@@ -22,15 +22,18 @@ from torch import Tensor
 from loopy.data.clips import ClipRecord, Provenance, clip_id, clip_path
 from loopy.data.sound import read_audio
 from loopy.data.store import write_clip
-from loopy.errors import MediaError
+from loopy.errors import ConfigurationError, DependencyError, ModelError, OutputError
 from loopy.models import AudioEncoder
 from loopy.models.latents import encode_posterior
 from loopy.motion import MotionSequence
 from loopy.preprocess.crop import Box, crop_frames, crop_points, square_box
-from loopy.preprocess.filters import judge
+from loopy.preprocess.estimators import estimator
+from loopy.preprocess.filters import judge, rejection
 from loopy.preprocess.ledger import Ledger, Outcome, finished, stamp_of, write_ledger
-from loopy.preprocess.measurements import Sync, fill_gaps, measure
+from loopy.preprocess.measurements import Measurements, Sync, fill_gaps, measure
 from loopy.preprocess.options import PreprocessOptions
+from loopy.preprocess.poses import PoseEstimator
+from loopy.preprocess.precomputed import tracks_path
 from loopy.preprocess.scenes import Shot, find_shots
 from loopy.preprocess.sources import Probe, probe
 from loopy.preprocess.tracks import Track, chunks, kept_track
@@ -39,6 +42,9 @@ from loopy.timing import FPS, frame_count
 
 AT_ONCE = 8
 """Frames in a batch of the autoencoder."""
+
+OF_THE_RUN = OutputError, ModelError, ConfigurationError, DependencyError
+"""What no other video would escape either."""
 
 ScoreSync = Callable[[Path, range, Box], Sync]
 """Judges the lip sync of frames of a video, in the square that holds the face."""
@@ -96,6 +102,18 @@ class Preparer:
         """All that shapes a clip."""
         return {"options": self.options.as_json(), "models": self.models}
 
+    @property
+    def known(self) -> bool:
+        """Whether tracks lie beside the videos."""
+        return self.options.estimator == "precomputed"
+
+    @cached_property
+    def find(self) -> PoseEstimator | None:
+        """The landmark estimator, with its models; None where tracks are known."""
+        if self.known:
+            return None
+        return estimator(self.options.estimator, **self.options.estimator_options)
+
     def __call__(self, source: Path) -> Ledger:
         """Prepares a video, unless it is done already.
 
@@ -106,21 +124,25 @@ class Preparer:
             LoopyError: Options or models that fit no video.
         """
         key = sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
-        stamp = stamp_of(source, key)
+        stamp = stamp_of([source, tracks_path(source)] if self.known else [source], key)
         done = finished(self.root, source, stamp)
         if done is not None and all(self._there(clip) for clip in done.clips):
             return done
-        ledger, watch = Ledger(str(source), stamp), Stopwatch()
+        ledger, watch, clips = Ledger(str(source), stamp), Stopwatch(), list[Outcome]()
         try:
             with watch("probe"):
                 about = probe(source)
+            ledger = replace(ledger, seconds=float(about.seconds))
             with watch("shots"):
                 shots = find_shots(source, self.options.scenes)
             job = _Job(self, source, about, watch)
-            clips = tuple(job.clip(shot) for shot in shots)
-            ledger = replace(ledger, seconds=float(about.seconds), clips=clips)
-        except MediaError as error:
-            ledger = replace(ledger, error=str(error))
+            for shot in shots:
+                clips.append(job.clip(shot))
+        except OF_THE_RUN:
+            raise
+        except ValueError as error:  # all of ours are, and pictures that change their size
+            ledger = replace(ledger, error=f"{source}: {error}")
+        ledger = replace(ledger, clips=tuple(clips))
         spent = {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()}
         write_ledger(self.root, replace(ledger, spent_s=spent))
         for clip in ledger.clips:
@@ -156,6 +178,14 @@ class _Job:
             [span.half().cpu() for span in encoder.stream(self.sound, pooled=pooled)]  # pyright: ignore[reportArgumentType]  # has sound
         )
 
+    @cached_property
+    def track_hash(self) -> dict[str, object]:
+        """Known tracks shape a clip too."""
+        if not self.maker.known:
+            return {}
+        path = tracks_path(self.source)
+        return {"tracks": sha256(path.read_bytes()).hexdigest() if path.is_file() else None}
+
     def clip(self, shot: Shot) -> Outcome:
         """Prepares a shot, as far as it has sound."""
         span, maker, watch = shot.frames(), self.maker, self.watch
@@ -163,9 +193,13 @@ class _Job:
         if heard > span.start:
             span = range(span.start, min(span.stop, heard))
         start_s, stop_s = float(span.start / FPS), float(span.stop / FPS)
-        name = clip_id(self.about.sha256, start_s, stop_s, maker.config)
+        name = clip_id(self.about.sha256, start_s, stop_s, maker.config | self.track_hash)
+        outcome = Outcome(name, start_s, stop_s, len(span), "kept")
+        reason = rejection(_unseen(len(span), heard >= span.stop), self.options.filters)
+        if reason is not None:  # no need to look for a face
+            return replace(outcome, status="rejected", reason=reason.name, words=reason.words)
         with watch("track"):
-            track = kept_track(maker.track_path(name), self.source, span, self.options)
+            track = kept_track(maker.track_path(name), self.source, span, maker.find)
         with watch("filter"):
             size = {"width_px": self.about.width_px, "height_px": self.about.height_px}
             box = square_box(track.points, **size, options=self.options.crop)
@@ -175,12 +209,12 @@ class _Job:
                 box,
                 **size,
                 has_sound=heard >= span.stop,
-                pose=track.pose if self.options.estimator == "precomputed" else None,
+                pose=track.pose if maker.known else None,
             )
             score = maker.score_sync
             judged = None if score is None or box is None else lambda: score(self.source, span, box)
             measured, reason = judge(measured, self.options.filters, score_sync=judged)
-        outcome = Outcome(name, start_s, stop_s, len(track), "kept", measured=asdict(measured))
+        outcome = replace(outcome, frames=len(track), measured=asdict(measured))
         if reason is not None or box is None:
             name, words = reason or ("face lost", "in all frames")
             return replace(outcome, status="rejected", reason=name, words=words)
@@ -193,8 +227,7 @@ class _Job:
         with watch("latents"):
             pictures = self._latents(span, box)
         with watch("audio"):
-            each = options.audio_rate_hz // int(FPS)
-            audio = self.features[span.start * each : (span.start + len(track)) * each]
+            audio = self._heard(span.start, len(track))
         with watch("store"):
             points = fill_gaps(track.points, longest=options.longest_gap)
             valid = ~points.isnan().any(-1)
@@ -218,18 +251,33 @@ class _Job:
             )
             write_clip(self.maker.root, record)
 
+    def _heard(self, start: int, frames: int) -> Float[Tensor, "s k d"]:
+        """Rows of sound of some frames; zeros where the video is silent, if that is allowed."""
+        each, encoder = self.options.audio_rate_hz // int(FPS), self.maker.audio_encoder
+        rows = torch.zeros(frames * each, encoder.layers, encoder.width, dtype=torch.float16)
+        if self.sound is not None:
+            found = self.features[start * each : (start + frames) * each]
+            rows[: len(found)] = found
+        return rows
+
     def _latents(self, span: range, box: Box) -> dict[str, Float[Tensor, "f c h w"]]:
         """Mean, and what else the store shall hold of the pictures."""
-        parts: dict[str, list[Tensor]] = {"latents": []}
+        parts = dict[str, list[Tensor]]()
         vae, device = self.maker.vae, self.maker.vae.device
         for frames in chunks(self.source, span, frames=AT_ONCE):
             cut = crop_frames(frames.to(device), box, size_px=self.options.size_px)
             pictures = cut.permute(0, 3, 1, 2).float() / 127.5 - 1
             mean, log_variance = encode_posterior(vae, pictures)
-            parts["latents"].append(mean)
+            made = {"latents": mean}
             if self.options.log_variance:
-                parts.setdefault("log_variance", []).append(log_variance)
+                made["log_variance"] = log_variance
             if self.options.mirrored:
-                turned, _ = encode_posterior(vae, pictures.flip(-1))
-                parts.setdefault("latents_mirrored", []).append(turned)
-        return {name: torch.cat(values).half().cpu() for name, values in parts.items()}
+                made["latents_mirrored"], _ = encode_posterior(vae, pictures.flip(-1))
+            for name, values in made.items():
+                parts.setdefault(name, []).append(values.half().cpu())
+        return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _unseen(frames: int, has_sound: bool) -> Measurements:
+    """A shot before anybody has looked at it, with nothing against it but length and sound."""
+    return Measurements(frames, 0.0, 0.0, 0.0, 2**20, 0.0, 0.0, 0.0, has_sound)

@@ -38,8 +38,8 @@ def find_videos(where: AnyPath) -> list[Path]:
             empty or begin with # do not count. Hidden files are left alone.
 
     Returns:
-        Paths, sorted and each once, so that every machine sees the same order. Those of a list
-        need not all exist: `probe` says so of each.
+        Absolute paths, sorted and each once, so that every machine sees the same order. Those of a
+        list need not all exist: `probe` says so of each.
 
     Raises:
         MediaError: No videos there, or a folder or list that cannot be read.
@@ -54,7 +54,7 @@ def find_videos(where: AnyPath) -> list[Path]:
         raise MediaError(
             f"{error.filename or where} cannot be read: {error.strerror}; check its permissions"
         ) from error
-    videos = sorted({file for file in files if file.suffix.lower() in SUFFIXES})
+    videos = sorted({file.absolute() for file in files if file.suffix.lower() in SUFFIXES})
     if not videos:
         raise MediaError(
             f"No videos found under {where}: looked for {' '.join(SUFFIXES)}, saw {_seen(files)}"
@@ -67,7 +67,8 @@ def _listed(path: Path) -> list[Path]:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise MediaError(f"list {path} is no text in UTF-8; save it as such") from error
-    videos = sorted({path.parent / line for line in lines if line and not line.startswith("#")})
+    named = [line for line in lines if line and not line.startswith("#")]
+    videos = sorted({(path.parent / line).absolute() for line in named})
     if not any(video.is_file() for video in videos):
         first = f", for one not {videos[0]}" if videos else ""
         raise MediaError(
@@ -138,7 +139,8 @@ def probe(path: AnyPath) -> Probe:
         if pictures is None:
             raise MediaError(f"{path} has no pictures; give a video")
         starts, ends, upright = list[Fraction](), dict[str, Fraction](), None
-        for packet in container.demux([pictures, *container.streams.audio[:1]]):
+        streams = [pictures, *container.streams.audio[:1]]
+        for packet in container.demux(streams):
             if upright is None and packet.stream is pictures:
                 upright = next(iter(packet.decode()), None)
             moment = packet.dts if packet.pts is None else packet.pts
@@ -151,7 +153,8 @@ def probe(path: AnyPath) -> Probe:
                 starts.append(moment * tick)
         if not isinstance(upright, VideoFrame) or not starts:
             raise MediaError(f"{path} has no picture that can be decoded; give an intact file")
-        _refuse_cut_off(container, max(ends.values()))
+        if len(streams) == len(container.streams):  # else another stream may be the longest
+            _refuse_cut_off(container, max(ends.values()))
         starts.sort()
         fps, variable = _rate(starts, pictures.average_rate)
         end = ends["video"] if ends["video"] > starts[-1] else starts[-1] + 1 / fps

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from loopy.data.reader import iterate_frames
 from loopy.data.writer import draft
-from loopy.errors import MediaError
-from loopy.preprocess.estimators import estimator
+from loopy.errors import MediaError, OutputError
 from loopy.preprocess.measurements import estimate_yaw
-from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.precomputed import load_tracks
+from loopy.preprocess.poses import PoseEstimator
+from loopy.preprocess.precomputed import Precomputed, load_tracks
 
-AT_ONCE = 32
-"""Frames in memory at a time."""
+AT_ONCE = 30
+"""Frames in memory at a time; a multiple of how often DWPose searches for people."""
 
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 
@@ -54,23 +53,21 @@ def chunks(
         yield torch.from_numpy(np.stack(part))
 
 
-def find_track(source: Path, span: range, options: PreprocessOptions) -> Track:
+def find_track(source: Path, span: range, find: PoseEstimator | None) -> Track:
     """Finds the 68 points in each frame of a shot.
+
+    Args:
+        source: The video.
+        span: Frames of the shot, on the 25 fps grid.
+        find: The landmark estimator; None takes the tracks that lie beside the video.
 
     Raises:
         MediaError: The video, or its precomputed tracks, cannot be read.
-        ConfigurationError: No such estimator, or options it does not take.
-        ModelError: Files of its models are missing.
-        DependencyError: A library that it needs is missing.
     """
-    given = dict(options.estimator_options)
-    known = options.estimator == "precomputed"
-    if known:
-        given |= {"video": source, "first": span.start}
-    parts, find = [], None
-    for frames in chunks(source, span, frames=len(span) if known else AT_ONCE):
-        find = find or estimator(options.estimator, **given)
-        parts.append(find(frames))
+    parts, known = [], find is None
+    for frames in chunks(source, span):
+        first = span.start + sum(map(len, parts))
+        parts.append((find or Precomputed(video=source, first=first))(frames))
     if not parts:
         raise MediaError(f"{source} has no frames {span.start} to {span.stop}; give an intact file")
     points = torch.cat([part.points for part in parts])
@@ -88,15 +85,23 @@ def estimate_pose(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 3"]:
     return torch.stack([yaw, torch.zeros_like(yaw), torch.atan2(down, across)], 1).nan_to_num()
 
 
-def kept_track(path: Path, source: Path, span: range, options: PreprocessOptions) -> Track:
-    """The track in a file; where there is none yet, it is found and written there."""
+def kept_track(path: Path, source: Path, span: range, find: PoseEstimator | None) -> Track:
+    """The track in a file; where there is none yet, it is found and written there.
+
+    Raises:
+        MediaError: See `find_track`.
+        OutputError: It cannot be written.
+    """
     if path.is_file():
         try:
             return Track(**load_file(path))
         except (SafetensorError, TypeError):  # of a run that was killed
             path.unlink()
-    track = find_track(source, span, options)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with draft(path) as hidden:
-        save_file({name: value.contiguous() for name, value in vars(track).items()}, hidden)
+    track = find_track(source, span, find)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft(path) as hidden:
+            save_file({name: value.contiguous() for name, value in vars(track).items()}, hidden)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path} cannot be written ({error}); make room") from error
     return track

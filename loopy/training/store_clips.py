@@ -1,5 +1,6 @@
 """Clips out of a clip store, for the image and the clip stage."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +117,12 @@ class StoreClips(LoopyDataModule):
         """The first clips of the validation split, one window each, with whole histories."""
         together = self.batch_size * self._trainer().world_size
         whole = len(self.sampler.held_out_rows) // together
+        if not whole:
+            warnings.warn(
+                f"the validation split has {len(self.sampler.held_out_rows)} clips, under one "
+                f"batch of {together}: nothing is validated; index with a larger share",
+                stacklevel=2,
+            )
         return self._loader("validation", min(self.validation_batches, whole))
 
 

@@ -142,7 +142,7 @@ def test_every_drawn_window_is_in_the_video(frames, wanted, seed, reference):
         frames, generator(seed), clip_frames=CLIP, history=wanted, reference=reference
     )
     assert window.history == wanted or (
-        wanted > window.start and window.history == window.start // CLIP * CLIP
+        wanted > frames - CLIP and window.history == (frames - CLIP) // CLIP * CLIP
     )
     assert window.history <= window.start <= frames - CLIP
     inside = window.start <= window.reference < window.start + CLIP
@@ -161,9 +161,9 @@ def test_every_drawn_window_is_in_the_video(frames, wanted, seed, reference):
 def test_windows_are_all_over_the_video():
     drawn = [draw_window(60, generator(i), clip_frames=CLIP, history=6) for i in range(400)]
     starts = {window.start for window in drawn}
-    assert min(starts) == 0
+    assert min(starts) == 6
     assert max(starts) == 57
-    assert len(starts) > 50
+    assert len(starts) > 45
     assert not any(window.mirrored for window in drawn)
     some = [draw_window(60, generator(i), clip_frames=3, history=6, mirror=0.5) for i in range(99)]
     assert 30 < sum(window.mirrored for window in some) < 70

@@ -129,7 +129,49 @@ def test_two_processes_and_shards_make_the_same_store(prepared, films, parts, tm
     preprocess(str(films), tmp_path / "pool", parts=parts, options=OPTIONS, workers=2)
     for part in ("0/2", "1/2"):
         preprocess(str(films), tmp_path / "shards", parts=parts, options=OPTIONS, shard=part)
+    assert not (tmp_path / "shards" / "index").exists()  # jobs do not wait for each other
     assert content(prepared) == content(tmp_path / "pool") == content(tmp_path / "shards")
+
+
+def test_each_process_builds_its_networks_once(films, parts, tmp_path):
+    store, built = tmp_path / "store", tmp_path / "built"
+    create_store(store, _description(_preparer(store, OPTIONS, parts, "cpu"), OPTIONS))
+    built.mkdir()
+    list(
+        prepare_all(partial(_counted, store, parts, built), sorted(films.glob("?.mp4")), workers=1)
+    )
+    assert len(list(built.iterdir())) == 1
+
+
+def _counted(store, parts, built):
+    (built / f"{os.getpid()} {time.monotonic_ns()}").touch()
+    return _preparer(store, OPTIONS, parts, "cpu")
+
+
+def test_an_error_that_has_passed_is_forgotten(films, parts, tmp_path):
+    """Tracks that were missing are there now; other tracks make other clips."""
+    folder, store = tmp_path / "films", tmp_path / "store"
+    folder.mkdir()
+    path = film(folder / "late.mp4", 4, tracks=False)
+    with pytest.raises(MediaError, match="not one clip"):
+        preprocess(str(folder), store, parts=parts, options=OPTIONS)
+    talk = random_talk(4, seconds=FRAMES / 25)
+    points = talk.motion.points[:FRAMES] * (SIZE / talk.motion.size_px)
+    save_tracks(path, Tracks(points))
+    preprocess(str(folder), store, parts=parts, options=OPTIONS)
+    first = content(store)
+    assert len(first) == 1
+    save_tracks(path, Tracks(points + 3))
+    preprocess(str(folder), store, parts=parts, options=OPTIONS)
+    assert len(content(store)) == 2
+
+
+def test_silent_clips_are_let_in_on_request(films, parts, tmp_path):
+    options = replace(OPTIONS, filters=replace(OPTIONS.filters, need_sound=False))
+    preprocess(str(films / "silent.mp4"), tmp_path / "store", parts=parts, options=options)
+    audio = ClipStore.open(tmp_path / "store").read(0, {"audio": slice(None)})["audio"]
+    assert len(audio) == FRAMES
+    assert not audio.any()
 
 
 @pytest.mark.parametrize("part", ["2/2", "-1/2", "one"])
