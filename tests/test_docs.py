@@ -75,11 +75,21 @@ def check_loopy(words):
         # Options of the classes that the recipe names: the verb alone does not know them.
         assert loopy_help(*words, option="--print_config")
         return
+    inner = rest[:1] if verb == "data" else []  # it has verbs of its own
     for word, after in zip(rest, [*rest[1:], ""], strict=True):
         if word == "--config":
             assert (ROOT / after).is_file(), f"no recipe {after}"
         elif word.startswith("-"):
-            assert word.partition("=")[0] in loopy_help(verb), f"{verb} has no option {word}"
+            known = loopy_help(verb, *inner)
+            assert word.partition("=")[0] in known, f"{verb} has no option {word}"
+
+
+def check_script(words):
+    script, *rest = words
+    told = subprocess.run(
+        [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(word in told for word in rest if word.startswith("-"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -93,6 +103,8 @@ def test_commands_exist(command):
             check_loopy(rest)
         case "pip":
             check_install(rest)
+        case "python":
+            check_script(rest)
         case _:
             pytest.fail(f"no test knows the command {first!r}")
 
