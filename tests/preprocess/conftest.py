@@ -1,10 +1,12 @@
-"""Video files made on the spot, and tiny pose models.
+"""Video files made on the spot, tiny pose models, and what `loopy preprocess` needs for a run.
 
-In a film every picture spells its time; each second has a beep in it.
+In a film every picture spells its time; each second has a beep in it. In a talk waves run through
+the pictures, so that no two are alike; it has noise for a voice, and the track of a face.
 """
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from onnx import TensorProto, helper, numpy_helper
+from transformers import Wav2Vec2Config
+
+from loopy.models import AudioEncoder
+from loopy.preprocess.filters import FilterOptions
+from loopy.preprocess.options import PreprocessOptions
+from loopy.preprocess.precomputed import Tracks, save_tracks
+from loopy.preprocess.scenes import SceneOptions
 
 BARS, BAR_PX = 16, 5
 QUICK = {
@@ -28,6 +38,7 @@ class Sound(NamedTuple):
     rate_hz: int = 44_100
     layout: str = "mono"
     start_s: float = 0  # on the clock of the file
+    samples: np.ndarray | None = None  # in place of beeps; mono
 
 
 def _spelling(time: Fraction, width: int, height: int) -> np.ndarray:
@@ -52,7 +63,10 @@ def _beeps(rate_hz: int, channels: int, *, from_s: float, seconds: float) -> np.
 
 
 def _mux_beeps(container, stream, sound: Sound, *, from_s: float, seconds: float) -> None:
-    samples = _beeps(sound.rate_hz, stream.layout.nb_channels, from_s=from_s, seconds=seconds)
+    channels = stream.layout.nb_channels
+    samples = _beeps(sound.rate_hz, channels, from_s=from_s, seconds=seconds)
+    if sound.samples is not None:
+        samples = np.repeat(sound.samples.astype(np.float32)[None], channels, 0)
     frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=sound.layout)
     frame.sample_rate, frame.time_base = sound.rate_hz, Fraction(1, sound.rate_hz)
     frame.pts = round(sound.start_s * sound.rate_hz)
@@ -138,6 +152,110 @@ def write_sound() -> Callable[..., Path]:
         return path
 
     return write
+
+
+def _waves(time: Fraction, width: int, height: int, *, cut_s: Fraction | None) -> np.ndarray:
+    """Brightness that runs to the right, once in 24 pixels; another colour behind a cut."""
+    y, x = np.mgrid[:height, :width]
+    bright = 150 + 60 * np.sin(2 * np.pi * ((x + y / 2) / 24 - 1.5 * float(time)))
+    colour = (1, 0.6, 0.3) if cut_s is None or time < cut_s else (0.3, 0.6, 1)
+    return (bright[..., None] * colour).astype(np.uint8)
+
+
+class Talk(NamedTuple):
+    path: Path
+    times_s: list[Fraction]  # of its pictures, from the first one
+    tracks: Tracks | None  # as they lie beside it
+    sound: np.ndarray | None  # 16 kHz, from the first picture on
+
+
+FACE = np.random.default_rng(0).random((68, 2))
+FACE = (FACE - FACE.min(0)) / (FACE.max(0) - FACE.min(0))  # fills the unit square
+
+
+def _write_talk(
+    path: Path,
+    *,
+    pictures: int = 30,
+    rate: Fraction | int = 25,
+    cut: int | None = None,
+    start_s: Fraction = Fraction(0),
+    rotation: int = 0,
+    late_s: float = 0,
+    silent_from_s: float | None = None,
+    sound: np.ndarray | None = None,
+    face_px: float = 20,
+    at: Callable[[int], tuple[float, float]] = lambda frame: (60, 40),
+    valid: torch.Tensor | None = None,
+    pose: torch.Tensor | None = None,
+    tracked: bool = True,
+) -> Talk:
+    """A talk of 160 x 96 pixels (before it is turned); `at` says where frame i has its face.
+
+    The sound begins ``late_s`` after the pictures and ends with them, or at ``silent_from_s``; 0
+    there is no sound at all. Every number of samples that is written is one of 16 bits.
+    """
+    times = [index / Fraction(rate) for index in range(pictures)]
+    seconds = float(times[-1] + 1 / Fraction(rate))
+    frames = round(seconds * 25)
+    end = seconds if silent_from_s is None else silent_from_s
+    if sound is None:
+        noise = np.random.default_rng(list(path.name.encode())).integers(-9_000, 9_000, 16_000 * 60)
+        sound = noise[: round((end - late_s) * 16_000)] / 32_768
+    clock = float(start_s) + late_s
+    paint = partial(_waves, cut_s=None if cut is None else times[cut])
+    heard = Sound("pcm_s16le", 16_000, "mono", clock, sound) if end else None
+    form = {"start_s": start_s, "rotation": rotation, "sound": heard, "paint": paint}
+    _write_film(path, times, size=(160, 96), **form)
+    tracks = None
+    if tracked:
+        corners = torch.tensor([at(frame) for frame in range(frames)])[:, None]
+        points = corners + face_px * torch.from_numpy(FACE)
+        pose = torch.zeros(frames, 3) if pose is None else pose
+        tracks = Tracks(points.float(), valid, pose)
+        save_tracks(path, tracks)
+    silence = np.zeros(round(late_s * 16_000))
+    return Talk(path, times, tracks, np.concatenate([silence, sound]) if end else None)
+
+
+@pytest.fixture(scope="session")
+def write_talk() -> Callable[..., Talk]:
+    return _write_talk
+
+
+@pytest.fixture(scope="session")
+def talk_options() -> PreprocessOptions:
+    """For talks of a second or more: a face of 20 px has a crop of 48 px, which is not resized."""
+    return PreprocessOptions(
+        size_px=48,
+        estimator="precomputed",
+        filters=FilterOptions(fewest_frames=25, fewest_px=40),
+        scenes=SceneOptions(shortest_s=0.5),
+    )
+
+
+@pytest.fixture(scope="session")
+def talk_parts(tmp_path_factory) -> Path:
+    """The two networks that `loopy preprocess` reads, and nothing else of a model."""
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+    ).save_pretrained(folder / "vae")
+    hearing = Wav2Vec2Config(
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    AudioEncoder.from_config(hearing).save_pretrained(folder / "audio_encoder")
+    return folder
 
 
 # Two tiny ONNX models with the signatures of DWPose's files, and pictures that they understand. A
