@@ -16,6 +16,7 @@ from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
 from loopy.models.weights import fingerprint
 from loopy.preprocess.engines import part_of, prepare_all
+from loopy.preprocess.networks import Networks
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.prepare import Preparer
 from loopy.preprocess.report import report
@@ -96,13 +97,20 @@ def run(words: Sequence[str]) -> None:
 
 
 def _preparer(store: Path, options: PreprocessOptions, parts: Path, device: str) -> Preparer:
-    vae, hearing = load_part(parts, "vae"), load_part(parts, "audio_encoder")
-    models = {"vae": fingerprint(vae), "audio_encoder": fingerprint(hearing)}
-    return Preparer(store, options, vae.to(device), hearing.to(device), models)
+    load = partial(_networks, parts, device)
+    models = {name: fingerprint(part) for name, part in load()._asdict().items()}
+    return Preparer(store, options, models, load)
+
+
+def _networks(parts: Path, device: str) -> Networks:
+    return Networks(
+        load_part(parts, "vae").to(device), load_part(parts, "audio_encoder").to(device)
+    )
 
 
 def _description(preparer: Preparer, options: PreprocessOptions) -> StoreDescription:
-    vae, hearing = preparer.vae.config, preparer.audio_encoder.network.config
+    vae = preparer.networks.vae.config
+    hearing = preparer.networks.audio_encoder.network.config
     cells = options.size_px // 2 ** (len(vae["block_out_channels"]) - 1)
     return StoreDescription(
         options.size_px,

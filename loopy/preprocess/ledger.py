@@ -95,17 +95,17 @@ def write_ledger(root: AnyPath, ledger: Ledger) -> None:
 
 
 def finished(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
-    """The ledger of a video that needs no more work.
+    """The ledger of a video as it is now.
 
     Returns:
-        None if there is none, or one with another stamp, or an error (which may have passed), or
-        one that is damaged: it is written anew.
+        None if there is none, or one with another stamp, or one that is damaged: it is written
+        anew.
     """
     try:
         ledger = _read(ledger_path(root, source))
     except StoreError:
         return None
-    return ledger if ledger.stamp == stamp and not ledger.error else None
+    return ledger if ledger.stamp == stamp else None
 
 
 def read_ledgers(root: AnyPath) -> list[Ledger]:
@@ -118,10 +118,19 @@ def read_ledgers(root: AnyPath) -> list[Ledger]:
     return sorted(ledgers, key=lambda ledger: ledger.source)
 
 
+def ledger_from(content: dict[str, Any]) -> Ledger:
+    """A ledger out of what JSON holds of it.
+
+    Raises:
+        TypeError: Other fields than those of a ledger.
+        KeyError: No clips.
+    """
+    fields: dict[str, Any] = {"clips": tuple(Outcome(**clip) for clip in content["clips"])}
+    return Ledger(**{**content, **fields})
+
+
 def _read(path: Path) -> Ledger:
     try:
-        content = json.loads(path.read_text())
-        clips = tuple(Outcome(**clip) for clip in content.pop("clips"))
-        return Ledger(**content, clips=clips)
+        return ledger_from(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it and preprocess again") from error

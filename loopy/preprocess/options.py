@@ -1,7 +1,9 @@
 """What `loopy preprocess` can be told."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from loopy.preprocess.crop import CropOptions
@@ -20,6 +22,8 @@ class PreprocessOptions:
         scenes: When a change of picture is a cut.
         crop: Room around the face.
         filters: Which clips are left out.
+        longest_frames: A longer shot becomes several clips of equal length: what a clip takes of
+            memory, and what a damaged file costs, has a bound (5 minutes).
         longest_gap: Frames of the longest gap in a track of points that is drawn over.
         identity: Who is seen, for the split: one a ``video``, or one a ``folder`` of videos.
         audio_rate_hz: 25, pairs of wav2vec2's vectors averaged; or 50, all of them.
@@ -33,6 +37,7 @@ class PreprocessOptions:
     scenes: SceneOptions = SceneOptions()  # noqa: RUF009 (frozen)
     crop: CropOptions = CropOptions()  # noqa: RUF009 (frozen)
     filters: FilterOptions = FilterOptions()  # noqa: RUF009 (frozen)
+    longest_frames: int = 7500
     longest_gap: int = 5
     identity: Literal["video", "folder"] = "video"
     audio_rate_hz: int = 25
@@ -40,8 +45,19 @@ class PreprocessOptions:
     mirrored: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for store.json and the names of clips."""
-        return asdict(self) | {"estimator_options": {k: str(v) for k, v in self._settled()}}
+        """Plain values, for store.json and the names of clips: of a model's file, its hash."""
+        told = self.estimator_options.items()
+        settled = {name: _plain(value) for name, value in sorted(told) if name not in AT_WORK}
+        return asdict(self) | {"estimator_options": settled}
 
-    def _settled(self) -> list[tuple[str, Any]]:
-        return sorted(self.estimator_options.items())
+
+AT_WORK = ("device", "batch")
+"""Options of estimators that change how fast, not what, they find."""
+
+
+def _plain(value: object) -> str:
+    path = Path(str(value))
+    if not path.is_file():
+        return str(value)
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

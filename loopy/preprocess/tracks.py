@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from loopy.data.reader import iterate_frames
-from loopy.data.writer import draft
-from loopy.errors import MediaError, OutputError
+from loopy.errors import MediaError
 from loopy.preprocess.measurements import estimate_yaw
 from loopy.preprocess.poses import PoseEstimator
 from loopy.preprocess.precomputed import Precomputed, load_tracks
+from loopy.preprocess.work import keep, kept
 
 AT_ONCE = 30
 """Frames in memory at a time; a multiple of how often DWPose searches for people."""
@@ -92,16 +90,8 @@ def kept_track(path: Path, source: Path, span: range, find: PoseEstimator | None
         MediaError: See `find_track`.
         OutputError: It cannot be written.
     """
-    if path.is_file():
-        try:
-            return Track(**load_file(path))
-        except (SafetensorError, TypeError):  # of a run that was killed
-            path.unlink()
+    if (found := kept(path)) is not None:
+        return Track(**found[0])
     track = find_track(source, span, find)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft(path) as hidden:
-            save_file({name: value.contiguous() for name, value in vars(track).items()}, hidden)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path} cannot be written ({error}); make room") from error
+    keep(path, vars(track), spent_s={})
     return track

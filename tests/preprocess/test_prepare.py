@@ -24,9 +24,9 @@ from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.precomputed import Tracks, save_tracks
-from loopy.preprocess.prepare import STAGES
 from loopy.preprocess.report import report
 from loopy.preprocess.scenes import SceneOptions
+from loopy.preprocess.stages import STAGES
 from loopy.synthetic.talker import random_talk
 
 SIZE, FRAMES = 64, 30
@@ -88,9 +88,9 @@ def test_a_clip_is_its_pictures_its_sound_and_its_track(prepared, films, parts):
         assert (about["start_s"], about["stop_s"]) == (0, FRAMES / 25)
         read = store.read(row, dict.fromkeys(("latents", "audio", "points", "valid"), slice(None)))
         pictures = crop_frames(read_frames(source, range(FRAMES)), box, size_px=16)
-        expected = encode_images(preparer.vae, pictures.permute(0, 3, 1, 2) / 127.5 - 1)
+        expected = encode_images(preparer.networks.vae, pictures.permute(0, 3, 1, 2) / 127.5 - 1)
         torch.testing.assert_close(read["latents"], expected.half(), atol=2e-3, rtol=2e-3)
-        heard = preparer.audio_encoder.features(read_audio(source))
+        heard = preparer.networks.audio_encoder.features(read_audio(source))
         torch.testing.assert_close(read["audio"], heard.half(), atol=2e-3, rtol=2e-3)
         points = read["points"][read["valid"]]
         assert points.min() > 0

@@ -1,0 +1,85 @@
+"""Files of a clip on its way: each says that a stage is done with a part of it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from loopy.data.media import AnyPath
+from loopy.data.writer import draft
+from loopy.errors import OutputError
+
+
+def work_path(root: AnyPath, clip: str, part: str) -> Path:
+    """Where a part of a clip waits for the others: ``track``, ``audio``, ``pictures-000064``."""
+    return Path(root) / "work" / f"{clip}.{part}.safetensors"
+
+
+def keep(path: Path, tensors: Mapping[str, Tensor], *, spent_s: Mapping[str, float]) -> None:
+    """Writes a part, whole or not at all.
+
+    Args:
+        path: See `work_path`.
+        tensors: What it holds.
+        spent_s: Seconds of work that it took, by stage.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft(path) as hidden:
+            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(whole, hidden, {stage: str(s) for stage, s in spent_s.items()})
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path} cannot be written ({error}); make room") from error
+
+
+def kept(path: Path) -> tuple[dict[str, Tensor], dict[str, float]] | None:
+    """A part and the seconds it took.
+
+    Returns:
+        None if it is not there, or damaged: then it is deleted, to be made anew.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, {k: float(s) for k, s in (file.metadata() or {}).items()}
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, ValueError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def forget(root: AnyPath, clip: str) -> None:
+    """Deletes what is kept of a clip on its way."""
+    for path in (Path(root) / "work").glob(f"{clip}.*"):
+        path.unlink(missing_ok=True)
+
+
+def rows_of(
+    spans: Sequence[range], stream: Iterable[Shaped[Tensor, "n ..."]]
+) -> Iterator[Shaped[Tensor, "rows ..."]]:
+    """Rows of spans out of a stream, which is held no further than to the end of a span.
+
+    Args:
+        spans: In ascending order, none into another.
+        stream: All rows from the first on, some at a time.
+
+    Yields:
+        The rows of each span, fewer where the stream ends before it.
+    """
+    parts, held, first = iter(stream), list[Tensor](), 0
+    for span in spans:
+        end = first + sum(map(len, held))
+        while end < span.stop and (part := next(parts, None)) is not None:
+            held.append(part)
+            end += len(part)
+            while len(held) > 1 and first + len(held[0]) <= span.start:
+                first += len(held.pop(0))
+        yield torch.cat(held)[max(span.start - first, 0) : max(span.stop - first, 0)]
