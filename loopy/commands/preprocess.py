@@ -57,8 +57,9 @@ def preprocess(
     """
     found = find_videos(videos)
     chosen = found if shard is None else part_of(found, shard)
-    make = partial(_preparer, store, options, parts, str(usable(device)))
-    description = _description(make(), options)
+    first = _preparer(store, options, parts, str(usable(device)))
+    description = _description(first, options)
+    make = partial(Preparer, store, options, first.models, first.load)
     size = estimate_size(_frames(chosen), description)
     print(f"{len(chosen)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
     there = sum(path.stat().st_size for path in store.glob("clips/*/*.safetensors"))
