@@ -90,9 +90,10 @@ def measure(
     motion = MotionSequence(points, points.new_zeros(len(points), 3), valid, max(crop_px, 1), FPS)
     return Measurements(
         frames=len(points),
-        face_lost=(valid.float().mean(1) < 0.5).float().mean().item(),
-        several_people=(people > 1).float().mean().item(),
-        outside=outside.float().mean().item(),
+        # double: 6 frames of 30 are 0.2 and no more
+        face_lost=(valid.float().mean(1) < 0.5).double().mean().item(),
+        several_people=(people > 1).double().mean().item(),
+        outside=outside.double().mean().item(),
         crop_px=crop_px,
         yaw=yaw.nanquantile(0.95).item(),
         head_motion=head_motion_variance(motion).item(),
