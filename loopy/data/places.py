@@ -16,15 +16,17 @@ BUCKET_GAP_BYTES = 65_536  # far cheaper than one more request
 
 
 class Place(Protocol):
-    """What the reader needs; `clip_file.naming` puts the file's name before its errors.
+    """What the reader needs; `clip_file.naming` puts the file's name before its errors."""
 
-    Args:
-        root: Address or folder, for messages.
-        bytes_requested: Bytes asked for by this process, gaps within merged ranges included.
-    """
+    @property
+    def root(self) -> Any:
+        """Address or folder, for messages."""
+        ...
 
-    root: Any
-    bytes_requested: int
+    @property
+    def bytes_requested(self) -> int:
+        """Bytes asked for by this process, gaps within merged ranges included."""
+        ...
 
     def start(self, path: str, count: int) -> tuple[bytes, int]:
         """The first `count` bytes of a file, or all it has, and the size of the file."""

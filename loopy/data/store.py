@@ -11,6 +11,7 @@ from torch import Tensor
 
 from loopy.data.clip_file import CURE, Header, naming
 from loopy.data.clips import ClipRecord, clip_path, save_clip
+from loopy.data.copies import Copies
 from loopy.data.description import NAME, StoreDescription, load_description
 from loopy.data.headers import read_header
 from loopy.data.index import Index
@@ -82,6 +83,8 @@ class ClipStore:
         gap_bytes: int | None = None,
         headers: int = 1024,
         cache: AnyPath | None = None,
+        copies: AnyPath | None = None,
+        copies_gb: float = 50.0,
         options: Mapping[str, Any] | None = None,
     ) -> "ClipStore":
         """Opens a store that has an index.
@@ -93,6 +96,9 @@ class ClipStore:
                 None takes a page on disk, 64 KiB in a bucket.
             headers: How many headers of clips are remembered.
             cache: Folder for the indices of buckets; None takes the user's cache folder.
+            copies: Folder that clips of a bucket are copied to, whole, at their first use; None
+                asks the bucket for the rows of each sample.
+            copies_gb: Bound of that folder; clips unused for longest make room.
             options: Of `obstore.store.from_url`, for a bucket.
 
         Raises:
@@ -108,7 +114,10 @@ class ClipStore:
         place = Bucket(os.fspath(root), options=options, **gap)
         with naming(f"{root}/{NAME}"):
             description = StoreDescription.from_json(place.whole(NAME))
-        return cls(place, description, fetch_index(place, cache), headers=headers)
+        index = fetch_index(place, cache)
+        if copies is not None:
+            place = Copies(place, copies, most_bytes=round(copies_gb * 1e9))
+        return cls(place, description, index, headers=headers)
 
     def __len__(self) -> int:
         """Number of clips."""

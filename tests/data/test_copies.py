@@ -1,0 +1,96 @@
+"""Clips of a bucket that are kept on this disk: read once over the network, bounded, shared."""
+
+import pickle
+import shutil
+
+import pytest
+import torch
+
+from loopy.data.clips import clip_path
+from loopy.data.copies import SLACK
+from loopy.data.store import ClipStore
+from loopy.errors import OutputError, StoreError
+
+NAMES = [str(number) for number in range(12)]
+ROWS = {"latents": [3, 9, 3], "audio": slice(2, 5)}
+
+
+@pytest.fixture
+def bucket(make_store):
+    return make_store(NAMES)
+
+
+@pytest.fixture
+def opened(bucket, tmp_path):
+    def store(**options):
+        where = {"cache": tmp_path / "index", "copies": tmp_path / "copies"} | options
+        return ClipStore.open(f"file://{bucket}", **where)
+
+    return store
+
+
+def sizes(folder):
+    return {path.name: path.stat().st_size for path in folder.glob("*/clips/*/[!.]*")}
+
+
+def test_a_clip_travels_once(bucket, opened, tmp_path):
+    plain, store = ClipStore.open(bucket), opened()
+    before = store.bytes_requested
+    for _ in range(3):
+        for name, tensor in store.read(0, ROWS).items():
+            assert torch.equal(tensor, plain.read(0, ROWS)[name])
+    whole = (bucket / clip_path(store.index.id(0))).stat().st_size
+    assert store.bytes_requested - before == whole
+    again = opened()  # another process, another day
+    before = again.bytes_requested
+    again.read(0, ROWS)
+    assert again.bytes_requested == before
+
+
+def test_a_copy_needs_no_bucket(bucket, opened):
+    store = pickle.loads(pickle.dumps(opened()))
+    store.read(4, ROWS)
+    shutil.rmtree(bucket / "clips")
+    store.read(4, ROWS)
+    with pytest.raises(StoreError, match="not there"):
+        store.read(5, ROWS)
+
+
+def test_the_folder_is_bounded_and_what_is_in_use_stays(bucket, opened, tmp_path):
+    each = (bucket / clip_path(ClipStore.open(bucket).index.id(0))).stat().st_size
+    store = opened(copies_gb=4.5 * each / 1e9)
+    for row in range(len(store)):
+        store.read(0, ROWS)
+        store.read(row, ROWS)
+        assert sum(sizes(tmp_path / "copies").values()) <= 4.5 * (1 + SLACK) * each
+    held = sizes(tmp_path / "copies")
+    assert clip_path(store.index.id(0)).rsplit("/", 1)[1] in held
+    assert len(held) == 4
+    before = store.bytes_requested
+    store.read(1, ROWS)  # made room for others, and comes again
+    assert store.bytes_requested == before + each
+
+
+def test_a_copy_deleted_under_a_reader_is_made_again(opened, tmp_path):
+    store = opened()
+    expected = store.read(2, ROWS)["latents"]
+    shutil.rmtree(tmp_path / "copies")
+    assert torch.equal(store.read(2, ROWS)["latents"], expected)
+
+
+def test_a_damaged_copy_is_never_read(opened, tmp_path):
+    store = opened()
+    store.read(2, ROWS)
+    (copy,) = (tmp_path / "copies").glob("*/clips/*/*")
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(StoreError):
+        opened().read(2, {"latents": slice(None), "audio": slice(None), "points": slice(None)})
+
+
+def test_a_folder_that_cannot_be_written(opened, tmp_path):
+    (tmp_path / "copies").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        opened().read(0, ROWS)
