@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+from loopy.data.description import load_description
 from loopy.data.media import AnyPath
 from loopy.errors import DependencyError
 from loopy.preprocess.ledger import Ledger, Outcome, read_ledgers
@@ -75,13 +77,14 @@ class DataReport:
 
 
 def report(root: AnyPath) -> DataReport:
-    """Reads the ledgers of a store.
+    """Reads the ledgers of a store; what two copies of a video gave counts once.
 
     Raises:
-        StoreError: A ledger is damaged.
+        StoreError: No store there, or a ledger is damaged.
     """
+    load_description(root)
     ledgers = read_ledgers(root)
-    clips = [clip for ledger in ledgers for clip in ledger.clips]
+    clips = {clip.clip: clip for ledger in ledgers for clip in ledger.clips}.values()
     return DataReport(
         videos=len(ledgers),
         errors={ledger.source: ledger.error for ledger in ledgers if ledger.error},
@@ -107,7 +110,8 @@ def histograms(found: DataReport, path: Path) -> None:
     figure = Figure(figsize=(3 * len(SHOWN), 3), layout="constrained")
     for axes, (name, words) in zip(figure.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
         groups = [
-            [value for clip in clips if (value := clip.measured.get(name)) == value]
+            # not a clip that was rejected unseen, and not what could not be measured
+            [value for clip in clips if isfinite(value := clip.measured.get(name, nan))]
             for clips in (found.kept, found.rejected)
         ]
         axes.hist(groups, bins=20, stacked=True, label=["kept", "rejected"])
