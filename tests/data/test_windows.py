@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.description import create_store
+from loopy.data.clips import ClipRecord, Provenance, clip_id
+from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
 from loopy.data.store import ClipStore, write_clip
 from loopy.data.windows import APART, Window, draw_window, read_window
@@ -118,17 +119,46 @@ def test_a_short_history_may_be_of_a_video_that_began_with_the_portrait(make_cou
             assert window.reference == max(window.start - window.history - 1, 0)
 
 
-def test_nothing_else_is_read(make_counted):
-    """Bytes asked for: those of the rows with their checksums, and a header once."""
-    store, _ = make_counted()
-    store.about(0)
-    before = store.bytes_requested
-    read_window(store, 0, Window(20, 6, 7), layout=LAYOUT, clip_frames=CLIP)
-    row = {"latents": 4 * 36 * 2, "audio": 3 * 8 * 2, "points": 68 * 2 * 4, "pose": 12, "valid": 68}
-    rows = {"latents": 4 + 3 + 1, "audio": 7, "points": 3, "pose": 3, "valid": 3}
-    needed = sum(rows[name] * (row[name] + 4) for name in row)
-    whole = FRAMES * (sum(row.values()) + row["latents"])
-    assert needed <= store.bytes_requested - before < whole
+@pytest.fixture(scope="module")
+def paper_store(tmp_path_factory):
+    """One clip of the paper's shape: 8 MB of zeros, which weigh as much as numbers do."""
+    root, frames = tmp_path_factory.mktemp("paper") / "store", 150
+    create_store(root, StoreDescription(512, (4, 64, 64), (13, 768)))
+    record = ClipRecord(
+        clip_id("talk", 0, 6, {}),
+        torch.zeros(frames, 4, 64, 64),
+        torch.zeros(frames, 13, 768),
+        MotionSequence(
+            torch.zeros(frames, 68, 2),
+            torch.zeros(frames, 3),
+            torch.ones(frames, 68, dtype=torch.bool),
+            512,
+        ),
+        Provenance("talk.mp4", "talk", 0, 6, (0, 0, 512, 512), 25, identity="talk"),
+    )
+    write_clip(root, record)
+    build_index(root)
+    return root
+
+
+@pytest.mark.parametrize("history", [0, 30, 124])
+def test_nothing_else_is_read(paper_store, history):
+    """Bytes asked for are those of the rows, and at most 5 % more: checksums, gaps and a header."""
+    store, layout = ClipStore.open(paper_store), SegmentLayout()
+    asked = needed = 0
+    for number in range(8):
+        window = draw_window(150, generator(number), clip_frames=12, history=history)
+        before = store.bytes_requested
+        clip, _ = read_window(store, 0, window, layout=layout, clip_frames=12)
+        asked += store.bytes_requested - before
+        slots = int((layout.distances() < history).sum())
+        assert clip.past_present.sum() == slots == {0: 0, 30: 12, 124: 20}[history]
+        past = (window.start - 1 - layout.distances()[layout.distances() < history]).tolist()
+        pictures = {*past, *range(window.start, window.start + 12), window.reference}
+        sound = set(range(max(window.start - 2, 0), min(window.start + 14, 150)))
+        track = 68 * 2 * 4 + 68 + 3 * 4
+        needed += len(pictures) * 4 * 64 * 64 * 2 + len(sound) * 13 * 768 * 2 + 12 * track
+    assert needed < asked <= 1.05 * needed
 
 
 @given(
