@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
@@ -19,6 +21,8 @@ from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.networks import Networks
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.prepare import Preparer
+from loopy.preprocess.ray_cluster import RayOptions
+from loopy.preprocess.ray_engine import prepare_with_ray
 from loopy.preprocess.report import report
 from loopy.preprocess.sources import find_videos, probe
 from loopy.timing import FPS
@@ -31,6 +35,8 @@ def preprocess(
     parts: Path,
     options: PreprocessOptions = PreprocessOptions(),  # noqa: B008 (frozen)
     workers: int = 0,
+    engine: Literal["processes", "ray"] = "processes",
+    ray: RayOptions = RayOptions(),  # noqa: B008 (frozen)
     shard: str | None = None,
     validation: float = 0.02,
     test: float = 0.02,
@@ -44,12 +50,14 @@ def preprocess(
         store: The folder of the store.
         parts: Folder with the ``vae`` and the ``audio_encoder``, a model folder for example.
         options: How.
-        workers: Processes; 0 works in this one.
+        workers: Processes; 0 works in this one. With Ray, cores of this machine; 0 uses all.
+        engine: Processes of this machine, or Ray Data (extra ``ray``).
+        ray: Where Ray works, and with what.
         shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. Behind the
             last one, `loopy data index` makes the index.
         validation: Share of the people held out to follow a training.
         test: Share of the people held out for the end.
-        device: Where the networks compute.
+        device: Where the networks compute; with Ray, "cpu" or "cuda".
         yes: Also if it takes more than 80 % of the free space.
 
     Raises:
@@ -57,15 +65,22 @@ def preprocess(
     """
     found = find_videos(videos)
     chosen = found if shard is None else part_of(found, shard)
-    first = _preparer(store, options, parts, str(usable(device)))
+    if engine == "ray":
+        here, ray = "cpu", _dealt(ray, device)  # this machine may have no GPU
+    else:
+        here = device = str(usable(device))
+    first = _preparer(store, options, parts, here)
+    make = partial(Preparer, store, options, first.models, partial(_networks, parts, device))
     description = _description(first, options)
-    make = partial(Preparer, store, options, first.models, first.load)
     size = estimate_size(_frames(chosen), description)
     print(f"{len(chosen)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
     there = sum(path.stat().st_size for path in store.glob("clips/*/*.safetensors"))
     check_space(store, max(size - there, 0), yes=yes)
     create_store(store, description)
-    ledgers = prepare_all(make, chosen, workers=workers)
+    if engine == "ray":
+        ledgers = prepare_with_ray(make, chosen, workers=workers, options=ray)
+    else:
+        ledgers = prepare_all(make, chosen, workers=workers)
     for ledger in (bar := tqdm(ledgers, desc="videos", unit="video", total=len(chosen))):
         if ledger.error:
             bar.write(f"loopy: unusable: {ledger.error}", file=sys.stderr)
@@ -107,6 +122,14 @@ def _networks(parts: Path, device: str) -> Networks:
     return Networks(
         load_part(parts, "vae").to(device), load_part(parts, "audio_encoder").to(device)
     )
+
+
+def _dealt(ray: RayOptions, device: str) -> RayOptions:
+    """An encoder on CUDA has a GPU to itself, unless told otherwise."""
+    if device not in ("cpu", "cuda"):
+        raise ConfigurationError(f"Ray deals the GPUs out itself; --device cuda, not {device}")
+    needs_gpu = device == "cuda" and not ray.encoder_gpus
+    return replace(ray, encoder_gpus=1.0) if needs_gpu else ray
 
 
 def _description(preparer: Preparer, options: PreprocessOptions) -> StoreDescription:
