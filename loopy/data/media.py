@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 from av.audio.stream import AudioStream
-from av.container import InputContainer
+from av.container import Container, InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -78,7 +78,7 @@ def sound_stream(container: InputContainer) -> AudioStream:
         MediaError: There is none.
     """
     if not container.streams.audio:
-        raise MediaError(f"{_name(container)} has no sound stream; give a file with sound")
+        raise MediaError(f"{file_name(container)} has no sound stream; give a file with sound")
     return container.streams.audio[0]
 
 
@@ -86,6 +86,11 @@ def picture_stream(container: InputContainer) -> VideoStream | None:
     """The first stream of moving pictures, None without one. Cover art does not count."""
     pictures = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return next(pictures, None)
+
+
+def has_time_stamps(container: InputContainer) -> bool:
+    """Whether the times of frames stand in the file; those of AVI are places in a row."""
+    return container.format.name != "avi"
 
 
 def start_s(stream: AudioStream | VideoStream) -> Fraction:
@@ -98,5 +103,6 @@ def tick_s(stream: AudioStream | VideoStream) -> Fraction:
     return stream.time_base or Fraction(1, av.time_base)
 
 
-def _name(container: InputContainer) -> str:
+def file_name(container: Container) -> str:
+    """The path of an open file, for messages."""
     return container.name.removeprefix("file:")

@@ -7,21 +7,15 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
 import torch
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
-from loopy.data.media import AnyPath, existing_file, open_media, picture_stream, start_s, tick_s
+from loopy.data.media import AnyPath, existing_file, open_media
+from loopy.data.pictures import SEEK_S, Picture, Pixels, moving_pictures, pictures_from
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS
-
-SEEK_S = 2  # decoding on is cheaper than seeking for gaps under this
-
-Pixels = UInt8[np.ndarray, "h w 3"]
 
 
 def read_frames(
@@ -34,14 +28,16 @@ def read_frames(
     """Reads some frames, counted on a grid of ``fps`` that starts at the first picture.
 
     Frame i is the picture whose time stamp is nearest to i / fps, the only rule without a bias: the
-    error is at most half the interval of the source. Rotation flags are honoured.
+    error is at most half the interval of the source. Rotation flags are honoured. Pixels come out
+    square: where the file says that they are not, their shorter side grows (720 x 576 pixels of
+    shape 16:15 become 768 x 576), so that a face is never stretched.
 
     Args:
         path: A video file.
         indices: Places on the grid, in any order, also more than once.
         fps: Rate of the grid.
         backend: "pyav" reads everything; "decord" is faster for a few frames far apart, but knows
-            fewer codecs (not AV1), and is for files you trust.
+            fewer codecs (not AV1) and square pixels only, and is for files you trust.
 
     Returns:
         RGB frames in the order of ``indices``.
@@ -57,9 +53,7 @@ def read_frames(
     if backend == "decord":
         frames = _decord_frames(existing_file(path, "video"), times, fps=Fraction(fps))
     else:
-        with open_media(path, "video") as container:
-            found = _nearest(container, times, fps=Fraction(fps))
-            frames = [_rgb(frame) for frame in found]
+        frames = [picture.rgb() for picture in _nearest(path, times, fps=Fraction(fps))]
     if len(frames) < len(wanted):
         raise MediaError(
             f"video {path} ends before frame {wanted[len(frames)]} at {fps} fps; "
@@ -83,61 +77,37 @@ def iterate_frames(
     Raises:
         MediaError: Not a readable video.
     """
-    with open_media(path, "video") as container:
-        times = (index / Fraction(fps) for index in (count() if span is None else span))
-        for frame in _nearest(container, times, fps=Fraction(fps)):
-            yield _rgb(frame)
+    times = (index / Fraction(fps) for index in (count() if span is None else span))
+    for picture in _nearest(path, times, fps=Fraction(fps)):
+        yield picture.rgb()
 
 
-def _nearest(
-    container: InputContainer, times: Iterable[Fraction], *, fps: Fraction
-) -> Iterator[av.VideoFrame]:
-    """For each of the rising times the frame nearest to it; stops at the end of the video.
+def _nearest(path: AnyPath, times: Iterable[Fraction], *, fps: Fraction) -> Iterator[Picture]:
+    """For each of the rising times the picture nearest to it; stops at the end of the video.
 
     A time belongs to the video if the middle of its grid frame lies before the end.
     """
-    stream = picture_stream(container)
-    if stream is None:
-        raise MediaError(f"{container.name.removeprefix('file:')} has no pictures; give a video")
     half = 1 / (2 * fps)
-    decoded = container.decode(stream)
-    near, ended = deque[av.VideoFrame](), False  # from the last one given to just behind the time
-    for time in times:
-        if time - (picture_s(near[-1], stream) if near else 0) > SEEK_S:
-            container.seek(int((time + start_s(stream)) / tick_s(stream)), stream=stream)
-            decoded = container.decode(stream)
-            near, ended = deque(), False
-        while not ended and not (near and picture_s(near[-1], stream) >= time + half):
-            frame = next(decoded, None)
-            if frame is None:
+    pictures = iter(list[Picture]())
+    near, ended = deque[Picture](), False  # from the last one given to just behind the time
+    for place, time in enumerate(times):
+        if place == 0 or time - near[-1].time_s > SEEK_S:
+            pictures, ended = pictures_from(path, time), False
+            near.clear()
+        while not ended and not (near and near[-1].time_s >= time + half):
+            picture = next(pictures, None)
+            if picture is None:
                 ended = True
                 continue
-            if picture_s(frame, stream) <= time:  # nearer than all before: memory stays flat
+            if picture.time_s <= time:  # nearer than all before: memory stays flat
                 near.clear()
-            near.append(frame)
-        if not near or (ended and time + half > end_s(near[-1], stream)):
+            near.append(picture)
+        if not near or (ended and time + half > near[-1].end_s):
             return
-        nearest = min(near, key=lambda frame: abs(picture_s(frame, stream) - time))
+        nearest = min(near, key=lambda picture: abs(picture.time_s - time))
         while near[0] is not nearest:
             near.popleft()
         yield nearest
-
-
-def picture_s(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
-    """Time of a frame since the first picture."""
-    if frame.pts is None:
-        raise MediaError("this video has no time stamps; wrap it as mp4 or mkv with ffmpeg first")
-    return frame.pts * tick_s(stream) - start_s(stream)
-
-
-def end_s(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
-    """Time at which a frame gives way to the next, or the video ends."""
-    usual_s = 1 / (stream.average_rate or FPS)
-    return picture_s(frame, stream) + (frame.duration * tick_s(stream) or usual_s)
-
-
-def _rgb(frame: av.VideoFrame) -> Pixels:
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
 
 
 def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> list[Pixels]:
@@ -148,6 +118,9 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
             "decord is not installed (it exists for Linux and Windows on x86-64); "
             'use backend="pyav" or pip install decord'
         ) from error
+    with open_media(path, "video") as container:
+        if (moving_pictures(container).sample_aspect_ratio or 1) != 1:
+            raise MediaError(f'pixels of video {path} are not square; use backend="pyav"')
     try:
         reader = decord.VideoReader(str(path))
         spans = reader.get_frame_timestamp(range(len(reader)))

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import chain
-from typing import cast
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from loopy.data.media import (
     AnyPath,
+    file_name,
+    has_time_stamps,
     open_media,
     picture_stream,
     sound_stream,
@@ -27,6 +30,12 @@ from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
 SHORTEST_SAMPLES = int(SAMPLE_RATE_HZ / FPS)  # one frame of video, 0.04 s
+JITTER_S = Fraction(1, 50)
+"""A time stamp that misses the end of the sound before by less is rounded, not meant."""
+LONGEST_GAP_S = 3600
+"""More is a damaged time stamp, and would fill the memory with silence."""
+SILENT_SAMPLES = 65_536
+"""Silence comes in blocks of at most this."""
 
 Block = Float32[np.ndarray, "channels samples"]
 
@@ -34,7 +43,8 @@ Block = Float32[np.ndarray, "channels samples"]
 def read_audio(path: AnyPath) -> Float[Tensor, " samples"]:
     """Reads a sound file, or the sound of a video file.
 
-    Channels are averaged. In a file that also has pictures, sample 0 is at the first picture.
+    Channels are averaged. In a file that also has pictures, sample 0 is at the first picture. Where
+    packets are missing there is silence, so that what follows keeps its time.
 
     Args:
         path: Whatever PyAV can decode: wav, mp3, m4a, flac, ogg, opus, webm, mp4, mov ...
@@ -100,42 +110,73 @@ def sound_blocks(
         layout: Channel layout wanted ("mono", "stereo"); None keeps the file's own.
 
     Yields:
-        Consecutive samples. The first one is at the first picture, if the file has pictures.
+        Consecutive samples. The first one is at the first picture, if the file has pictures. All
+        stand where their time stamps put them: silence fills what is missing, and sound of a time
+        that is over already is left out.
 
     Raises:
-        MediaError: No sound stream.
+        MediaError: No sound stream, or time stamps that jump by more than an hour.
     """
+    made = 0
+    for run, group in groupby(_placed(container), itemgetter(0)):
+        place = round(run.begin_s * rate_hz)
+        if place - made > LONGEST_GAP_S * rate_hz:
+            raise MediaError(
+                f"the sound of {file_name(container)} jumps from {made / rate_hz:.2f} s to "
+                f"{float(run.begin_s):.2f} s; write it anew with ffmpeg first"
+            )
+        for block in _resampled((frame for _, frame in group), rate_hz=rate_hz, layout=layout):
+            while made < place:
+                silent = min(place - made, SILENT_SAMPLES)
+                yield np.zeros((len(block), silent), np.float32)
+                made += silent
+            yield block[:, made - place :]
+            place += block.shape[1]
+            made = max(made, place)
+
+
+class _Run(NamedTuple):
+    """Frames of one form that follow each other without a gap."""
+
+    begin_s: Fraction
+    form: tuple[str, str, int]
+
+
+def _placed(container: InputContainer) -> Iterator[tuple[_Run, AudioFrame]]:
+    """Each frame of sound with its run, on a clock that is 0 at the first picture, or sound."""
     stream, pictures = sound_stream(container), picture_stream(container)
-    frames = container.decode(stream)
+    frames, stamped, tick = container.decode(stream), has_time_stamps(container), tick_s(stream)
     if (first := next(frames, None)) is None:
         return
-    late = 0
-    if pictures is not None:  # by the frame: for Opus the header is wrong by up to 14 ms
-        begin_s = start_s(stream) if first.pts is None else first.pts * tick_s(stream)
-        late = round((begin_s - start_s(pictures)) * rate_hz)
-    for block in _decoded(chain([first], frames), rate_hz=rate_hz, layout=layout):
-        if late > 0:  # the sound starts after the pictures: silence until then
-            yield np.zeros((len(block), late), np.float32)
-        yield block[:, max(-late, 0) :]
-        late = min(late + block.shape[1], 0) if late < 0 else 0
-
-
-def _decoded(frames: Iterable[AudioFrame], *, rate_hz: int, layout: str | None) -> Iterator[Block]:
-    graph: Graph | None = None
-    form = None
-    for frame in frames:
-        if graph is not None and form != _form(frame):  # the file changes its format on the way
-            yield from _pushed(graph, None)
-            graph = None
-        if graph is None:
-            graph, form = _filter_graph(frame, rate_hz=rate_hz, layout=layout), _form(frame)
-        yield from _pushed(graph, frame)
-    if graph is not None:
-        yield from _pushed(graph, None)
+    # by the frame: for Opus the header is wrong by up to 14 ms
+    begin_s = start_s(stream) if first.pts is None else first.pts * tick
+    zero_s = begin_s if pictures is None else start_s(pictures)
+    due_s = begin_s - zero_s
+    run = _Run(due_s, _form(first))
+    for frame in chain([first], frames):
+        at_s = frame.pts * tick - zero_s if stamped and frame.pts is not None else due_s
+        if pictures is None and at_s < due_s - JITTER_S:  # sounds in a row, each with its clock
+            zero_s, at_s = zero_s + at_s - due_s, due_s
+        if abs(at_s - due_s) > JITTER_S or _form(frame) != run.form:
+            run, due_s = _Run(at_s, _form(frame)), at_s
+        due_s += Fraction(frame.samples, frame.sample_rate)
+        yield run, frame
 
 
 def _form(frame: AudioFrame) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _resampled(
+    frames: Iterable[AudioFrame], *, rate_hz: int, layout: str | None
+) -> Iterator[Block]:
+    """The samples of frames of one form."""
+    graph: Graph | None = None
+    for frame in frames:
+        graph = graph or _filter_graph(frame, rate_hz=rate_hz, layout=layout)
+        yield from _pushed(graph, frame)
+    if graph is not None:
+        yield from _pushed(graph, None)
 
 
 def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Graph:

@@ -5,8 +5,8 @@ from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
 
-from loopy.data.media import AnyPath, open_media, picture_stream, tick_s
-from loopy.data.reader import end_s, picture_s
+from loopy.data.media import AnyPath, open_media, tick_s
+from loopy.data.pictures import decoded, moving_pictures
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS
 
@@ -83,19 +83,18 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
     )
     times, cuts, end = list[Fraction](), set[Fraction](), Fraction(0)
     with open_media(path, "video") as container:
-        stream = picture_stream(container)
-        if stream is None:
-            raise MediaError(f"{path} has no pictures; give a video")
-        shrink = max(stream.width, stream.height, LONG_SIDE_PX) / LONG_SIDE_PX
-        width, height = (max(1, round(side / shrink)) for side in (stream.width, stream.height))
-        for frame in container.decode(stream):
-            times.append(picture_s(frame, stream))
-            end = end_s(frame, stream)
-            small = frame.to_ndarray(
+        stream = moving_pictures(container)
+        tick, rate = tick_s(stream), stream.average_rate or FPS
+        for picture in decoded(container):
+            times.append(picture.time_s)
+            end = picture.end_s
+            size = picture.width_px, picture.height_px
+            shrink = max(*size, LONG_SIDE_PX) / LONG_SIDE_PX
+            width, height = (max(1, round(side / shrink)) for side in size)
+            small = picture.frame.to_ndarray(
                 format="bgr24", width=width, height=height, interpolation="AREA"
             )
-            ticks = Timecode(int(times[-1] / tick_s(stream)), tick_s(stream))
-            moment = FrameTimecode(ticks, fps=stream.average_rate or FPS)
+            moment = FrameTimecode(Timecode(int(times[-1] / tick), tick), fps=rate)
             for detector in detectors:
                 found = detector.process_frame(moment, small)
                 cuts.update(cut.pts * cut.time_base for cut in found)

@@ -1,7 +1,9 @@
 import contextlib
 import sys
 import wave
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,81 @@ def test_sound_of_a_video_starts_with_its_pictures(
     found = burst_times_s(read_audio(path).numpy(), 16_000)
     expected = [0.5 + late % 1, 1.5 + late % 1]  # a second more or less shows other beeps
     assert found[:2] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.fixture
+def write_placed(tmp_path, beeps):
+    """Plain samples in mkv, in packets of 10 ms of which each has its place in time."""
+
+    def write(place_s, *, name="placed.mkv", pictures=False, seconds=3):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+            if pictures:
+                shown = container.add_stream("libx264", rate=25)
+                shown.width, shown.height, shown.pix_fmt = 32, 32, "yuv420p"
+                grey = av.VideoFrame.from_ndarray(np.full((32, 32), 128, np.uint8), "gray")
+                for grey.pts in range(25 * seconds):
+                    container.mux(shown.encode(grey))
+                container.mux(shown.encode())
+            samples = (beeps(16_000, seconds=seconds) * 32_767).astype(np.int16)
+            for index in range(seconds * 100):
+                part = np.ascontiguousarray(samples[:, index * 160 : (index + 1) * 160])
+                frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+                frame.sample_rate, frame.time_base = 16_000, Fraction(1, 16_000)
+                frame.pts = round(place_s(index / 100) * 16_000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return tmp_path / name
+
+    return write
+
+
+def test_time_stamps_that_tremble_change_nothing(write_placed):
+    straight = read_audio(write_placed(lambda time: time))
+    trembling = read_audio(write_placed(lambda time: time + round(time * 100) % 3 / 200))
+    assert torch.equal(trembling, straight)
+
+
+def test_a_clock_that_is_too_slow_or_fast_is_followed(write_placed, burst_times_s):
+    for pace in (0.97, 1.03):
+        path = write_placed(lambda time, pace=pace: time * pace, pictures=True)
+        heard = burst_times_s(read_audio(path).numpy(), 16_000)
+        assert heard[:2] == pytest.approx([0.5 * pace, 1.5 * pace], abs=0.021)
+
+
+def test_sound_of_a_time_that_is_over_is_left_out(write_placed, burst_times_s):
+    """From 1.3 s on the clock reads 0.25 s less, the frames before were squeezed together."""
+
+    def overlapping(time):
+        return time if time < 1 else 1 + (time - 1) / 10 if time < 1.3 else time - 0.25
+
+    samples = read_audio(write_placed(overlapping, pictures=True))
+    times = burst_times_s(samples.numpy()[12_000:], 16_000)
+    assert times == pytest.approx([0.5, 1.5], abs=0.02)
+    assert len(samples) == pytest.approx(2.75 * 16_000, abs=320)
+
+
+def test_a_hole_in_sound_alone_is_silent(write_placed, burst_times_s):
+    path = write_placed(lambda time: time + (time >= 1) * 1.2)
+    samples = read_audio(path).numpy()
+    assert burst_times_s(samples[:16_000], 16_000) == pytest.approx([0.5], abs=1e-3)
+    assert not samples[16_010:35_190].any()
+    assert burst_times_s(samples[35_200:], 16_000) == pytest.approx([0.5, 1.5], abs=1.1e-3)
+
+
+@pytest.mark.parametrize("late_s", [0, 4_000], ids=["in the middle", "at the start"])
+def test_a_jump_of_hours_is_named(write_placed, late_s):
+    path = write_placed(lambda time: time + max(late_s, (time >= 1) * 4_000), pictures=True)
+    with pytest.raises(MediaError, match=r"placed\.mkv jumps from \d\.00 s to 400\d\.00 s"):
+        read_audio(path)
+
+
+def test_sounds_in_a_row_follow_each_other(tmp_path, beeps, write_sound, burst_times_s):
+    """Ogg files may be joined; each brings its own clock, which starts again."""
+    one = write_sound(tmp_path / "one.opus", beeps(48_000, seconds=1), 48_000, "libopus")
+    (tmp_path / "two.opus").write_bytes(one.read_bytes() * 2)
+    times = burst_times_s(read_audio(tmp_path / "two.opus").numpy(), 16_000)
+    assert times == pytest.approx([0.5, 1.5], abs=0.02)
 
 
 def test_file_that_changes_its_format_on_the_way(tmp_path, beeps, write_sound, burst_times_s):

@@ -126,6 +126,16 @@ def spelled_s() -> Callable[[np.ndarray], float]:
 
 
 @pytest.fixture(scope="session")
+def spelling() -> Callable[..., np.ndarray]:
+    return _spelling
+
+
+@pytest.fixture(scope="session")
+def beeps() -> Callable[..., np.ndarray]:
+    return _beeps
+
+
+@pytest.fixture(scope="session")
 def burst_times_s() -> Callable[[np.ndarray], list[float]]:
     """Centre of energy of the burst in each whole second of 16 kHz samples."""
 

@@ -7,6 +7,7 @@ at most half a frame of the source and 1 ms away, 2 ms in the mean, and no more 
 from fractions import Fraction
 from itertools import pairwise
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -155,3 +156,67 @@ def test_no_growth_over_a_minute(
     hold_the_bound(errors, times, steady=rate != "variable")
     beeps = np.array(burst_times_s(read_audio(path).numpy()))
     assert np.abs(beeps - np.arange(60) - 0.5).max() < 1e-3
+
+
+QUICK = {"preset": "ultrafast", "bf": "2", "g": "30"}
+BROADCASTS = {  # form; codec and options of the pictures; codec and rate of the sound
+    "mkv": ("matroska", "libx264", QUICK, "aac", 44_100),
+    "mp4": ("mp4", "libx264", QUICK, "aac", 48_000),
+    "ts": ("mpegts", "libx264", QUICK, "aac", 48_000),
+    "m2ts": ("mpegts", "mpeg2video", {"bf": "2"}, "mp2", 48_000),
+    "mpg": ("mpeg", "mpeg2video", {"bf": "2"}, "mp2", 48_000),
+    "flv": ("flv", "libx264", QUICK, "aac", 44_100),
+    "wmv": ("asf", "wmv2", {}, "wmav2", 44_100),
+    "webm": ("webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, "libopus", 48_000),
+    "avi": ("avi", "mpeg4", {"bf": "2"}, "pcm_s16le", 44_100),
+    "divx.avi": ("avi", "libx264", QUICK, "pcm_s16le", 44_100),
+}
+
+
+@pytest.fixture
+def broadcast(tmp_path, spelling, beeps):
+    """Writes 4 s with a beep a second, without the packets of sound that begin in ``hole``."""
+
+    def write(suffix, *, hole=range(0)):
+        form, codec, options, sound_codec, rate_hz = BROADCASTS[suffix]
+        path, each = tmp_path / f"film.{suffix}", rate_hz // 25
+        samples, packets = beeps(rate_hz, 1, from_s=0, seconds=4), []
+        with av.open(str(path), "w", format=form) as container:
+            pictures = container.add_stream(codec, rate=25, options=options)
+            pictures.width, pictures.height, pictures.pix_fmt = 80, 32, "yuv420p"
+            sound = container.add_stream(sound_codec, rate=rate_hz, layout="mono")
+            sound.bit_rate = 96_000
+            for index in range(100):
+                picture = av.VideoFrame.from_ndarray(spelling(Fraction(index, 25), 80, 32))
+                picture.pts, picture.time_base = index, Fraction(1, 25)
+                heard = np.ascontiguousarray(samples[:, index * each : (index + 1) * each])
+                heard = av.AudioFrame.from_ndarray(heard, format="fltp", layout="mono")
+                heard.sample_rate, heard.pts = rate_hz, index * each
+                heard.time_base = Fraction(1, rate_hz)
+                packets += [*pictures.encode(picture), *sound.encode(heard)]
+            for packet in (*packets, *pictures.encode(), *sound.encode()):
+                if packet.stream is pictures or int(packet.pts * packet.time_base) not in hole:
+                    container.mux(packet)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", BROADCASTS)
+def test_every_container_keeps_its_time(broadcast, spelled_s, burst_times_s, suffix):
+    path = broadcast(suffix)
+    shown = [spelled_s(frame) for frame in iterate_frames(path)]
+    assert shown == pytest.approx([index / 25 for index in range(100)], abs=1e-3)
+    heard = burst_times_s(read_audio(path).numpy())
+    assert heard == pytest.approx([0.5, 1.5, 2.5, 3.5], abs=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in BROADCASTS if "avi" not in suffix])
+def test_behind_a_hole_in_the_sound_lips_still_fit(broadcast, spelled_s, burst_times_s, suffix):
+    path = broadcast(suffix, hole=range(1, 2))
+    shown = [spelled_s(frame) for frame in iterate_frames(path)]
+    assert shown == pytest.approx([index / 25 for index in range(100)], abs=1e-3)
+    samples = read_audio(path).numpy()
+    assert not samples[17_600:30_400].any()
+    heard = burst_times_s(samples[:16_000]) + burst_times_s(samples[32_000:])
+    assert heard == pytest.approx([0.5, 0.5, 1.5], abs=1e-3)
