@@ -103,8 +103,6 @@ class Bucket:
     ) -> None:
         self.root, self.gap_bytes, self.bytes_requested = address, gap_bytes, 0
         self._options: dict[str, Any] = dict(options or {})
-        if address.startswith("http:"):
-            self._options.setdefault("client_options", {"allow_http": True})
         self._connection: Any = None
         self._process = 0
 
@@ -162,20 +160,9 @@ class Bucket:
 
     def _connect(self) -> Any:
         """The library, once there is a connection."""
-        try:
-            import obstore
-            import obstore.store
-        except ImportError as error:
-            raise DependencyError(
-                f"{self.root} is in a bucket: run `pip install 'loopy-portrait[remote]'`"
-            ) from error
+        obstore = library(self.root)
         if self._connection is None:
-            try:
-                self._connection = obstore.store.from_url(self.root, **self._options)
-            except obstore.exceptions.BaseError as error:
-                raise StoreError(
-                    f"{self.root} is no address that obstore knows ({_reason(error)})"
-                ) from error
+            self._connection = connect(self.root, self._options)
             self._process = os.getpid()
         if self._process != os.getpid():
             raise ConfigurationError(
@@ -183,6 +170,48 @@ class Bucket:
                 "the DataLoader multiprocessing_context='spawn'"
             )
         return obstore
+
+
+def is_address(where: str | os.PathLike[str]) -> bool:
+    """Whether this is an address, such as `s3://bucket/folder`, and no path."""
+    return "://" in os.fspath(where)
+
+
+def library(address: str) -> Any:
+    """obstore, which not everybody needs.
+
+    Raises:
+        DependencyError: It is not installed.
+    """
+    try:
+        import obstore
+        import obstore.store
+    except ImportError as error:
+        raise DependencyError(
+            f"{address} is in a bucket: run `pip install 'loopy-portrait[remote]'`"
+        ) from error
+    return obstore
+
+
+def connect(address: str, options: Mapping[str, Any] | None = None) -> Any:
+    """A connection to a folder by obstore; it must not be taken along to a forked process.
+
+    Args:
+        address: Of the folder.
+        options: Arguments of `obstore.store.from_url`.
+
+    Raises:
+        StoreError: No address that obstore knows.
+        DependencyError: It is not installed.
+    """
+    obstore = library(address)
+    insecure = {"client_options": {"allow_http": True}} if address.startswith("http:") else {}
+    try:
+        return obstore.store.from_url(address, **insecure | dict(options or {}))
+    except obstore.exceptions.BaseError as error:
+        raise StoreError(
+            f"{address} is no address that obstore knows ({first_line(error)})"
+        ) from error
 
 
 def _read_group(file: int, group: Sequence[Piece]) -> None:
@@ -206,8 +235,9 @@ def _read_group(file: int, group: Sequence[Piece]) -> None:
 def _unreadable(error: Exception) -> StoreError:
     if isinstance(error, FileNotFoundError):
         return StoreError("it is not there; check the address, or preprocess again")
-    return StoreError(f"it cannot be read ({_reason(error)}); check permission and connection")
+    return StoreError(f"it cannot be read ({first_line(error)}); check permission and connection")
 
 
-def _reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of what obstore says: the rest is for its authors."""
     return str(error).strip().partition("\n")[0]
