@@ -50,5 +50,5 @@ def _build(recipe: dict) -> tuple[pl.LightningModule, pl.LightningDataModule]:
     parser.add_subclass_arguments(pl.LightningModule, "model")
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
     config = parser.parse_object({name: recipe[name] for name in ("model", "data")})
-    built = parser.instantiate_classes(config)
+    built = parser.instantiate(config)
     return built["model"], built["data"]

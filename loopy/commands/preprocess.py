@@ -71,6 +71,8 @@ def preprocess(
         here = device = str(usable(device))
     first = _preparer(store, options, parts, here)
     make = partial(Preparer, store, options, first.models, partial(_networks, parts, device))
+    if engine != "ray" or options.estimator_options.get("device", "cpu") == "cpu":
+        first.load_all()  # what is missing is said before anything is computed
     description = _description(first, options)
     size = estimate_size(_frames(chosen), description)
     print(f"{len(chosen)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
@@ -108,7 +110,7 @@ def run(words: Sequence[str]) -> None:
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy preprocess --help") from error
-    chosen = vars(parser.instantiate_classes(given))
+    chosen = vars(parser.instantiate(given))
     preprocess(**{name: value for name, value in chosen.items() if name != "config"})
 
 

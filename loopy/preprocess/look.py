@@ -70,7 +70,9 @@ class Looker:
             shots = find_shots(video, self.options.scenes)
         spans = [part for shot in shots for part in split(shot.frames(), self._longest)]
         job = _Job(self, video, about, heard, watch)
-        judged = [job.judge(_as_far(span, heard)) for span in spans]
+        if self.options.filters.need_sound:
+            spans = [_as_far(span, heard) for span in spans]
+        judged = [job.judge(span) for span in spans]
         spent = {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()}
         outcomes = tuple(outcome for outcome, _ in judged)
         seconds = float(about.seconds)

@@ -100,6 +100,14 @@ class Preparer:
         find = None if self._known else estimator(name, **more)
         return Looker(self.root, self.options, self.config, find, self.score_sync)
 
+    def load_all(self) -> None:
+        """Loads the networks and the models of landmarks.
+
+        Raises:
+            LoopyError: One of them is missing, damaged, or not what it should be.
+        """
+        _ = self.networks, self.look
+
     @property
     def _known(self) -> bool:
         """Whether tracks lie beside the videos."""

@@ -213,7 +213,9 @@ def test_a_shot_without_sound_is_silent_on_request(write_talk, talk_options, pre
     loud = prepare(path, {})
     assert loud.index["frames"].tolist() == [27]  # as far as it is heard
     silent = replace(talk_options.filters, need_sound=False)
-    (_, first), (about, second) = in_order(prepare(path, {"filters": silent}), ["audio"])
+    (whole, first), (about, second) = in_order(prepare(path, {"filters": silent}), ["audio"])
     assert about["frames"] == len(second["audio"]) == 30
     assert not second["audio"].any()
-    assert first["audio"].any()
+    assert whole["frames"] == 30
+    assert first["audio"][:27].flatten(1).any(1).all()
+    assert not first["audio"][27:].any()

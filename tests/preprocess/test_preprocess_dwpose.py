@@ -12,7 +12,6 @@ from loopy.cli import main
 from loopy.data.store import ClipStore
 from loopy.preprocess.ledger import read_ledgers
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:loopy.commands.preprocess")
 CONFIG = Path(__file__).parents[2] / "configs/preprocess/dwpose.yaml"
 FRAMES = 30
 
@@ -94,7 +93,6 @@ def test_who_goes_and_who_comes(run, film_people, tmp_path, capsys):
     assert "rejected: 1 x several people" in answer.out
 
 
-@pytest.mark.xfail(strict=True, reason="the models are loaded at the first shot: a store is there")
 @pytest.mark.parametrize("which", ["detector", "pose"])
 def test_a_model_that_is_not_there_is_said_at_once(run, film_people, which, tmp_path, capsys):
     """And leaves no store behind that would know the wrong path by heart."""

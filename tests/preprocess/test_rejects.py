@@ -182,7 +182,6 @@ def test_a_run_goes_on_past_what_is_broken(bad_folder, words, tmp_path):
     assert len(ClipStore.open(tmp_path / "store")) == 1
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:loopy.commands.preprocess")
 def test_a_folder_without_videos_is_said_at_once(words, tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()

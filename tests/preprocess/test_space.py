@@ -25,7 +25,6 @@ def huge(talk_parts, tmp_path):
     return words
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:loopy.commands.preprocess")
 def test_a_store_that_fills_the_disk_is_refused_first(huge, write_talk, tmp_path, capsys):
     path = write_talk(tmp_path / "talk.mkv", pictures=50, rate=50).path  # 25 frames
     assert main(huge(path)) == 2
@@ -37,7 +36,6 @@ def test_a_store_that_fills_the_disk_is_refused_first(huge, write_talk, tmp_path
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:loopy.commands.preprocess")
 def test_it_goes_on_where_that_is_wanted(huge, write_talk, tmp_path, capsys):
     """As far as it can: a talk without sound takes no room."""
     path = write_talk(tmp_path / "talk.mkv", pictures=150, silent_from_s=0).path
