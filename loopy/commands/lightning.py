@@ -10,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from loopy.errors import ConfigurationError
 from loopy.training.animator import Animator
+from loopy.training.checkpoints import check_whole, last_checkpoint
 
 
 class RecipeCLI(LightningCLI):
@@ -42,8 +43,9 @@ class RecipeCLI(LightningCLI):
 
     def _continue(self) -> None:
         options = self.config_init[str(self.subcommand)]
-        last = Path(self.trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        last = last_checkpoint(Path(self.trainer.default_root_dir))
         if options["resume"] and options["ckpt_path"] is None and last.exists():
+            check_whole(last)
             options["ckpt_path"] = str(last)
 
 

@@ -5,9 +5,11 @@ A build of the index is a folder that never changes, named by a hash of what it 
 opened the old one keeps it.
 """
 
+import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from loopy.data.places import Folder
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError, StoreError
 
-FOLDER, CURRENT, COLUMNS = "index", "current.json", "columns.json"
+FOLDER, CURRENT, COLUMNS, LOCK = "index", "current.json", "columns.json", ".lock"
 TRAIN, VALIDATION, TEST = range(3)
 TYPES = {
     "id": f"|S{ID_LETTERS}",
@@ -126,11 +128,18 @@ class Index:
                 raise StoreError(f"{self.folder}/{name}.npy is damaged; build the index again")
 
 
-def build_index(root: AnyPath, *, validation: float = 0.02, test: float = 0.02) -> Index:
-    """Indexes all clips of a store by their headers; old drafts of killed processes are deleted.
+def build_index(
+    root: AnyPath,
+    *,
+    keep: Collection[str] | None = None,
+    validation: float = 0.02,
+    test: float = 0.02,
+) -> Index:
+    """Indexes the clips of a store by their headers; old drafts of killed processes are deleted.
 
     Args:
         root: The store, on this disk.
+        keep: Ids of the clips to index, as far as they are there; None takes all.
         validation: Share of the identities held out to follow a training.
         test: Share of the identities held out for the end.
 
@@ -140,10 +149,20 @@ def build_index(root: AnyPath, *, validation: float = 0.02, test: float = 0.02) 
         ConfigurationError: Shares below 0, or of more than 1 in sum.
     """
     load_description(root)
-    remove_drafts(root)
+    with _alone(root):  # else who looked first might write last
+        remove_drafts(root)
+        columns = _columns(root, keep, validation=validation, test=test)
+        return _write(root, columns, {"validation": validation, "test": test})
+
+
+def _columns(
+    root: AnyPath, keep: Collection[str] | None, *, validation: float, test: float
+) -> dict[str, np.ndarray]:
     place = Folder(Path(root))
     clips = []
     for path in sorted(Path(root).glob("clips/*/[!.]*.safetensors")):
+        if keep is not None and path.stem not in keep:
+            continue
         name = str(path.relative_to(root))
         with naming(path):
             about = read_header(place, name).about
@@ -158,17 +177,18 @@ def build_index(root: AnyPath, *, validation: float = 0.02, test: float = 0.02) 
             )
         )
     values = zip(*clips, strict=True) if clips else [()] * len(TYPES)
-    columns = {
+    return {
         name: np.array(column, kind)
         for (name, kind), column in zip(TYPES.items(), values, strict=True)
     }
-    return write_index(root, columns, about={"validation": validation, "test": test})
 
 
 def write_index(
     root: AnyPath, columns: Mapping[str, np.ndarray], *, about: Mapping[str, Any] | None = None
 ) -> Index:
     """Writes a build and makes it the current one. The build before it stays, older ones go.
+
+    It waits for another process that writes one.
 
     Args:
         root: The store.
@@ -178,15 +198,34 @@ def write_index(
     Raises:
         OutputError: It cannot be written.
     """
+    with _alone(root):
+        return _write(root, columns, about or {})
+
+
+@contextmanager
+def _alone(root: AnyPath) -> Iterator[None]:
+    """Waits until no other process writes an index of this store; a killed one lets go."""
+    folder = Path(root) / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
+    with lock:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write(root: AnyPath, columns: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Index:
     folder = Path(root) / FOLDER
     checksums = {name: crc32(columns[name].data) for name in TYPES}
     content = {"schema": SCHEMA, "rows": len(columns["id"]), "types": TYPES, "crc32": checksums}
-    text = json.dumps(content | dict(about or {}), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(content | dict(about), indent=2, sort_keys=True) + "\n"
     build = sha256(b"".join([text.encode(), *(columns[name].data for name in TYPES)])).hexdigest()
     build = build[:16]
     current = folder / CURRENT
     try:
-        folder.mkdir(exist_ok=True)
         if not (folder / build).exists():
             with draft(folder / build, folder=True) as hidden:
                 for name in TYPES:

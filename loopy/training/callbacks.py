@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from loopy.data.writer import draft
+
 AVERAGE = "moving_average"
 """Key of the averaged weights in a checkpoint: name of the parameter to float32 tensor."""
 
@@ -114,4 +116,5 @@ class SampleSheet(pl.Callback):
             folder = Path(trainer.default_root_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)
             sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
-            sheet.save(folder / f"step_{trainer.global_step:06d}.png")
+            with draft(folder / f"step_{trainer.global_step:06d}.png") as hidden:
+                sheet.save(hidden)

@@ -2,12 +2,14 @@
 
 The samples of all ranks are one endless row: epoch after epoch, each clip of the training split
 once an epoch, in an order that depends on (seed, epoch). Sample g of that row belongs to batch
-g // (batch size x ranks), so ranks share it out and never meet, whatever their number.
+g // (batch size x ranks), so ranks share it out and never meet, whatever their number. Only where
+one epoch ends and the next begins can a batch look at a clip twice.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from typing import Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from loopy.motion import MotionSequence
 from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
+from loopy.training.datamodule import Deciders
 from loopy.training.drops import DropRates
 from loopy.training.faces import box_mask
 
@@ -72,21 +75,48 @@ class ClipSampler:
         """Another process looks the rows up itself."""
         return {k: v for k, v in vars(self).items() if k not in ("rows", "held_out_rows")}
 
-    def batch(self, purpose: str, number: int, rank: int, ranks: int) -> Clip:
-        """One batch of a rank; see `LoopyDataModule.batch`.
+    def decided_by(self) -> Deciders:
+        """Which rows of which clips are read, beside seed, batch size and ranks.
+
+        Weights of the loss are not among it: they may change in mid-run.
+        """
+        clips = self.store.index["id"][self.rows].tobytes()
+        return {
+            "clips": f"{len(self.rows)} ({sha256(clips).hexdigest()[:12]})",
+            "clip_frames": self.clip_frames,
+            "layout": str(self.layout),
+            "reference": self.reference,
+            "still_start": self.still_start,
+            "mirror": self.mirror,
+            "full_history": self.drops.full_history,
+        }
+
+    def check(self, ranks: int) -> None:
+        """Makes sure that the clips go round.
 
         Raises:
-            ConfigurationError: Fewer clips than ranks.
+            ConfigurationError: The ranks would train on some clip twice in one step.
+        """
+        clips, together = len(self.rows), self.batch_size * ranks
+        if clips < together:
+            raise ConfigurationError(
+                f"{clips} clips of more than {self.clip_frames} frames to train on, and a step "
+                f"takes {together} (batch_size {self.batch_size}, ranks {ranks}); use a smaller "
+                "batch_size, fewer ranks, or more clips"
+            )
+
+    def batch(self, purpose: str, number: int, rank: int, ranks: int) -> Clip:
+        """One batch of a rank; see `LoopyDataModule.batches`.
+
+        Raises:
+            ConfigurationError: Fewer clips than a step takes.
             StoreError: A clip is missing or damaged.
         """
         first = (number * ranks + rank) * self.batch_size
         places = range(first, first + self.batch_size)
         if purpose == "validation":
             return _joined([self._held_out(int(self.held_out_rows[place])) for place in places])
-        if len(self.rows) < ranks:
-            raise ConfigurationError(
-                f"{len(self.rows)} clips for {ranks} ranks; use fewer ranks or more clips"
-            )
+        self.check(ranks)
         return _joined([self._training(place) for place in places])
 
     def _long_enough(self, split: int) -> Int[np.ndarray, " clips"]:

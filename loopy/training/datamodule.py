@@ -17,6 +17,8 @@ from loopy.errors import ConfigurationError
 from loopy.randomness import generator
 
 Batch = TypeVar("Batch")
+Deciders = dict[str, int | float | str]
+"""What makes a number stand for a batch, by name."""
 
 
 class Stream(Dataset[Batch]):
@@ -50,7 +52,7 @@ class Onwards(Sampler[int]):
         decided_by: What makes a number stand for a batch; a checkpoint's must be the same.
     """
 
-    def __init__(self, stop: int, *, place: Callable[[], int], decided_by: dict[str, int]) -> None:
+    def __init__(self, stop: int, *, place: Callable[[], int], decided_by: Deciders) -> None:
         self.start, self.stop, self.place, self.decided_by = 0, stop, place, decided_by
 
     def __len__(self) -> int:
@@ -61,21 +63,25 @@ class Onwards(Sampler[int]):
         """Counts."""
         return iter(range(self.start, self.stop))
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """The place, and what makes it one."""
         return {"batches": self.place(), **self.decided_by}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on behind the last batch of a checkpoint.
 
         Raises:
             ConfigurationError: The batches to come would not be the ones that were left.
         """
-        before = {name: state_dict.get(name) for name in self.decided_by}
-        if before != self.decided_by:
+        changed = [
+            f"{name} {state_dict.get(name, 'unknown')}, now {value}"
+            for name, value in self.decided_by.items()
+            if state_dict.get(name) != value
+        ]
+        if changed:
             raise ConfigurationError(
-                f"the checkpoint was trained with {before}, now {self.decided_by}; set them "
-                "back, or start anew with --resume=false"
+                f"the checkpoint was trained with {'; with '.join(changed)}: set it back, or start "
+                "anew with --resume=false"
             )
         self.start = state_dict["batches"]
 
@@ -85,11 +91,11 @@ class ResumableLoader(DataLoader[Batch]):
 
     sampler: Onwards  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """The place of the sampler."""
         return self.sampler.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Sets the place of the sampler."""
         self.sampler.load_state_dict(state_dict)
 
@@ -130,9 +136,24 @@ class LoopyDataModule(pl.LightningDataModule):
         """
         raise NotImplementedError
 
-    def decided_by(self) -> dict[str, int]:
+    def decided_by(self) -> Deciders:
         """What else makes a number stand for a batch, for example how many samples there are."""
         return {}
+
+    def setup(self, stage: str) -> None:
+        """Makes sure that batches are shared out once.
+
+        Raises:
+            ConfigurationError: lightning would give each rank a share of its share, shuffled.
+        """
+        if self.trainer is None:
+            return
+        chosen = self.trainer._accelerator_connector  # nothing public tells
+        if chosen.is_distributed and chosen.use_distributed_sampler:
+            raise ConfigurationError(
+                "each rank draws batches of its own, and lightning would share them out once more; "
+                "set --trainer.use_distributed_sampler=false"
+            )
 
     def train_dataloader(self) -> DataLoader:
         """Batches up to the last step, resumable at any of them."""

@@ -7,17 +7,22 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from loopy.data.writer import draft
 from loopy.errors import DependencyError
 
 Row = tuple[int, str, float]
 
 
 def read_rows(table: Path) -> list[Row]:
-    """Step, name and value of every number so far; none if there is no table yet."""
+    """Step, name and value of every number so far; none if there is no table yet.
+
+    A last line that was cut off is left out.
+    """
     if not table.exists():
         return []
-    with table.open(newline="") as file:
-        return [(int(step), name, float(value)) for step, name, value in csv.reader(file)]
+    lines = table.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [(int(step), name, float(value)) for step, name, value in csv.reader(whole)]
 
 
 def append_rows(table: Path, rows: list[Row]) -> None:
@@ -51,7 +56,8 @@ def draw(table: Path) -> None:
         if name.startswith("loss"):
             panel.set_yscale("log")
     panels[-1].set_xlabel("step")
-    figure.savefig(table.with_suffix(".png"), dpi=80)
+    with draft(table.with_suffix(".png")) as hidden:
+        figure.savefig(hidden, dpi=80)
 
 
 class LossPlot(pl.Callback):
@@ -73,8 +79,8 @@ class LossPlot(pl.Callback):
             table = _table(trainer)
             table.parent.mkdir(parents=True, exist_ok=True)
             kept = [row for row in read_rows(table) if row[0] <= trainer.global_step]
-            table.unlink(missing_ok=True)
-            append_rows(table, kept)
+            with draft(table) as hidden:
+                append_rows(hidden, kept)
 
     def on_train_batch_end(
         self,
@@ -94,8 +100,8 @@ class LossPlot(pl.Callback):
             append_rows(_table(trainer), _numbers(trainer, held_out=True))
             draw(_table(trainer))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draws the whole run."""
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the whole run, also where it was killed behind its last step."""
         if trainer.is_global_zero:
             draw(_table(trainer))
 

@@ -14,7 +14,7 @@ from loopy.models.folder import load_part
 from loopy.models.weights import fingerprint
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
-from loopy.training.datamodule import LoopyDataModule
+from loopy.training.datamodule import Deciders, LoopyDataModule
 from loopy.training.drops import DropRates
 
 
@@ -41,7 +41,8 @@ class StoreClips(LoopyDataModule):
 
     Raises:
         StoreError: There is no store, or it has no index.
-        ConfigurationError: No clip is long enough, or the store lacks what is asked for.
+        ConfigurationError: Fewer clips to train on than a batch takes, or the store lacks what is
+            asked for.
     """
 
     def __init__(
@@ -100,14 +101,21 @@ class StoreClips(LoopyDataModule):
             drops=drops,
             seed=seed,
         )
-        if not len(self.sampler.rows):
-            raise ConfigurationError(
-                f"{store} has no clip of more than {clip_frames} frames in its training split"
-            )
+        self.sampler.check(ranks=1)
 
-    def decided_by(self) -> dict[str, int]:
-        """A store that has grown has other epochs."""
-        return {"clips": len(self.sampler.rows)}
+    def setup(self, stage: str) -> None:
+        """Makes sure that the clips go round all ranks.
+
+        Raises:
+            ConfigurationError: They do not, or lightning would share them out once more.
+        """
+        super().setup(stage)
+        if stage == "fit":
+            self.sampler.check(self._trainer().world_size)
+
+    def decided_by(self) -> Deciders:
+        """Other clips in the store, or other rows of them, are other batches."""
+        return self.sampler.decided_by()
 
     def batches(self) -> Callable[[str, int, int, int], Any]:
         """What makes a batch: the sampler, without trainer and networks."""

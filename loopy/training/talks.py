@@ -15,7 +15,7 @@ from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import neighbour_frames
 from loopy.training.cache import SHARD, Recipe, TalkShards
-from loopy.training.datamodule import SyntheticData
+from loopy.training.datamodule import Deciders, SyntheticData
 from loopy.training.drops import DropRates
 
 HELD_OUT = 10**9
@@ -96,11 +96,12 @@ class SyntheticTalks(SyntheticData):
 
     def setup(self, stage: str) -> None:
         """Build what the cache lacks, and read it."""
+        super().setup(stage)
         if not self.samples:
             self.held_out_samples = self._load(self.held_out_talks, first_talk=HELD_OUT)
             self.samples = self._load(self.talks, first_talk=0)
 
-    def decided_by(self) -> dict[str, int]:
+    def decided_by(self) -> Deciders:
         """Talks are drawn from all there are."""
         return {"talks": self.talks}
 

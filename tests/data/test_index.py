@@ -1,6 +1,8 @@
+import fcntl
 import os
 import pickle
 import shutil
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from loopy.data.clips import Provenance, clip_path
 from loopy.data.index import (
+    LOCK,
     TEST,
     TRAIN,
     TYPES,
@@ -45,6 +48,16 @@ def test_it_says_of_each_clip_what_the_clip_says(make_store, make_record):
     ):
         expected = [measure(record.motion).item() for record in records]
         assert index[column].tolist() == pytest.approx(expected)
+
+
+def test_only_what_is_kept_is_indexed(make_store, make_record):
+    """Files of clips that nobody names any more stay, and are not trained on."""
+    root = make_store(NAMES)
+    kept = [make_record(name).id for name in NAMES[:3]]
+    index = build_index(root, keep={*kept, "f" * 32})  # one of them is not there
+    assert [index.id(row) for row in range(len(index))] == sorted(kept)
+    assert len(build_index(root, keep=())) == 0
+    assert len(build_index(root)) == len(NAMES)
 
 
 def test_unknown_measures_are_nan(make_store, make_record):
@@ -117,6 +130,40 @@ def test_who_has_opened_an_index_keeps_it(tmp_path):
     with pytest.raises(StoreError, match="indexed again"):
         pickle.loads(pickled)
     assert len([path for path in (tmp_path / "index").iterdir() if path.is_dir()]) == 2
+
+
+def _index_again_and_again(root, sizes):
+    for rows in sizes:
+        assert len(write_index(root, made_columns(rows))) == rows
+
+
+def test_two_processes_index_at_once(tmp_path):
+    """Neither deletes what the other is writing, or has just made the current one."""
+    sizes = [range(10_000, 10_020), range(20_000, 20_020)]
+    context = get_context("fork")
+    both = [context.Process(target=_index_again_and_again, args=(tmp_path, each)) for each in sizes]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len(Index.open(tmp_path)) in {each[-1] for each in sizes}
+    assert len([path for path in (tmp_path / "index").iterdir() if path.is_dir()]) == 2
+
+
+def test_who_waits_to_index_sees_what_has_come_meanwhile(make_store, make_record):
+    """What is looked at before the wait would be old by the time it is written."""
+    root = make_store(["one"])
+    with (root / "index" / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = get_context("fork").Process(target=build_index, args=(root,))
+        process.start()
+        process.join(0.3)
+        assert process.is_alive()
+        write_clip(root, make_record("two"))
+        fcntl.flock(lock, fcntl.LOCK_UN)  # the child has inherited the open file
+    process.join()
+    assert len(Index.open(root)) == 2
 
 
 def test_a_build_that_was_cut_short_is_not_seen(tmp_path):

@@ -57,8 +57,9 @@ def test_a_resumed_order_is_the_rest():
 
 
 def test_a_changed_order_is_refused():
-    with pytest.raises(ConfigurationError, match="'ranks': 2"):
+    with pytest.raises(ConfigurationError, match="with ranks 1, now 2: set it back") as refused:
         order(ranks=2).load_state_dict(order(ranks=1).state_dict())
+    assert "seed" not in str(refused.value)  # it is the same
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -67,6 +68,26 @@ def test_workers_change_nothing(workers):
     source.trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
     loaded = list(source.val_dataloader())
     assert torch.equal(torch.stack(loaded), torch.stack(list(source.held_out())))
+
+
+@pytest.mark.filterwarnings("ignore:.*distributed:UserWarning")
+def test_batches_are_shared_out_once():
+    """lightning would hand each rank a shuffled share of the batches that are its own already."""
+    for wrap, devices in ((True, 1), (True, 2), (False, 2)):
+        source = data()
+        source.trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=devices,
+            strategy="ddp",
+            use_distributed_sampler=wrap,
+            logger=False,
+            barebones=True,
+        )
+        if wrap:
+            with pytest.raises(ConfigurationError, match="use_distributed_sampler=false"):
+                source.setup("fit")
+        else:
+            source.setup("fit")
 
 
 def test_an_endless_run_is_refused():

@@ -1,47 +1,58 @@
-"""Killed and resumed = not killed: same losses and same averages from the last checkpoint on."""
+"""Killed and resumed = not killed: same losses, weights and averages, whenever that was."""
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from loopy.errors import ConfigurationError
+from loopy.segments import SegmentLayout
 from loopy.training.autoencoder import AutoencoderStage, small_autoencoder
 from loopy.training.callbacks import AVERAGE, MovingAverage
+from loopy.training.checkpoints import LastCheckpoint, last_checkpoint
 from loopy.training.faces import SyntheticFaces
-from loopy.training.loss_plot import LossPlot, read_rows
+from loopy.training.loss_plot import LossPlot, append_rows, read_rows
+from loopy.training.stages import ClipStage
+from loopy.training.store_clips import StoreClips
 
-pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
-
-STEPS, CHECKPOINT, KILL = 6, 4, 5
+STEPS, VALIDATION, CHECKPOINT = 6, 3, 2
+MOMENTS = {("step", 5): 4, ("validation", 3): 2, ("validation", 6): 4, ("end", 6): 6}
+"""When a run is killed, and the step of the checkpoint that it has then."""
 
 
 class Kill(pl.Callback):
-    """Stops the process' work in the middle of a step, as a power cut would."""
+    """Stops the process' work at a moment, as a power cut would."""
 
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        if trainer.global_step == KILL:
+    def __init__(self, moment, step):
+        self.moment = moment, step
+
+    def strike(self, *moment):
+        if moment == self.moment:
             raise ConnectionAbortedError
 
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.strike("step", trainer.global_step)
 
-def trainer(folder, *more):
+    def on_validation_batch_end(self, trainer, *batch):
+        self.strike("validation", trainer.global_step)
+
+    def on_train_end(self, trainer, pl_module):
+        self.strike("end", trainer.global_step)
+
+
+def trainer(folder, *more, steps=STEPS):
     return pl.Trainer(
         accelerator="cpu",
-        max_steps=STEPS,
+        max_steps=steps,
         default_root_dir=folder,
         gradient_clip_val=1.0,
-        val_check_interval=3,
+        val_check_interval=VALIDATION,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[
-            MovingAverage(0.9),
-            LossPlot(every=1),
-            ModelCheckpoint(every_n_train_steps=2, save_last=True),
-            *more,
-        ],
+        # in front: the order of the others must not matter
+        callbacks=[LastCheckpoint(CHECKPOINT), MovingAverage(0.9), LossPlot(every=1), *more],
     )
 
 
@@ -55,52 +66,117 @@ def faces(batch_size=2):
     return SyntheticFaces(size_px=32, batch_size=batch_size, validation_batches=1)
 
 
-def last(folder):
-    return folder / "checkpoints" / "last.ckpt"
+def check_same(whole, killed):
+    """Compares two runs by all that they leave behind."""
+    for name in ("losses.csv", "losses.png"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+    files = [sorted(path.name for path in run.rglob("*")) for run in (whole, killed)]
+    assert files[0] == files[1]
+    one, other = (torch.load(last_checkpoint(run)) for run in (whole, killed))
+    assert one["global_step"] == other["global_step"] == STEPS
+    for name in ("state_dict", AVERAGE, "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A run that was never stopped, and one that was killed in step 6 and resumed from step 4."""
-    whole, killed = (tmp_path_factory.mktemp(name) for name in ("whole", "killed"))
-    trainer(whole).fit(stage(), datamodule=faces())
-    with pytest.raises(ConnectionAbortedError):
-        trainer(killed, Kill()).fit(stage(), datamodule=faces())
-    assert torch.load(last(killed))["global_step"] == CHECKPOINT
-    # other weights at first: all must come from the checkpoint
-    trainer(killed).fit(stage(seed=1), datamodule=faces(), ckpt_path=last(killed))
-    return whole, killed
+def whole(tmp_path_factory):
+    """A run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer(folder).fit(stage(), datamodule=faces())
+    return folder
 
 
-def test_losses_are_the_same(runs):
-    whole, killed = (read_rows(folder / "losses.csv") for folder in runs)
-    assert whole == killed
-    assert {step for step, name, _ in whole if name == "loss"} == set(range(1, STEPS + 1))
-    assert {step for step, name, _ in whole if name == "val/psnr"} == {3, 6}
-
-
-def test_weights_and_averages_are_the_same(runs):
-    whole, killed = (torch.load(last(folder)) for folder in runs)
-    assert whole["global_step"] == killed["global_step"] == STEPS
-    torch.testing.assert_close(whole["state_dict"], killed["state_dict"], rtol=0, atol=0)
-    averages = [run[AVERAGE]["averages"] for run in (whole, killed)]
-    torch.testing.assert_close(*averages, rtol=0, atol=0)
-    assert not all(
-        torch.equal(average, whole["state_dict"][name]) for name, average in averages[0].items()
+def test_every_number_is_written(whole):
+    rows = read_rows(whole / "losses.csv")
+    assert [step for step, name, _ in rows if name == "loss"] == list(range(1, STEPS + 1))
+    assert [step for step, name, _ in rows if name == "val/psnr"] == [3, 6]
+    last = torch.load(last_checkpoint(whole))
+    assert any(
+        not torch.equal(average, last["state_dict"][name])
+        for name, average in last[AVERAGE]["averages"].items()
     )
 
 
-def test_a_finished_run_stays_finished(runs):
-    whole, _ = runs
-    before = read_rows(whole / "losses.csv")
-    trainer(whole).fit(stage(), datamodule=faces(), ckpt_path=last(whole))
-    assert read_rows(whole / "losses.csv") == before
+@pytest.mark.parametrize(("moment", "kept"), MOMENTS.items(), ids=str)
+def test_killed_and_resumed_is_not_killed(whole, tmp_path, moment, kept):
+    with pytest.raises(ConnectionAbortedError):
+        trainer(tmp_path, Kill(*moment)).fit(stage(), datamodule=faces())
+    last = last_checkpoint(tmp_path)
+    assert torch.load(last)["global_step"] == kept
+    # other weights at first: all must come from the checkpoint
+    trainer(tmp_path).fit(stage(seed=1), datamodule=faces(), ckpt_path=last)
+    check_same(whole, tmp_path)
 
 
-def test_the_plot_is_drawn(runs):
-    assert (runs[0] / "losses.png").stat().st_size > 1000
+def test_a_finished_run_stays_finished(whole):
+    before = (whole / "losses.csv").read_bytes()
+    last = last_checkpoint(whole)
+    trainer(whole).fit(stage(), datamodule=faces(), ckpt_path=last)
+    assert (whole / "losses.csv").read_bytes() == before
 
 
-def test_other_batches_are_refused(runs):
-    with pytest.raises(ConfigurationError, match="batch_size"):
-        trainer(runs[0]).fit(stage(), datamodule=faces(batch_size=3), ckpt_path=last(runs[0]))
+def test_a_run_begun_anew_replaces_the_old_one(tmp_path):
+    """The next start must not go on with the run before."""
+    weights = []
+    for folder, seed in ((tmp_path, 0), (tmp_path, 1), (tmp_path / "fresh", 1)):
+        trainer(folder, steps=2).fit(stage(seed), datamodule=faces())
+        weights.append(torch.load(last_checkpoint(folder))["state_dict"])
+    torch.testing.assert_close(weights[1], weights[2])
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `DataLoader` across ranks is zero")
+def test_the_last_step_is_kept_also_where_nothing_is_validated(tmp_path):
+    """Step 3 is no multiple of two, and a validation is due in it."""
+    data = SyntheticFaces(size_px=32, batch_size=2, validation_batches=0)
+    trainer(tmp_path, steps=3).fit(stage(), datamodule=data)
+    assert torch.load(last_checkpoint(tmp_path))["global_step"] == 3
+
+
+def test_a_line_that_was_cut_off_is_no_number(tmp_path):
+    rows = [(1, "loss", 0.25), (2, "loss", 0.125)]
+    append_rows(tmp_path / "losses.csv", rows)
+    content = (tmp_path / "losses.csv").read_bytes()
+    for end in range(len(content)):
+        (tmp_path / "losses.csv").write_bytes(content[:end])
+        read = read_rows(tmp_path / "losses.csv")
+        assert read == rows[: len(read)]
+
+
+def test_other_batches_are_refused(whole):
+    last = last_checkpoint(whole)
+    with pytest.raises(ConfigurationError, match="batch_size 2, now 3"):
+        trainer(whole).fit(stage(), datamodule=faces(batch_size=3), ckpt_path=last)
+
+
+def test_a_clip_stage_from_a_store_resumes(make_store, make_pipeline, tmp_path):
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    names = [str(number) for number in range(12)]
+    store = make_store(tmp_path / "store", names, noise=True)
+
+    def run(folder, *more, seed=0, resume=None, store=store):
+        data = StoreClips(
+            store=str(store),
+            parts=tmp_path / "parts",
+            layout=SegmentLayout(stride=2, segments=2),
+            clip_frames=3,
+            batch_size=2,
+            workers=0,
+        )
+        assert len(data.sampler.rows) < 2 * STEPS  # more than an epoch
+        built = make_pipeline(seed=seed)
+        clips = ClipStage(
+            built.network.train(), built.scheduler, built.settings, learning_rate=1e-3, own_past=0.5
+        )
+        trainer(folder, *more).fit(clips, datamodule=data, ckpt_path=resume)
+
+    run(tmp_path / "whole")
+    with pytest.raises(ConnectionAbortedError):
+        run(tmp_path / "killed", Kill("step", 5))
+    last = last_checkpoint(tmp_path / "killed")
+    run(tmp_path / "killed", seed=1, resume=last)
+    check_same(tmp_path / "whole", tmp_path / "killed")
+    assert any(name == "val/loss" for _, name, _ in read_rows(tmp_path / "whole" / "losses.csv"))
+    other = make_store(tmp_path / "other", [*names[1:], "12"], noise=True)
+    with pytest.raises(ConfigurationError, match="clips"):
+        run(tmp_path / "killed", store=other, resume=last)

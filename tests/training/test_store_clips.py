@@ -7,47 +7,25 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import TRAIN, VALIDATION, build_index
 from loopy.data.store import ClipStore, write_clip
 from loopy.errors import ConfigurationError, StoreError
-from loopy.motion import MotionSequence
-from loopy.randomness import generator
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 from loopy.training.drops import DropRates
 from loopy.training.store_clips import StoreClips
 
-SIZE, SIDE, FRAMES = 16, 8, 3
+FRAMES = 3
 LAYOUT = SegmentLayout(stride=2, segments=2)
 
 
-def record(name, *, frames=20):
-    draw = generator(name)
-    motion = MotionSequence(
-        4 + 8 * torch.rand(frames, 68, 2, generator=draw),
-        torch.zeros(frames, 3),
-        torch.ones(frames, 68, dtype=torch.bool),
-        SIZE,
-    )
-    about = Provenance(f"{name}.mp4", name, 0, frames / 25, (0, 0, 16, 16), 25, identity=name)
-    return ClipRecord(
-        clip_id(name, 0, 1, {}),
-        torch.full((frames, 4, SIDE, SIDE), float(name)),
-        torch.randn(frames, 3, 8, generator=draw),
-        motion,
-        about,
-    )
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, make_store, make_record):
     """40 clips; every latent is the number of its clip."""
-    root = tmp_path_factory.mktemp("store")
-    create_store(root, StoreDescription(SIZE, (4, SIDE, SIDE), (3, 8)))
-    for number in range(40):
-        write_clip(root, record(str(number), frames=2 if number == 0 else 20))
+    names = [str(number) for number in range(1, 40)]
+    root = make_store(tmp_path_factory.mktemp("store"), names)
+    write_clip(root, make_record("0", frames=2))
     build_index(root, validation=0.3, test=0.1)
     return root
 
@@ -129,10 +107,35 @@ def test_mouth_and_eyes_weigh_more(sampler):
     assert sampler(weights={"mouth": 1.0}).batch("training", 0, 0, 1).weight is None
 
 
-def test_more_ranks_than_clips_is_an_error(sampler):
-    source = sampler()
-    with pytest.raises(ConfigurationError, match="for 99 ranks"):
-        source.batch("training", 0, 0, 99)
+def test_a_step_never_takes_more_clips_than_there_are(sampler):
+    clips = len(sampler().rows)
+    sampler(batch_size=clips).batch("training", 0, 0, 1)
+    for batch_size, ranks in ((clips + 1, 1), (2, clips // 2 + 1), (1, 99)):
+        with pytest.raises(ConfigurationError, match=f"{clips} clips.*ranks {ranks}.*fewer ranks"):
+            sampler(batch_size=batch_size).batch("training", 0, 0, ranks)
+
+
+def test_a_place_is_that_of_these_clips_and_windows(sampler, folder, make_record, tmp_path):
+    """A store with as many clips, others among them, has other batches from the same place on."""
+    told = sampler().decided_by()
+    assert sampler(weights={"mouth": 3.0}).decided_by() == told  # weights may change in mid-run
+    shutil.copytree(folder, tmp_path / "copy")
+    write_clip(tmp_path / "copy", make_record("40"))
+    ids = [sampler().store.index.id(row) for row in sampler().rows]
+    build_index(tmp_path / "copy", keep={*ids[1:], make_record("40").id}, validation=0, test=0)
+    other = ClipSampler(ClipStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
+    assert len(other.rows) == len(ids)
+    assert other.decided_by() != told
+    changes = {
+        "clip_frames": 4,
+        "layout": SegmentLayout(stride=2, segments=1),
+        "reference": "within",
+        "still_start": True,
+        "mirror": 0.5,
+        "drops": DropRates(full_history=0.1),
+    }
+    for name, value in changes.items():
+        assert sampler(**{name: value}).decided_by() != told, name
 
 
 def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path):
@@ -144,6 +147,28 @@ def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path):
     source = ClipSampler(ClipStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
     with pytest.raises(StoreError, match=r"\.safetensors"):
         [source.batch("training", number, 0, 1) for number in range(20)]
+
+
+def test_more_ranks_than_clips_are_refused_before_the_first_step(
+    folder, make_pipeline, sampler, tmp_path
+):
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    clips = len(sampler().rows)
+    given = {"store": str(folder), "parts": tmp_path / "parts", "layout": LAYOUT}
+    data = StoreClips(**given, clip_frames=FRAMES, batch_size=clips)
+    data.trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        use_distributed_sampler=False,
+        logger=False,
+        barebones=True,
+    )
+    with pytest.raises(ConfigurationError, match=f"takes {2 * clips}"):
+        data.setup("fit")
+    data.setup("validate")
+    with pytest.raises(ConfigurationError, match=f"takes {clips + 1}"):
+        StoreClips(**given, clip_frames=FRAMES, batch_size=clips + 1)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -167,11 +192,10 @@ def test_the_data_module_gives_them_to_a_trainer(folder, make_pipeline, tmp_path
         StoreClips(store=str(folder), parts=tmp_path / "parts", mirror=0.5)
 
 
-def test_parts_that_did_not_make_the_store_are_refused(make_pipeline, tmp_path):
-    create_store(
-        tmp_path / "store", StoreDescription(SIZE, (4, SIDE, SIDE), (3, 8), models={"vae": "f00d"})
-    )
-    write_clip(tmp_path / "store", record("1"))
+def test_parts_that_did_not_make_the_store_are_refused(make_pipeline, make_record, tmp_path):
+    description = StoreDescription(16, (4, 8, 8), (3, 8), models={"vae": "f00d"})
+    create_store(tmp_path / "store", description)
+    write_clip(tmp_path / "store", make_record("1"))
     build_index(tmp_path / "store", validation=0, test=0)
     make_pipeline().save_pretrained(tmp_path / "parts")
     with pytest.raises(ConfigurationError, match="another vae"):
