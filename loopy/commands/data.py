@@ -2,36 +2,53 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float, UInt8
 from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
 
-from loopy.data.index import build_index
-from loopy.data.sound import read_audio
+from loopy.data.index import CURRENT, FOLDER, build_index
+from loopy.data.media import open_media
+from loopy.data.rows import Rows
+from loopy.data.sound import SHORTEST_SAMPLES, sound_blocks
 from loopy.data.store import ClipStore
-from loopy.data.video import Video
-from loopy.errors import ConfigurationError
+from loopy.data.video import contact_sheet, evenly_spread
+from loopy.data.writer import draft, open_writer
+from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
 from loopy.preprocess import report as reports
+from loopy.preprocess.motion_scale import motion_scale
 from loopy.timing import SAMPLE_RATE_HZ
 
 AT_ONCE = 16
+"""Frames that are decoded together."""
+
+ON_A_SHEET = 24
 
 
-def report(store: Path, *, out: Path | None = None) -> None:
-    """Prints counts, hours, reasons of rejection, size and times of work.
+def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> None:
+    """Prints counts, hours, reasons of rejection, size, times of work, and how much faces move.
 
     Args:
         store: The store.
         out: A folder for report.json and histograms.png.
+        clip_frames: Frames of a clip of the model that shall be trained; how much a face moves is
+            told for that many.
     """
     found = reports.report(store)
+    if (store / FOLDER / CURRENT).is_file():  # not before the last shard is done
+        scale = motion_scale(ClipStore.open(store), clip_frames=clip_frames)
+        found = replace(found, scale=scale)
     print(found)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "report.json").write_text(json.dumps(found.as_json(), indent=1) + "\n")
+        with draft(out / "report.json") as hidden:
+            hidden.write_text(json.dumps(found.as_json(), indent=1) + "\n")
         reports.histograms(found, out / "histograms.png")
         print(f"report and histograms: {out}")
 
@@ -46,6 +63,8 @@ def view(
 ) -> None:
     """Decodes a clip of a store: a video with its sound, and a contact sheet.
 
+    Only a few frames are in memory at a time.
+
     Args:
         store: The store.
         parts: Folder with the ``vae`` that made it.
@@ -56,33 +75,49 @@ def view(
     Raises:
         ConfigurationError: Neither is asked for.
         StoreError: No such clip, or it is damaged.
+        OutputError: Video or sheet cannot be written there.
     """
     if video is None and sheet is None:
         raise ConfigurationError("say where it goes: --video out.mp4, --sheet out.png, or both")
     opened = ClipStore.open(store)
+    if not len(opened):
+        raise StoreError(f"{store} has no clips to show; see loopy data report {store}")
     chosen = opened.index.id(0) if clip is None else clip
     about = opened.about(chosen)
-    latents = opened.read(chosen, {"latents": slice(None)})["latents"].float()
-    vae = load_part(parts, "vae")
-    pictures = torch.cat([decode_latents(vae, part) for part in latents.split(AT_ONCE)])
-    frames = ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8)
-    shown = Video(frames, audio=_sound(about["provenance"]))
+    frames, vae = about["frames"], load_part(parts, "vae")
+
+    def pictures(rows: Rows) -> UInt8[Tensor, "f h w 3"]:
+        latents = opened.read(chosen, {"latents": rows})["latents"].float()
+        shown = decode_latents(vae, latents).permute(0, 2, 3, 1)
+        return ((shown + 1) * 127.5).round().to(torch.uint8)
+
     if video is not None:
-        shown.save(video)
+        with open_writer(video, sound=_sound(about["provenance"])) as writer:
+            for start in range(0, frames, AT_ONCE):
+                writer.write(pictures(slice(start, start + AT_ONCE)))
     if sheet is not None:
-        shown.sheet().save(sheet)
-    print(f"clip {chosen}: {about['frames']} frames of {about['provenance']['source']}")
+        spread = evenly_spread(frames, ON_A_SHEET).split(AT_ONCE)
+        laid_out = contact_sheet(torch.cat([pictures(rows) for rows in spread]))
+        with draft(sheet) as hidden:
+            try:
+                laid_out.save(hidden)
+            except (OSError, ValueError) as error:
+                raise OutputError(f"{sheet} cannot be written ({error}); give a .png") from error
+    print(f"clip {chosen}: {frames} frames of {about['provenance']['source']}")
 
 
 def index(store: Path, *, validation: float = 0.02, test: float = 0.02) -> None:
     """Indexes a store anew, after shards of a job or a change of the splits.
+
+    Clips that no ledger names are left out, where the store has ledgers.
 
     Args:
         store: The store.
         validation: Share of the people held out to follow a training.
         test: Share of the people held out for the end.
     """
-    print(f"{len(build_index(store, validation=validation, test=test))} clips")
+    keep = reports.kept_clips(store)
+    print(f"{len(build_index(store, keep=keep, validation=validation, test=test))} clips")
 
 
 def run(words: Sequence[str]) -> None:
@@ -106,9 +141,20 @@ def run(words: Sequence[str]) -> None:
     verbs[given.subcommand](**given[given.subcommand].as_dict())
 
 
-def _sound(provenance: dict) -> torch.Tensor | None:
+def _sound(provenance: dict[str, Any]) -> Float[Tensor, " samples"] | None:
+    """What is heard in the span of a clip; None where its source is gone or silent there."""
     source = Path(provenance["source"])
     if not source.is_file():
         return None
     start, stop = (round(provenance[k] * SAMPLE_RATE_HZ) for k in ("start_s", "stop_s"))
-    return read_audio(source)[start:stop]
+    kept, heard = [torch.zeros(0)], 0
+    with open_media(source, "sound") as container:
+        if not container.streams.audio:
+            return None
+        for block in sound_blocks(container, rate_hz=SAMPLE_RATE_HZ):
+            kept.append(torch.from_numpy(block.mean(0))[max(start - heard, 0) : stop - heard])
+            heard += block.shape[1]
+            if heard >= stop:
+                break
+    samples = torch.cat(kept)
+    return samples if len(samples) >= SHORTEST_SAMPLES else None

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite, nan
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from loopy.data.description import load_description
 from loopy.data.media import AnyPath
 from loopy.errors import DependencyError
 from loopy.preprocess.ledger import Ledger, Outcome, read_ledgers
+from loopy.preprocess.motion_scale import MotionScale
 from loopy.timing import FPS
 
 SHOWN = {
@@ -30,18 +32,27 @@ class DataReport:
     Attributes:
         videos: How many were looked at.
         errors: Videos of which nothing could be made, with the reason.
-        kept: Shots that are clips.
+        kept: Shots that are clips, and whose files are there: what an index holds.
         rejected: Shots that are not.
-        bytes: Size of all clips on disk.
+        missing: Clips whose files are gone.
+        bytes: Size of the kept clips on disk.
+        unnamed: Files of clips that no ledger names, of videos that were prepared anew or taken
+            out. They are in no index.
+        unnamed_bytes: Their size.
         spent_s: Seconds of work by stage.
+        scale: Of the motion measures, where it was asked for.
     """
 
     videos: int
     errors: dict[str, str]
     kept: Sequence[Outcome]
     rejected: Sequence[Outcome]
+    missing: Sequence[str]
     bytes: int
+    unnamed: Sequence[str]
+    unnamed_bytes: int
     spent_s: dict[str, float]
+    scale: MotionScale | None = None
 
     @property
     def hours(self) -> float:
@@ -56,8 +67,12 @@ class DataReport:
             "clips": len(self.kept),
             "hours": self.hours,
             "rejected": dict(Counter(clip.reason for clip in self.rejected).most_common()),
+            "missing": list(self.missing),
             "bytes": self.bytes,
+            "unnamed files": len(self.unnamed),
+            "unnamed bytes": self.unnamed_bytes,
             "seconds by stage": self.spent_s,
+            "motion scale": None if self.scale is None else asdict(self.scale),
         }
 
     def __str__(self) -> str:
@@ -70,9 +85,18 @@ class DataReport:
             example = next(clip.words for clip in self.rejected if clip.reason == reason)
             lines.append(f"  rejected: {count} x {reason} (one: {example})")
         lines += [f"  unusable: {source}: {reason}" for source, reason in self.errors.items()]
+        if self.missing:
+            lines.append(f"  gone: {len(self.missing)} files of clips; preprocess again")
+        if self.unnamed:
+            lines.append(
+                f"  left out of the index: {len(self.unnamed)} files, "
+                f"{self.unnamed_bytes / 1e9:.3f} GB, of videos that were prepared anew or taken out"
+            )
         if self.spent_s:
             spent = ", ".join(f"{stage} {s:.1f}" for stage, s in self.spent_s.items())
             lines.append(f"  seconds of work: {spent}")
+        if self.scale is not None:
+            lines.append(f"  for audio_to_latents:\n{indent(str(self.scale), '    ')}")
         return "\n".join(lines)
 
 
@@ -85,14 +109,35 @@ def report(root: AnyPath) -> DataReport:
     load_description(root)
     ledgers = read_ledgers(root)
     clips = {clip.clip: clip for ledger in ledgers for clip in ledger.clips}.values()
+    kept = {clip.clip: clip for clip in clips if clip.status == "kept"}
+    files = Path(root).glob("clips/*/[!.]*.safetensors")
+    sizes = {file.stem: file.stat().st_size for file in files}
+    unnamed = sorted(sizes.keys() - kept.keys())
     return DataReport(
         videos=len(ledgers),
         errors={ledger.source: ledger.error for ledger in ledgers if ledger.error},
-        kept=[clip for clip in clips if clip.status == "kept"],
+        kept=[clip for name, clip in kept.items() if name in sizes],
         rejected=[clip for clip in clips if clip.status == "rejected"],
-        bytes=sum(path.stat().st_size for path in Path(root).glob("clips/*/[!.]*.safetensors")),
+        missing=sorted(kept.keys() - sizes.keys()),
+        bytes=sum(size for name, size in sizes.items() if name in kept),
+        unnamed=unnamed,
+        unnamed_bytes=sum(sizes[name] for name in unnamed),
         spent_s=_spent(ledgers),
     )
+
+
+def kept_clips(root: AnyPath) -> set[str] | None:
+    """Ids of the clips that ledgers keep, for `loopy.data.index.build_index`.
+
+    Returns:
+        None where there are no ledgers: the store was made in another way, all its clips count.
+
+    Raises:
+        StoreError: A ledger is damaged.
+    """
+    ledgers = read_ledgers(root)
+    kept = {clip.clip for ledger in ledgers for clip in ledger.clips if clip.status == "kept"}
+    return kept if ledgers else None
 
 
 def histograms(found: DataReport, path: Path) -> None:

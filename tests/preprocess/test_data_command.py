@@ -163,7 +163,6 @@ def test_a_view_without_the_source_is_silent(store, talks, talk_parts, write_tal
     assert not probe(tmp_path / "clip.mp4").has_sound
 
 
-@pytest.mark.xfail(strict=True, reason="view reads the sound of a source that has none")
 def test_a_view_of_a_mute_clip(talks, talk_parts, talk_options, tmp_path):
     filters = replace(talk_options.filters, need_sound=False)
     options = replace(talk_options, filters=filters)

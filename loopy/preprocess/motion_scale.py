@@ -1,0 +1,93 @@
+"""Mean and deviation of the motion measures of a store, which audio-to-latents is given."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopy.data.index import TRAIN
+from loopy.data.store import ClipStore
+from loopy.data.windows import draw_window
+from loopy.motion import MotionSequence, expression_variance, head_motion_variance
+from loopy.randomness import generator
+
+FEWEST_DEVIATION = 1e-3
+
+
+@dataclass(frozen=True)
+class MotionScale:
+    """What `loopy.models.AudioToLatents` takes as ``log_mean`` and ``log_std``.
+
+    Attributes:
+        log_mean: Mean of log(1 + head motion) and of log(1 + expression), px² at 512.
+        log_std: Their standard deviations; 1 where nothing differs.
+        windows: How many windows were looked at.
+        clip_frames: Frames of a window. A longer one moves more.
+    """
+
+    log_mean: tuple[float, float]
+    log_std: tuple[float, float]
+    windows: int
+    clip_frames: int
+
+    def __str__(self) -> str:
+        """Two lines for a recipe."""
+        mean, deviation = (
+            ", ".join(f"{value:.3f}" for value in pair) for pair in (self.log_mean, self.log_std)
+        )
+        return (
+            f"log_mean: [{mean}]  # of head motion and expression, over {self.windows} windows of "
+            f"{self.clip_frames} frames to train on\nlog_std: [{deviation}]"
+        )
+
+
+def motion_scale(
+    store: ClipStore, *, clip_frames: int = 12, windows: int = 2048, seed: int = 0
+) -> MotionScale | None:
+    """Measures windows as training draws them, by their tracks alone.
+
+    Args:
+        store: Where from.
+        clip_frames: Frames of a window; as in the model.
+        windows: How many, spread evenly over the clips of the training split.
+        seed: Of their places.
+
+    Returns:
+        None where no clip of the training split is longer than a window.
+
+    Raises:
+        StoreError: A clip is missing or damaged.
+    """
+    index = store.index
+    rows = np.flatnonzero((index["split"] == TRAIN) & (index["frames"] > clip_frames))
+    if not len(rows):
+        return None
+    chosen = rows[np.arange(windows) * len(rows) // windows]
+    draw = generator(seed, "motion scale")
+    found = [_measures(store, int(row), draw, clip_frames=clip_frames) for row in chosen]
+    logs = torch.stack(found).double().log1p()
+    mean, deviation = zip(*(_mean_and_deviation(column) for column in logs.T), strict=True)
+    return MotionScale(mean, deviation, windows, clip_frames)
+
+
+def _measures(
+    store: ClipStore, row: int, draw: torch.Generator, *, clip_frames: int
+) -> Float[Tensor, "2"]:
+    frames = int(store.index["frames"][row])
+    start = draw_window(frames, draw, clip_frames=clip_frames, history=0).start
+    rows = slice(start, start + clip_frames)
+    read = store.read(row, {"points": rows, "pose": rows, "valid": rows})
+    size_px = store.description.size_px
+    motion = MotionSequence(read["points"], read["pose"], read["valid"], size_px)
+    return torch.stack([head_motion_variance(motion), expression_variance(motion)])
+
+
+def _mean_and_deviation(logs: Float[Tensor, " windows"]) -> tuple[float, float]:
+    """Of what is known; what is not is never shown to the network."""
+    known = logs[~logs.isnan()]
+    if not len(known):
+        return 0.0, 1.0
+    deviation = float(known.std(correction=0))
+    return float(known.mean()), deviation if deviation > FEWEST_DEVIATION else 1.0
