@@ -102,7 +102,7 @@ def _pass(
     context.max_errored_blocks = options.max_errors
     context.execution_no_progress_timeout_s = -1  # landmarks of a long video take hours
     made = {"make": pickle.dumps(make)}
-    pool = ray.data.ActorPoolStrategy(size=options.encoders)
+    pool = ray.data.ActorPoolStrategy(size=min(options.encoders, len(videos)))
     with ray.data.DataContext.current(context), warnings.catch_warnings():
         # retries have no other place up to Ray 2.63
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
