@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from av import VideoFrame
 from av import time_base as TICKS  # noqa: N812 (a second, on the clock of a file)
 from av.container import InputContainer
 
-from loopy.data.media import AnyPath, existing_file, open_media, picture_stream
+from loopy.data.media import AnyPath, existing_file, file_name, has_time_stamps, open_media
+from loopy.data.pictures import decoded, moving_pictures
+from loopy.data.places import is_address
 from loopy.errors import MediaError
+from loopy.preprocess.remote_videos import Source, list_files, remote_seconds
 from loopy.timing import FPS
 
 SUFFIXES = (
@@ -29,71 +31,118 @@ CUT_OFF_S = 1
 """A file that ends this much before the time its header names was cut off."""
 
 
-def find_videos(where: AnyPath) -> list[Path]:
-    """The videos of a folder, a list, a pattern, or one file.
+def find_videos(where: AnyPath) -> list[Source]:
+    """The videos of a folder, a bucket, a list, a pattern, or one file.
 
     Args:
-        where: A folder (with the folders in it), a pattern ("talks/*/front.mp4"), one video, or a
-            text file (.txt, .list) with a path a line, relative to its own folder; lines that are
-            empty or begin with # do not count. Hidden files are left alone.
+        where: A folder (with the folders in it, also by links), a pattern ("talks/*/front.mp4"),
+            one video, the address of a folder or video that obstore knows ("s3://bucket/talks"), or
+            a text file (.txt, .list) with a path or an address a line. Paths there are relative to
+            its own folder; lines that are empty or begin with # do not count. Hidden files are left
+            alone.
 
     Returns:
-        Absolute paths, sorted and each once, so that every machine sees the same order. Those of a
-        list need not all exist: `probe` says so of each.
+        Absolute paths, and addresses as strings, sorted and each once, so that every machine sees
+        the same order. Those of a list need not all exist: `probe` says so of each.
 
     Raises:
-        MediaError: No videos there, or a folder or list that cannot be read.
+        MediaError: No videos there, or a folder, bucket or list that cannot be read.
+        DependencyError: An address is given and obstore is not installed.
     """
     path = Path(where)
     try:
-        if path.suffix.lower() in LISTS and path.is_file():
+        if is_address(where):
+            named = _suffix(str(where)) in SUFFIXES
+            files = [str(where)] if named else list_files(str(where))
+        elif path.suffix.lower() in LISTS and path.is_file():
             return _listed(path)
-        matches = [path] if path.exists() else map(Path, glob.glob(str(where), recursive=True))
-        files = [file for match in matches for file in _files(match)]
+        else:
+            matches = [path] if path.exists() else map(Path, glob.glob(str(where), recursive=True))
+            files = [file.absolute() for match in matches for file in _files(match)]
     except OSError as error:
         raise MediaError(
             f"{error.filename or where} cannot be read: {error.strerror}; check its permissions"
         ) from error
-    videos = sorted({file.absolute() for file in files if file.suffix.lower() in SUFFIXES})
+    videos = {file for file in files if _suffix(file) in SUFFIXES}
     if not videos:
         raise MediaError(
             f"No videos found under {where}: looked for {' '.join(SUFFIXES)}, saw {_seen(files)}"
         )
-    return videos
+    return sorted(videos, key=str)
 
 
-def _listed(path: Path) -> list[Path]:
+def seconds_of(source: Source) -> Fraction | None:
+    """Length of a video as its header tells it, to about a second: for estimates.
+
+    Far cheaper than `probe`, which reads the whole file, and takes over where no header tells.
+
+    Returns:
+        None for what cannot be read, or, at an address, has no length in its header.
+    """
+    try:
+        if is_address(source):
+            return remote_seconds(str(source))
+        with open_media(source, "video") as container:
+            if container.duration:
+                return Fraction(container.duration, TICKS)
+        return probe(source).seconds
+    except MediaError:
+        return None
+
+
+def _suffix(source: Source) -> str:
+    return PurePath(source).suffix.lower()
+
+
+def _listed(path: Path) -> list[Source]:
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise MediaError(f"list {path} is no text in UTF-8; save it as such") from error
     named = [line for line in lines if line and not line.startswith("#")]
-    videos = sorted({(path.parent / line).absolute() for line in named})
-    if not any(video.is_file() for video in videos):
-        first = f", for one not {videos[0]}" if videos else ""
+    videos: set[Source] = {
+        line if is_address(line) else (path.parent / line).absolute() for line in named
+    }
+    found = sorted(videos, key=str)
+    if not any(is_address(video) or Path(video).is_file() for video in found):
+        first = f", for one not {found[0]}" if found else ""
         raise MediaError(
-            f"No videos found under {path}: of {len(videos)} files it lists none exists{first}; "
+            f"No videos found under {path}: of {len(found)} files it lists none exists{first}; "
             "paths count from the folder of the list"
         )
-    return videos
+    return found
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The path itself, or all that is in a folder, but for what is hidden."""
+    """The path itself, or all that is in a folder, but for what is hidden.
+
+    Each folder is visited once, under its own name if it lies in here, else by the first link.
+    """
     if not path.is_dir():
         yield path
         return
-    for folder, inner, names in os.walk(path, onerror=_refuse):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+    tops, seen = [path], set[str]()
+    while tops:
+        links = list[Path]()
+        for top in tops:
+            for folder, inner, names in os.walk(top, onerror=_refuse):
+                real = os.path.realpath(folder)
+                inner[:] = [name for name in inner if not name.startswith(".")]
+                if real in seen:
+                    inner.clear()
+                    continue
+                seen.add(real)
+                links += (Path(folder, name) for name in inner if Path(folder, name).is_symlink())
+                yield from (Path(folder, name) for name in names if not name.startswith("."))
+        tops = sorted(links)
 
 
 def _refuse(error: OSError) -> None:
     raise error  # os.walk passes over what it may not read
 
 
-def _seen(files: Iterable[Path]) -> str:
-    counts = Counter(file.suffix.lower() or "files without a suffix" for file in files)
+def _seen(files: Iterable[Source]) -> str:
+    counts = Counter(_suffix(file) or "files without a suffix" for file in files)
     return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5)) or "nothing"
 
 
@@ -105,8 +154,8 @@ class Probe:
         seconds: From the first picture to the end of the last.
         fps: Pictures a second; the mean where the rate varies.
         variable_rate: Whether the gaps between pictures differ.
-        width_px: Of the upright picture, after rotation.
-        height_px: Of the upright picture, after rotation.
+        width_px: Of the upright picture with square pixels, as the reader gives it.
+        height_px: Of the upright picture with square pixels.
         sound_end_s: Where the sound ends, counted from the first picture; 0 without sound.
         codec: Of the pictures: "h264", "vp9", ...
         sha256: Of the whole file, in hex; the same video under two names has one.
@@ -128,22 +177,20 @@ class Probe:
 
 
 def probe(path: AnyPath) -> Probe:
-    """Reads a video once: all of its packets, of which only the first picture is decoded.
+    """Reads all packets of a video, and decodes its first picture.
 
     Raises:
         MediaError: Nothing there, empty, no video, cut off, or not decodable.
     """
     path = existing_file(path, "video")
     with open_media(path, "video") as container:
-        pictures = picture_stream(container)
-        if pictures is None:
-            raise MediaError(f"{path} has no pictures; give a video")
-        starts, ends, upright = list[Fraction](), dict[str, Fraction](), None
+        shown = next(decoded(container), None)
+    with open_media(path, "video") as container:
+        pictures, stamped = moving_pictures(container), has_time_stamps(container)
+        starts, ends = list[Fraction](), dict[str, Fraction]()
         streams = [pictures, *container.streams.audio[:1]]
         for packet in container.demux(streams):
-            if upright is None and packet.stream is pictures:
-                upright = next(iter(packet.decode()), None)
-            moment = packet.dts if packet.pts is None else packet.pts
+            moment = packet.pts if stamped and packet.pts is not None else packet.dts
             if moment is None or packet.is_discard:
                 continue
             kind, tick = packet.stream.type, packet.time_base
@@ -151,20 +198,20 @@ def probe(path: AnyPath) -> Probe:
             ends[kind] = max(ends.get(kind, end), end)
             if kind == "video":
                 starts.append(moment * tick)
-        if not isinstance(upright, VideoFrame) or not starts:
+        if shown is None or not starts:
             raise MediaError(f"{path} has no picture that can be decoded; give an intact file")
         if len(streams) == len(container.streams):  # else another stream may be the longest
             _refuse_cut_off(container, max(ends.values()))
         starts.sort()
         fps, variable = _rate(starts, pictures.average_rate)
         end = ends["video"] if ends["video"] > starts[-1] else starts[-1] + 1 / fps
-        lying = upright.rotation % 180 == 90
+        width_px, height_px = shown.upright_px
         return Probe(
             seconds=end - starts[0],
             fps=fps,
             variable_rate=variable,
-            width_px=upright.height if lying else upright.width,
-            height_px=upright.width if lying else upright.height,
+            width_px=width_px,
+            height_px=height_px,
             sound_end_s=max(ends.get("audio", starts[0]) - starts[0], Fraction(0)),
             codec=pictures.codec_context.codec.canonical_name,
             sha256=_sha256(path),
@@ -185,7 +232,7 @@ def _refuse_cut_off(container: InputContainer, end: Fraction) -> None:
     promised = Fraction(container.duration or 0, TICKS)  # in mkv counted from 0, not from the start
     if promised - end > CUT_OFF_S:
         raise MediaError(
-            f"{container.name.removeprefix('file:')} is cut off: of {float(promised):.2f} s "
+            f"{file_name(container)} is cut off: of {float(promised):.2f} s "
             f"it holds {float(end):.2f} s; fetch it again"
         )
 

@@ -8,8 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from loopy.data.reader import iterate_frames
 from loopy.errors import MediaError
-from loopy.preprocess.sources import find_videos, probe
+from loopy.preprocess.sources import find_videos, probe, seconds_of
 
 
 @pytest.fixture
@@ -41,6 +42,24 @@ def test_a_list_is_relative_to_itself(shelf):
     (shelf / "mine.txt").write_text(lines)
     found = [shelf / "a/one.mov", shelf / "b/two.MP4", shelf / "missing.mp4"]
     assert find_videos(shelf / "mine.txt") == found
+
+
+def test_linked_folders_are_followed_once(tmp_path, shelf):
+    elsewhere = tmp_path.parent / f"{tmp_path.name} elsewhere"
+    (elsewhere / "c").mkdir(parents=True)
+    (elsewhere / "c" / "four.mp4").touch()
+    for link, target in {
+        "a/again": shelf / "b",  # has its own name in here, which counts
+        "a/round": shelf,
+        "b/deep/up": shelf / "b",
+        "linked": elsewhere,
+        "linked twice": elsewhere / "c",
+        "nowhere": shelf / "gone",
+    }.items():
+        (shelf / link).symlink_to(target)
+    own = [shelf / "a/one.mov", shelf / "b/deep/three.mkv", shelf / "b/two.MP4"]
+    assert find_videos(shelf) == [*own, shelf / "linked/c/four.mp4"]
+    assert find_videos(shelf / "linked") == [shelf / "linked/c/four.mp4"]
 
 
 def test_nothing_found_says_what_was_seen(tmp_path):
@@ -103,6 +122,47 @@ def test_a_video_is_described(tmp_path, write_film, film_sound, suffix):
     assert float(seen.sound_end_s) == pytest.approx(60 / rate, abs=0.05)
     assert seen.codec == "h264"
     assert seen.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("stored", "aspect", "shown"),
+    [((90, 72), Fraction(16, 15), (96, 72)), ((90, 60), Fraction(8, 9), (90, 68))],
+)
+def test_sizes_are_those_of_the_pictures_read(tmp_path, stored, aspect, shown):
+    with av.open(str(tmp_path / "wide.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        (stream.width, stream.height), stream.pix_fmt = stored, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        stream.set_display_rotation(90)
+        frame = av.VideoFrame.from_ndarray(np.zeros((*stored[::-1], 3), np.uint8))
+        container.mux([*stream.encode(frame), *stream.encode()])
+    seen = probe(tmp_path / "wide.mp4")
+    assert (seen.height_px, seen.width_px) == shown
+    assert next(iterate_frames(tmp_path / "wide.mp4")).shape == (*shown, 3)
+
+
+def test_avi_counts_its_pictures(tmp_path):
+    """Its time stamps are guesses, and wrong for H.264."""
+    with av.open(str(tmp_path / "film.avi"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for index in range(50):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 64, 3), 5 * index, np.uint8))
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    seen = probe(tmp_path / "film.avi")
+    assert (seen.seconds, seen.fps, seen.variable_rate) == (2, 25, False)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "ts", "flv", "avi"])
+def test_lengths_are_known_from_headers(tmp_path, write_film, suffix):
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    path = write_film(tmp_path / f"film.{suffix}", steady(25, 75), codec=codec)
+    assert float(seconds_of(path)) == pytest.approx(3, abs=0.15)
+    (tmp_path / "words.mp4").write_text("no video at all")
+    assert seconds_of(tmp_path / "words.mp4") is None
+    assert seconds_of(tmp_path / "missing.mp4") is None
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
