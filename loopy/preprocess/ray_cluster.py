@@ -55,6 +55,8 @@ def running_ray(options: RayOptions, *, workers: int = 0) -> Generator[ModuleTyp
         DependencyError: It is not installed.
         ConfigurationError: It does not start, or has too little.
     """
+    if options.address and workers:
+        raise ConfigurationError(f"workers={workers} are of this machine; not with an address")
     ray = _import_ray()
     started = not ray.is_initialized()
     if started:
@@ -92,10 +94,6 @@ def _start(ray: ModuleType, options: RayOptions, workers: int) -> None:
     """Starts or joins it. In one that `ray.init` starts, Ray has telemetry off by itself."""
     if options.address is None:
         where = {"address": "local", "num_cpus": workers or None, "include_dashboard": False}
-    elif workers:
-        raise ConfigurationError(
-            f"the cluster at {options.address} has its own cores; leave out --workers {workers}"
-        )
     else:
         where = {"address": options.address}
     try:

@@ -234,6 +234,8 @@ def test_other_machines_need_full_paths(films, make):
         next(prepare_with_ray(make(), [Path("short.mkv")], options=there))
     with pytest.raises(ConfigurationError, match="store: other machines"):
         next(prepare_with_ray(make(root=Path("store")), [films / "short.mkv"], options=there))
+    with pytest.raises(ConfigurationError, match="not with an address"):
+        next(prepare_with_ray(make(), [films / "short.mkv"], workers=2, options=there))
 
 
 @pytest.mark.parametrize("wrong", [{"encoders": 0}, {"max_errors": -1}, {"encoder_gpus": -0.5}])
