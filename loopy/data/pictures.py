@@ -32,6 +32,8 @@ SEEK_S = 2
 """Decoding on is cheaper than seeking for spans under this."""
 FURTHER_BACK_S = (0, 2, 6, 18)
 """How much earlier than wanted a seek aims, try by try."""
+RESTART_S = 1
+"""Time stamps that go back by more are those of another video."""
 WIDEST_PIXEL = 4
 """Film squeezed by a lens has 2; more is a damaged header."""
 
@@ -71,7 +73,8 @@ def decoded(container: InputContainer) -> Iterator[Picture]:
     One with a time stamp that does not rise, as MPEG files have them, follows the one before it.
 
     Raises:
-        MediaError: No pictures in it, without times, or with a shape of pixels that cannot be.
+        MediaError: No pictures in it, without times, with a clock that starts again on the way, or
+            with a shape of pixels that cannot be.
     """
     stream = moving_pictures(container)
     stamped, slots, last = has_time_stamps(container), deque[int](), None
@@ -82,6 +85,12 @@ def decoded(container: InputContainer) -> Iterator[Picture]:
             if slots:  # stored in another order, but one picture for one place in time
                 frame.pts = slots.popleft()
             picture = _picture(frame, stream)
+            if last is not None and picture.time_s < last.time_s - RESTART_S:
+                raise MediaError(
+                    f"{file_name(container)} holds several videos: its clock goes back from "
+                    f"{float(last.time_s):.2f} s to {float(picture.time_s):.2f} s; part it, or "
+                    "write it anew with ffmpeg"
+                )
             if last is not None and picture.time_s <= last.time_s:
                 length_s = picture.end_s - picture.time_s
                 picture = picture._replace(time_s=last.end_s, end_s=last.end_s + length_s)

@@ -104,6 +104,15 @@ def test_times_rise(film):
     assert times == sorted(set(times))
 
 
+def test_videos_joined_with_their_clocks_are_named(tmp_path):
+    one = write(tmp_path / "one.ts", *FORMS["ts"], count=60)
+    (tmp_path / "two.ts").write_bytes(one.read_bytes() * 2)
+    with pytest.raises(
+        MediaError, match=r"two\.ts holds several videos: .* back from 2\.36 s to 0"
+    ):
+        list(iterate_frames(tmp_path / "two.ts"))
+
+
 def ring(width, height, aspect):
     """A ring that is round where pixels are ``aspect`` times as wide as high."""
     rows, columns = np.mgrid[:height, :width] + 0.5
