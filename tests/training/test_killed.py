@@ -1,0 +1,225 @@
+"""`loopy fit` killed by `kill -9` ends like a run that nobody touched."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from loopy.cli import main
+from loopy.randomness import generator
+from loopy.training.callbacks import AVERAGE
+from loopy.training.checkpoints import last_checkpoint
+from loopy.training.loss_plot import read_rows
+
+STEPS, VALIDATION, CHECKPOINT, KILLS = 80, 8, 2, 10
+LAYOUT = {"stride": 2, "segments": 2}
+UNET = {
+    "block_out_channels": [16, 24],
+    "attention": [True, False],
+    "layers_per_block": 1,
+    "heads": 2,
+    "norm_num_groups": 4,
+}
+
+
+def of(class_path, **init_args):
+    return {"class_path": class_path, "init_args": init_args}
+
+
+def recipe(store, parts):
+    """The clip stage of the tiny networks from a store, with all callbacks that write."""
+    network = of(
+        "loopy.models.DualUNet",
+        reference_net=of("loopy.models.UNet", **UNET, out_channels=None),
+        denoiser=of("loopy.models.UNet", **UNET, audio_dim=12, clip_frames=3, motion_slots=4),
+        audio_projection=of(
+            "loopy.models.AudioProjection", layers=3, width=8, hidden=16, tokens=2, token_width=12
+        ),
+        audio_to_latents=of(
+            "loopy.models.AudioToLatents",
+            audio_width=24,
+            time_dim=64,
+            num_embeddings=6,
+            dim=16,
+            heads=2,
+        ),
+    )
+    scheduler = of("diffusers.DDIMScheduler", clip_sample=False, set_alpha_to_one=False)
+    settings = {"size_px": 16, "clip_frames": 3, "rollout": {"layout": LAYOUT, "steps": 2}}
+    return {
+        "seed_everything": 0,
+        "model": of(
+            "loopy.training.stages.ClipStage",
+            network=network,
+            scheduler=scheduler,
+            settings=settings,
+            learning_rate=1e-3,
+            cosine=True,
+            own_past=0.3,
+        ),
+        "data": of(
+            "loopy.training.store_clips.StoreClips",
+            store=str(store),
+            parts=str(parts),
+            layout=LAYOUT,
+            clip_frames=3,
+            batch_size=2,
+            workers=0,
+        ),
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": STEPS,
+            "val_check_interval": VALIDATION,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "logger": False,
+            "enable_progress_bar": False,
+            "callbacks": [
+                of("loopy.training.callbacks.MovingAverage", decay=0.9),
+                of("loopy.training.loss_plot.LossPlot", every=1),
+                of("loopy.training.checkpoints.LastCheckpoint", every=CHECKPOINT),
+            ],
+        },
+    }
+
+
+@pytest.fixture
+def start(make_store, make_pipeline, tmp_path):
+    """Starts `loopy fit` for a folder of a run, always by the same command."""
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    names = [str(number) for number in range(12)]
+    store = make_store(tmp_path / "store", names, noise=True)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe(store, tmp_path / "parts")))
+
+    def begin(run):
+        run.mkdir(exist_ok=True)
+        with (run.with_suffix(".log")).open("a") as log:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "loopy", "fit"),
+                    *("--config", str(tmp_path / "recipe.yaml")),
+                    f"--trainer.default_root_dir={run}",
+                ],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=log,
+            )
+
+    return begin
+
+
+def finish(process, run):
+    assert process.wait(600) == 0, run.with_suffix(".log").read_text()[-2000:]
+
+
+def reached(run):
+    return max((step for step, _, _ in read_rows(run / "losses.csv")), default=0)
+
+
+def visible(run):
+    paths = sorted(path.relative_to(run) for path in run.rglob("*"))
+    return [path for path in paths if not path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_killed_ten_times_the_run_is_the_same(start, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole), whole)
+    draw = generator("moments")
+    for number in range(KILLS):
+        process, begun_at = start(killed), reached(killed)
+        sooner, later = torch.rand(2, generator=draw).tolist()
+        if number % 5 == 4:  # while it starts, or reads the checkpoint
+            time.sleep(5 * later)
+        else:
+            while reached(killed) <= begun_at - CHECKPOINT + 8 * sooner and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(0.3 * later)
+        assert process.poll() is None, killed.with_suffix(".log").read_text()[-2000:]
+        process.kill()
+        process.wait()
+        if last_checkpoint(killed).exists():
+            torch.load(last_checkpoint(killed))  # whole at any moment
+    assert reached(killed) < STEPS
+    finish(start(killed), killed)
+    assert visible(whole) == visible(killed)
+    for name in ("losses.csv", "losses.png"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+    one, other = (torch.load(last_checkpoint(run)) for run in (whole, killed))
+    assert one["global_step"] == other["global_step"] == STEPS
+    for name in ("state_dict", AVERAGE, "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
+
+
+LARGE = """
+import sys
+import lightning.pytorch as pl, torch
+from torch.utils.data import DataLoader
+from loopy.training.checkpoints import LastCheckpoint
+
+class Large(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.register_buffer("ballast", torch.zeros(2**26))  # 256 MB
+
+    def training_step(self, batch, batch_idx):
+        return self.weight
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1.0)
+
+pl.Trainer(
+    accelerator="cpu", max_steps=100, default_root_dir=sys.argv[1], logger=False,
+    enable_progress_bar=False, callbacks=[LastCheckpoint(1)],
+).fit(Large(), DataLoader(range(100)))
+"""
+OTHER_DISK = Path("/dev/shm")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OTHER_DISK.is_dir(), reason="needs a second file system")
+def test_a_checkpoint_is_never_cut_off(tmp_path):
+    """Temporary files are on another disk, and the kill comes while they are copied over."""
+    last = last_checkpoint(tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", LARGE, str(tmp_path)]
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK) as temporary:
+        environment = os.environ | {"TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            while not last.exists():
+                assert process.poll() is None
+                time.sleep(0.001)
+            whole = last.stat().st_size
+            while _sizes(last) <= {0, whole}:
+                assert process.poll() is None
+                time.sleep(0.0005)
+        finally:
+            process.kill()
+            process.wait()
+    assert zipfile.is_zipfile(last)
+    assert torch.load(last)["global_step"] >= 1
+
+
+def _sizes(last):
+    return {path.stat().st_size for path in last.parent.iterdir()}
+
+
+def test_a_checkpoint_that_is_cut_off_is_one_line(tmp_path, capsys):
+    """By a full disk, or a copy from elsewhere; it is neither taken nor silently left aside."""
+    last = last_checkpoint(tmp_path)
+    last.parent.mkdir()
+    torch.save({"global_step": 1, "state_dict": {"x": torch.zeros(1000)}}, last)
+    last.write_bytes(last.read_bytes()[:-1000])
+    fit = ["fit", "--config", "toon/vae.yaml", f"--trainer.default_root_dir={tmp_path}"]
+    assert main(fit) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{last} is cut off" in said
+    assert "delete it" in said
