@@ -23,8 +23,9 @@ from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.prepare import Preparer
 from loopy.preprocess.ray_cluster import RayOptions
 from loopy.preprocess.ray_engine import prepare_with_ray
-from loopy.preprocess.report import report
-from loopy.preprocess.sources import find_videos, probe
+from loopy.preprocess.remote_videos import Source
+from loopy.preprocess.report import kept_clips, report
+from loopy.preprocess.sources import find_videos, seconds_of
 from loopy.timing import FPS
 
 
@@ -46,7 +47,7 @@ def preprocess(
     """Turns talking videos into a clip store, or goes on where it stopped.
 
     Args:
-        videos: A folder, a list (.txt), a pattern, or one video.
+        videos: A folder, a list (.txt), a pattern, one video, or an address (s3://bucket/folder).
         store: The folder of the store.
         parts: Folder with the ``vae`` and the ``audio_encoder``, a model folder for example.
         options: How.
@@ -89,7 +90,7 @@ def preprocess(
     if shard is not None:
         print(f"shard {shard} is done; behind the last one: loopy data index {store}")
         return
-    index = build_index(store, validation=validation, test=test)
+    index = build_index(store, keep=kept_clips(store), validation=validation, test=test)
     print(report(store))
     if not len(index):
         raise MediaError(f"not one clip came of {len(chosen)} videos; see the reasons above")
@@ -150,12 +151,9 @@ def _description(preparer: Preparer, options: PreprocessOptions) -> StoreDescrip
     )
 
 
-def _frames(videos: Sequence[Path]) -> int:
-    """Frames at 25 a second of all videos that can be read."""
+def _frames(videos: Sequence[Source]) -> int:
+    """Frames at 25 a second of all videos, by their headers."""
     total = 0
     for video in tqdm(videos, desc="lengths", unit="video"):
-        try:
-            total += round(probe(video).seconds * FPS)
-        except MediaError:  # its ledger will say so
-            continue
+        total += round((seconds_of(video) or 0) * FPS)
     return total

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from pathlib import Path
 
 from loopy.errors import LoopyError
 from loopy.preprocess.ledger import Ledger
 from loopy.preprocess.prepare import Preparer
+from loopy.preprocess.remote_videos import Source
 
 MakePreparer = Callable[[], Preparer]
 """Builds a preparer with its models; it pickles, the models need not."""
 
 
-def part_of(videos: Sequence[Path], part: str) -> list[Path]:
+def part_of(videos: Sequence[Source], part: str) -> list[Source]:
     """Share ``i/n`` of a list, i from 0, for n jobs that know nothing of each other.
 
     Raises:
@@ -30,7 +30,7 @@ def part_of(videos: Sequence[Path], part: str) -> list[Path]:
 
 
 def prepare_all(
-    make: MakePreparer, videos: Sequence[Path], *, workers: int = 0
+    make: MakePreparer, videos: Sequence[Source], *, workers: int = 0
 ) -> Iterator[Ledger]:
     """Prepares videos, in any order.
 
@@ -76,5 +76,5 @@ def _build(make: MakePreparer) -> None:
     _built.append(make())
 
 
-def _prepare(video: Path) -> Ledger:
+def _prepare(video: Source) -> Ledger:
     return _built[0](video)

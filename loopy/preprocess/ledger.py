@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from loopy.data.media import AnyPath
 from loopy.data.writer import draft
-from loopy.errors import OutputError, StoreError
+from loopy.errors import MediaError, OutputError, StoreError
+from loopy.preprocess.remote_videos import Source, facts_of
 
 FOLDER = "videos"
 
@@ -67,15 +68,14 @@ def ledger_path(root: AnyPath, source: AnyPath) -> Path:
     return Path(root) / FOLDER / f"{sha256(os.fsencode(source)).hexdigest()[:32]}.json"
 
 
-def stamp_of(files: Sequence[AnyPath], key: str) -> str:
+def stamp_of(files: Sequence[Source], key: str) -> str:
     """What changes when files, or how they are prepared, change; a missing file has one too."""
     words = [key]
     for file in files:
         try:
-            status = Path(file).stat()
-            words.append(f"{status.st_size} {status.st_mtime_ns}")
-        except OSError:
-            words.append("missing")
+            words.append(facts_of(file))
+        except MediaError:  # who opens it will say so
+            words.append("out of reach")
     return " ".join(words)
 
 

@@ -5,7 +5,7 @@ probe -> shots -> track -> filter
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from math import ceil
@@ -69,7 +69,10 @@ class Looker:
         with watch("shots"):
             shots = find_shots(video, self.options.scenes)
         spans = [part for shot in shots for part in split(shot.frames(), self._longest)]
-        job = _Job(self, video, about, heard, watch)
+        config = (
+            self.config | _known(video, self.find) | ({"identity": identity} if identity else {})
+        )
+        job = _Job(self, video, about, heard, watch, config)
         if self.options.filters.need_sound:
             spans = [_as_far(span, heard) for span in spans]
         judged = [job.judge(span) for span in spans]
@@ -106,19 +109,16 @@ class _Job:
     """A video on its way; what all of its shots share."""
 
     def __init__(
-        self, maker: Looker, video: Path, about: Probe, heard: int, watch: Stopwatch
+        self,
+        maker: Looker,
+        video: Path,
+        about: Probe,
+        heard: int,
+        watch: Stopwatch,
+        config: dict[str, Any],
     ) -> None:
         self.maker, self.video, self.about, self.heard = maker, video, about, heard
-        self.watch, self.known = watch, maker.find is None
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """All that shapes a clip; known tracks do too."""
-        if not self.known:
-            return self.maker.config
-        path = tracks_path(self.video)
-        tracks = sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        return self.maker.config | {"tracks": tracks}
+        self.watch, self.config = watch, config
 
     def judge(self, span: range) -> tuple[Outcome, Take | None]:
         """A shot, and the clip that shall come of it."""
@@ -141,7 +141,7 @@ class _Job:
                 box,
                 **size,
                 has_sound=has_sound,
-                pose=track.pose if self.known else None,
+                pose=track.pose if self.maker.find is None else None,
             )
             score = self.maker.score_sync
             judged = None if score is None or box is None else partial(score, self.video, span, box)
@@ -150,6 +150,14 @@ class _Job:
         if reason is not None or box is None:
             return _rejected(outcome, *(reason or ("face lost", "in all frames"))), None
         return outcome, Take(name, span.start, len(track), box)
+
+
+def _known(video: Path, find: PoseEstimator | None) -> dict[str, Any]:
+    """Tracks that lie beside a video shape its clips too."""
+    path = tracks_path(video)
+    if find is not None or not path.is_file():
+        return {}
+    return {"tracks": sha256(path.read_bytes()).hexdigest()}
 
 
 def _rejected(outcome: Outcome, reason: str, words: str) -> Outcome:

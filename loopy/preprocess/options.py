@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from loopy.preprocess.crop import CropOptions
 from loopy.preprocess.filters import FilterOptions
@@ -25,7 +25,9 @@ class PreprocessOptions:
         longest_frames: A longer shot becomes several clips of equal length: what a clip takes of
             memory, and what a damaged file costs, has a bound (5 minutes).
         longest_gap: Frames of the longest gap in a track of points that is drawn over.
-        identity: Who is seen, for the split: one a ``video``, or one a ``folder`` of videos.
+        identity: Who is seen, for the split: somebody else in each ``video``, one in a ``folder``
+            of videos, a table (.csv), or what a regular expression finds in the path; see
+            `loopy.preprocess.identity.identity_rule`.
         audio_rate_hz: 25, pairs of wav2vec2's vectors averaged; or 50, all of them.
         log_variance: Keep the posterior's log-variance beside its mean.
         mirrored: Keep the mirrored pictures' latents too.
@@ -39,7 +41,7 @@ class PreprocessOptions:
     filters: FilterOptions = FilterOptions()  # noqa: RUF009 (frozen)
     longest_frames: int = 7500
     longest_gap: int = 5
-    identity: Literal["video", "folder"] = "video"
+    identity: str = "video"
     audio_rate_hz: int = 25
     log_variance: bool = False
     mirrored: bool = False
@@ -48,7 +50,8 @@ class PreprocessOptions:
         """Plain values, for store.json and the names of clips: of a model's file, its hash."""
         told = self.estimator_options.items()
         settled = {name: _plain(value) for name, value in sorted(told) if name not in AT_WORK}
-        return asdict(self) | {"estimator_options": settled}
+        who = Path(self.identity).name if self.identity.endswith(".csv") else self.identity
+        return asdict(self) | {"estimator_options": settled, "identity": who}
 
 
 AT_WORK = ("device", "batch")

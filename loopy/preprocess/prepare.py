@@ -24,16 +24,17 @@ from loopy.data.clips import clip_path
 from loopy.data.description import load_description
 from loopy.data.sound import read_audio
 from loopy.data.store import write_clip
-from loopy.errors import ConfigurationError, DependencyError, ModelError, OutputError
+from loopy.errors import ConfigurationError, DependencyError, MediaError, ModelError, OutputError
 from loopy.preprocess.assemble import assemble
 from loopy.preprocess.crop import crop_frames
 from loopy.preprocess.estimators import estimator
+from loopy.preprocess.identity import IdentityOf, identity_rule
 from loopy.preprocess.ledger import Ledger, finished, ledger_path, stamp_of, write_ledger
 from loopy.preprocess.look import Looker, ScoreSync
 from loopy.preprocess.networks import Networks
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.plan import Plan, Take, plan_path, read_plan, write_plan
-from loopy.preprocess.precomputed import tracks_path
+from loopy.preprocess.remote_videos import Source, local_copy, source_of, tracks_of
 from loopy.preprocess.tracks import chunks
 from loopy.preprocess.work import forget, keep, kept, work_path
 from loopy.stopwatch import Stopwatch
@@ -101,19 +102,19 @@ class Preparer:
         return Looker(self.root, self.options, self.config, find, self.score_sync)
 
     def load_all(self) -> None:
-        """Loads the networks and the models of landmarks.
+        """Loads the networks, the models of landmarks, and the table of identities.
 
         Raises:
             LoopyError: One of them is missing, damaged, or not what it should be.
         """
-        _ = self.networks, self.look
+        _ = self.networks, self.look, self._who
 
     @property
     def _known(self) -> bool:
         """Whether tracks lie beside the videos."""
         return self.options.estimator == "precomputed"
 
-    def __call__(self, source: Path) -> Ledger:
+    def __call__(self, source: Source) -> Ledger:
         """Prepares a video, unless it is done already.
 
         What is wrong with the video is written into its ledger, and the run goes on.
@@ -131,7 +132,7 @@ class Preparer:
             f"files of {source} vanish from {self.root}/work; does another job clean?"
         )
 
-    def pieces(self, source: Path) -> Iterator[Piece]:
+    def pieces(self, source: Source) -> Iterator[Piece]:
         """Looks at a video, and yields what the networks still must.
 
         Raises:
@@ -143,17 +144,17 @@ class Preparer:
             return
         ledger_path(self.root, source).unlink(missing_ok=True)
         try:
-            plan = read_plan(self.root, source, stamp)
-            if plan is None:
-                plan = self.look(
-                    source, Ledger(str(source), stamp), identity=self._identity(source)
-                )
-                write_plan(self.root, plan)
-            takes = [take for take in plan.takes if not self._stored(take.clip)]
-            if plan.has_sound and self._unheard(takes):
-                yield _sound(source)
-            for take in takes:
-                yield from self._pictures(source, take)
+            with local_copy(source, tracks=self._known) as video:
+                plan = read_plan(self.root, source, stamp)
+                if plan is None:
+                    ledger = Ledger(str(source), stamp)
+                    plan = self.look(video, ledger, identity=self._who(source))
+                    write_plan(self.root, plan)
+                takes = [take for take in plan.takes if not self._stored(take.clip)]
+                if plan.has_sound and self._unheard(takes):
+                    yield _sound(source, video)
+                for take in takes:
+                    yield from self._pictures(source, video, take)
         except OF_THE_RUN:
             raise
         except ValueError as error:  # all of ours are, and pictures that change their size
@@ -173,7 +174,7 @@ class Preparer:
             tensors = self.networks.latents(torch.from_numpy(piece.content), self.options)
         keep(self._path(piece.clip, _pictures(piece.first)), tensors, spent_s=watch.seconds)
 
-    def finish(self, source: Path) -> Ledger | None:
+    def finish(self, source: Source) -> Ledger | None:
         """Writes what is ready: clips, and the ledger behind the last of them.
 
         Returns:
@@ -203,15 +204,19 @@ class Preparer:
         plan_path(self.root, source).unlink(missing_ok=True)
         return ledger
 
-    def _stamp(self, source: Path) -> str:
-        files = [source, tracks_path(source)] if self._known else [source]
-        return stamp_of(files, self._key)
+    def _stamp(self, source: Source) -> str:
+        try:
+            who = self._who(source)
+        except MediaError:  # who looks at the video will say so
+            who = None
+        files = [source, tracks_of(source)] if self._known else [source]
+        return stamp_of(files, f"{self._key} {'' if who is None else who.encode().hex()}")
 
     @cached_property
     def _key(self) -> str:
         return sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _done(self, source: Path, stamp: str) -> bool:
+    def _done(self, source: Source, stamp: str) -> bool:
         """Whether nothing is left to do; an error may have passed."""
         done = finished(self.root, source, stamp)
         if done is None or done.error:
@@ -227,7 +232,7 @@ class Preparer:
     def _unheard(self, takes: Iterable[Take]) -> list[Take]:
         return [take for take in takes if not self._path(take.clip, "audio").is_file()]
 
-    def _pictures(self, source: Path, take: Take) -> Iterator[Piece]:
+    def _pictures(self, source: Source, video: Path, take: Take) -> Iterator[Piece]:
         """Pictures of a clip that are not encoded yet."""
         left = [
             first
@@ -236,7 +241,7 @@ class Preparer:
         ]
         if not left:
             return
-        shown = chunks(source, take.span[left[0] :], frames=PIECE)
+        shown = chunks(video, take.span[left[0] :], frames=PIECE)
         for first in range(left[0], left[-1] + 1, PIECE):
             watch = Stopwatch()
             with watch("pictures"):
@@ -247,7 +252,7 @@ class Preparer:
 
     def _hear(self, piece: Piece) -> None:
         """Keeps the rows of sound of each clip of a video."""
-        source = Path(piece.source)
+        source = source_of(piece.source)
         plan = read_plan(self.root, source, self._stamp(source))
         takes = [] if plan is None else self._unheard(plan.takes)
         rows = self.networks.features(
@@ -285,8 +290,9 @@ class Preparer:
             self._path(take.clip, name).unlink(missing_ok=True)
         return True
 
-    def _identity(self, source: Path) -> str | None:
-        return source.parent.name if self.options.identity == "folder" else None
+    @cached_property
+    def _who(self) -> IdentityOf:
+        return identity_rule(self.options.identity)
 
 
 def _pictures(first: int) -> str:
@@ -294,8 +300,8 @@ def _pictures(first: int) -> str:
     return f"pictures-{first:06d}"
 
 
-def _sound(source: Path) -> Piece:
+def _sound(source: Source, video: Path) -> Piece:
     watch = Stopwatch()
     with watch("audio"):
-        samples = read_audio(source).numpy()
+        samples = read_audio(video).numpy()
     return Piece("sound", str(source), "", 0, samples, watch.seconds["audio"])

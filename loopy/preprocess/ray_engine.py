@@ -22,11 +22,13 @@ from typing import TypedDict
 import torch
 
 from loopy.data.description import NAME
+from loopy.data.places import is_address
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.preprocess.engines import MakePreparer
 from loopy.preprocess.ledger import Ledger, write_ledger
 from loopy.preprocess.prepare import OF_THE_RUN, Preparer
 from loopy.preprocess.ray_cluster import RayOptions, running_ray
+from loopy.preprocess.remote_videos import Source, source_of
 
 BLOCK_BYTES = 64 * 2**20
 """Ray gathers pieces to blocks of about this size."""
@@ -44,7 +46,7 @@ class Row(TypedDict):
 
 def prepare_with_ray(
     make: MakePreparer,
-    videos: Sequence[Path],
+    videos: Sequence[Source],
     *,
     workers: int = 0,
     options: RayOptions = RayOptions(),  # noqa: B008 (frozen)
@@ -68,7 +70,7 @@ def prepare_with_ray(
     """
     preparer = make()
     for path in (preparer.root, *videos) if options.address else ():
-        if not path.is_absolute():
+        if not is_address(path) and not Path(path).is_absolute():
             raise ConfigurationError(f"{path}: other machines need its full path, /.../{path}")
     waiting, failed = {str(video): None for video in videos}, dict[str, str]()
     with running_ray(options, workers=workers) as ray:
@@ -131,7 +133,7 @@ def _decode(row: Row, *, make: bytes) -> Iterator[Row]:
     """Pieces of a video, and a row behind them, so that one without any is finished too."""
     video = row["video"]
     try:
-        for piece in _preparer(make).pieces(Path(video)):
+        for piece in _preparer(make).pieces(source_of(video)):
             yield Row(video=video, piece=pickle.dumps(piece, 5), said=b"")
         yield Row(video=video, piece=b"", said=b"")
     except Exception as error:
@@ -157,7 +159,7 @@ def _finish(row: Row, *, make: bytes) -> Row:
     """The ledger, if this was the last piece of the video."""
     video = row["video"]
     try:
-        ledger = None if row["said"] else _preparer(make).finish(Path(video))
+        ledger = None if row["said"] else _preparer(make).finish(source_of(video))
     except Exception as error:
         return _fault(video, error)
     return row if ledger is None else Row(video=video, piece=b"", said=pickle.dumps(ledger))
