@@ -47,7 +47,15 @@ def one(films, talk_parts, talk_options, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def by_ray(films, talk_parts, talk_options, tmp_path_factory):
+def awake():
+    """Ray's processes yield to all others by default: beside a busy neighbour they would starve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
+
+
+@pytest.fixture(scope="module")
+def by_ray(awake, films, talk_parts, talk_options, tmp_path_factory):
     """The store that Ray makes, started and shut down by the command; its path is relative."""
     folder = tmp_path_factory.mktemp("ray")
     form = {"parts": talk_parts, "options": talk_options, "engine": "ray", "workers": 2}
