@@ -1,0 +1,198 @@
+"""What was judged, in one file: results.json, which tables, pages and comparisons read."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from loopy.data.writer import draft
+from loopy.errors import MediaError
+
+Better = Literal["higher", "lower", "truth", ""]
+"""Which way a column is better; "truth": nearer to the figure of the real videos."""
+
+FILE, VERSION = "results.json", 1
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """What a column of the table is.
+
+    Attributes:
+        name: As in the table's head.
+        better: Which way it is better; "" where there is none.
+        unit: Of its figures; "" where there is none.
+        about: Backbone, window and licence in words.
+    """
+
+    name: str
+    better: Better = ""
+    unit: str = ""
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What was read in one video.
+
+    Attributes:
+        name: Of the video in its test set.
+        values: Column to figure; a column that has none for this video is absent.
+        real: The same of the real video.
+        curves: A figure for each frame, for example "mouth" and "mouth, real"; NaN where none.
+        video: The video that was judged, relative to the folder of the results; "" for none.
+        real_video: The real one.
+        strip: A picture of frames beside each other, in the same way.
+        problem: Why nothing was judged; "" where something was.
+    """
+
+    name: str
+    values: dict[str, float] = field(default_factory=dict)
+    real: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    video: str = ""
+    real_video: str = ""
+    strip: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SetFigure:
+    """One figure of a whole set.
+
+    Attributes:
+        value: The figure.
+        low: Lower end of its 95 % interval; NaN where there is none.
+        high: Upper end.
+        n: Of how many videos.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """Figures of a test set, with those of each video.
+
+    Attributes:
+        model: Which model, or whose videos.
+        test_set: Which test set.
+        seed: Of the draw, of the model's noise and of the intervals.
+        columns: Every column of the table in its order, the missing ones too.
+        videos: The videos in the order of the set.
+        figures: Column to figure.
+        real_figures: The same of the real videos, judged alone.
+        missing: Column to "not available: needs ..."; it has no figure then.
+    """
+
+    model: str
+    test_set: str
+    seed: int
+    columns: tuple[ColumnInfo, ...]
+    videos: tuple[VideoResult, ...]
+    figures: dict[str, SetFigure]
+    real_figures: dict[str, SetFigure] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with None for NaN and for infinite figures."""
+        return {"version": VERSION, **_finite(asdict(self))}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Build from what `as_json` gave; what was None is NaN.
+
+        Raises:
+            KeyError: Something is missing.
+            TypeError: Something is of another kind, or unknown.
+        """
+        return cls(
+            model=values["model"],
+            test_set=values["test_set"],
+            seed=values["seed"],
+            columns=tuple(ColumnInfo(**each) for each in values["columns"]),
+            videos=tuple(video_from_json(each) for each in values["videos"]),
+            figures=_figures(values["figures"]),
+            real_figures=_figures(values["real_figures"]),
+            missing=values["missing"],
+        )
+
+    def write(self, folder: Path) -> None:
+        """Writes results.json, whole or not at all.
+
+        Raises:
+            OutputError: It cannot be written there.
+        """
+        with draft(folder / FILE) as hidden:
+            hidden.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The results in a folder.
+
+        Raises:
+            MediaError: None are there, or they are damaged or of another version.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise MediaError(f"{folder} holds no {FILE}; give the --out of a loopy evaluate")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["version"] != VERSION:
+                raise MediaError(
+                    f"{path} is of version {values['version']}, this loopy reads {VERSION}; "
+                    "judge the videos again"
+                )
+            return cls.from_json(values)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise MediaError(
+                f"{path} cannot be read ({type(error).__name__}: {error}); judge the videos again"
+            ) from error
+
+
+def video_from_json(values: dict[str, Any]) -> VideoResult:
+    """A video out of its part of the JSON; what was None is NaN.
+
+    Raises:
+        TypeError: A name is unknown, or what it holds is of another kind.
+    """
+    numbers = {
+        "values": {name: _number(value) for name, value in values.get("values", {}).items()},
+        "real": {name: _number(value) for name, value in values.get("real", {}).items()},
+        "curves": {
+            name: [_number(value) for value in curve]
+            for name, curve in values.get("curves", {}).items()
+        },
+    }
+    return VideoResult(**{**values, **numbers})
+
+
+def video_as_json(video: VideoResult) -> dict[str, Any]:
+    """Everything of a video, with None for NaN."""
+    return _finite(asdict(video))
+
+
+def _figures(values: dict[str, dict[str, Any]]) -> dict[str, SetFigure]:
+    return {
+        name: SetFigure(
+            _number(each["value"]), _number(each["low"]), _number(each["high"]), each["n"]
+        )
+        for name, each in values.items()
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
