@@ -22,14 +22,13 @@ from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.rollout import RolloutOptions, next_clip
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
-from loopy.models.folder import PARTS, load_part, read_index, write_index
+from loopy.models.folder import ASSETS, PARTS, load_part, read_index, write_index
 from loopy.models.latents import decode_latents, encode_images
 from loopy.segments import SegmentLayout
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject, made_with
 from loopy.timing import FPS, frame_count
 
-ASSETS = Path(__file__).parent / "assets"
 Portrait = str | Path | Image.Image
 Sound = str | Path | Float[np.ndarray, "samples"] | Float[Tensor, "samples"]
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loopy.evaluation.judge import AT_ONCE, Judge, to_pictures
+from loopy.models.judge import AT_ONCE, Judge, to_pictures
 
 CROP = (slice(8, 104), slice(16, 112))
 """Rows and columns of a 128 px picture that hold the face, however turned; little else."""

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from loopy.evaluation import judge
-from loopy.evaluation.judge import AT_ONCE, Judge, to_pictures
+from loopy.models import judge
+from loopy.models.judge import AT_ONCE, Judge, to_pictures
 
 OUTPUTS = (
     "open", "wide", "round", "teeth", "blink", "brow", "yaw", "pitch", "roll", "shift_x", "shift_y",

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from loopy.evaluation.degradation import blur, degrade
 from loopy.evaluation.gallery import gallery, look_alikes, nearest_is_own
-from loopy.evaluation.judge import AT_ONCE, SIDE_PX, rounded
 from loopy.evaluation.practice import Pool, optimizer_for, states, talk_controls
 from loopy.evaluation.recogniser import Recogniser
+from loopy.models.judge import AT_ONCE, SIDE_PX, rounded
 from loopy.randomness import generator
 from loopy.synthetic.face import Identity, random_identities, render
 from loopy.synthetic.talker import random_talk

@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from loopy.evaluation.degradation import blur, degrade
-from loopy.evaluation.judge import AT_ONCE, SIDE_PX, rounded
 from loopy.evaluation.metrics import correlation
 from loopy.evaluation.practice import Pool, optimizer_for, random_controls, states, talk_controls
 from loopy.evaluation.tracker import OUTPUTS, SPANS, Tracker
+from loopy.models.judge import AT_ONCE, SIDE_PX, rounded
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS, random_identities, render
 from loopy.synthetic.talker import random_talk

@@ -22,6 +22,8 @@ from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
 
+ASSETS = Path(__file__).parents[1] / "assets"
+"""Weights that come with the package."""
 INDEX = "model_index.json"
 PARTS: Mapping[str, tuple[str, str]] = {
     "reference_net": ("loopy.models", "UNet"),

@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from loopy.evaluation.gallery import SHARED, gallery, look_alikes, nearest_is_own
-from loopy.evaluation.judge import read_card
 from loopy.evaluation.practice import Pool, states, talk_controls
 from loopy.evaluation.recogniser import CROP, Recogniser
 from loopy.evaluation.train_recogniser import (
@@ -15,6 +14,7 @@ from loopy.evaluation.train_recogniser import (
     train_and_save,
     train_recogniser,
 )
+from loopy.models.judge import read_card
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS, random_identities, render
 from loopy.synthetic.talker import random_talk

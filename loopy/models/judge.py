@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from loopy.errors import ModelError, OutputError
+from loopy.models.folder import ASSETS
 from loopy.models.weights import load_by_name
-from loopy.pipeline import ASSETS
 
 SIDE_PX = 128
 AT_ONCE = 32

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from loopy.errors import ModelError, OutputError
-from loopy.evaluation.judge import read_card, rounded, to_pictures
 from loopy.evaluation.recogniser import Recogniser
 from loopy.evaluation.tracker import Tracker
+from loopy.models.judge import read_card, rounded, to_pictures
 from loopy.randomness import generator
 
 JUDGES = pytest.mark.parametrize("kind", [Tracker, Recogniser])
