@@ -33,5 +33,9 @@ class StoreError(LoopyError):
     """A clip store, or a clip of it, is missing, damaged or of another schema."""
 
 
+class MetricError(LoopyError):
+    """A figure cannot be told from what was given: too few videos or frames, or no numbers."""
+
+
 class DependencyError(LoopyError, ImportError):
     """A library is missing or its build does not fit; the message says what to install."""

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.evaluation.colour import palette_distance
 from loopy.evaluation.filming import Take
 from loopy.evaluation.gallery import nearest_is_own
 from loopy.evaluation.metrics import (
@@ -27,6 +26,7 @@ from loopy.evaluation.metrics import (
 )
 from loopy.evaluation.reading import Reading
 from loopy.evaluation.tracker import OUTPUTS
+from loopy.metrics.colour import palette_distance
 from loopy.synthetic.face import CONTROLS
 from loopy.timing import FPS
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.evaluation.colour import delta_e, palette_distance, to_lab
+from loopy.metrics.colour import delta_e, palette_distance, to_lab
 
 unit = st.floats(0, 1, width=32)
 

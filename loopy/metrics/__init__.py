@@ -1,0 +1,1 @@
+"""The figures of the paper's tables: functions of tensors, and a thin `torchmetrics.Metric` each."""

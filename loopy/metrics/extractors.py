@@ -1,0 +1,168 @@
+"""What figures are taken from: networks that others trained, given as functions.
+
+None is in the package and none is ever downloaded: whoever wants a figure gives the file. Without
+it the figure is missing, and never a number of another network under the same name.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from loopy.errors import MetricError, ModelError
+
+
+class FrameFeatures(Protocol):
+    """A row of features for each picture: FID, identity."""
+
+    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f d"]:
+        """Look at sRGB pictures of one video."""
+        ...
+
+
+class SegmentFeatures(Protocol):
+    """A row of features for each stretch of frames: FVD."""
+
+    def __call__(self, segments: UInt8[Tensor, "s t h w 3"]) -> Float[Tensor, "s d"]:
+        """Look at stretches of equal length."""
+        ...
+
+
+class SyncFeatures(Protocol):
+    """What is seen and what is heard, in one space and in step: Sync-C and Sync-D."""
+
+    def __call__(
+        self, frames: UInt8[Tensor, "f h w 3"], audio: Float[Tensor, "n"]
+    ) -> tuple[Float[Tensor, "w d"], Float[Tensor, "w d"]]:
+        """Look at a video (25 frames a second) and hear its sound (16 kHz): pictures, sound."""
+        ...
+
+
+class FrameScores(Protocol):
+    """A grade for each picture: IQA."""
+
+    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f"]:
+        """Grade sRGB pictures."""
+        ...
+
+
+class Interpolator(Protocol):
+    """The picture in the middle of two: smoothness."""
+
+    def __call__(
+        self, before: UInt8[Tensor, "n h w 3"], after: UInt8[Tensor, "n h w 3"]
+    ) -> UInt8[Tensor, "n h w 3"]:
+        """Make up what stood between them."""
+        ...
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of trained weights that a figure needs.
+
+    Attributes:
+        name: As its authors call it.
+        network: What is in it.
+        source: Where to get it, in words.
+        licence: Of the weights, as far as their authors say.
+    """
+
+    name: str
+    network: str
+    source: str
+    licence: str
+
+    @property
+    def needs(self) -> str:
+        """What a user has to get, for a column that is not available."""
+        return f"{self.name} ({self.network}; {self.source}; licence: {self.licence})"
+
+    def at(self, path: str | Path | None) -> Path:
+        """The file, if it is there.
+
+        Raises:
+            ModelError: No path, or no file there; the message names the file, source and licence.
+        """
+        if path is None or not Path(path).is_file():
+            where = "no path was given" if path is None else f"there is no file {path}"
+            raise ModelError(f"{where}; needs {self.needs}; nothing is downloaded")
+        return Path(path)
+
+    def read(self, path: str | Path | None) -> dict[str, Any]:
+        """The tensors of the file.
+
+        Raises:
+            ModelError: It is missing, damaged, or holds more than tensors.
+        """
+        path = self.at(path)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path} is no file of weights ({reason}); get {self.name}") from error
+        if not isinstance(content, dict):
+            raise ModelError(f"{path} holds no names and tensors; get {self.name}")
+        return content
+
+    def script(self, path: str | Path | None) -> torch.jit.ScriptModule:
+        """The network of a TorchScript file, ready to be asked.
+
+        Raises:
+            ModelError: It is missing, damaged, or no TorchScript.
+        """
+        path = self.at(path)
+        try:
+            return torch.jit.load(path, map_location="cpu").eval()
+        except (RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path} is no TorchScript ({reason}); get {self.name}") from error
+
+
+INCEPTION = WeightsFile(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "Inception v3 of FID, 2048 features",
+    "a release of torch-fidelity on GitHub",
+    "Apache-2.0",
+)
+RESNET_3D = WeightsFile(
+    "resnet-50-kinetics.pth",
+    "3D ResNet-50 trained on Kinetics-400",
+    "the older weights that the authors of 3D-ResNets-PyTorch share",
+    "MIT",
+)
+I3D = WeightsFile(
+    "i3d_torchscript.pt",
+    "I3D trained on Kinetics-400, as TorchScript",
+    "linked by the metrics of StyleGAN-V on GitHub",
+    "Apache-2.0",
+)
+SYNCNET = WeightsFile(
+    "syncnet_v2.model",
+    "SyncNet v2",
+    "the site of its authors at Oxford; syncnet_python on GitHub says where",
+    "MIT",
+)
+AMT_S = WeightsFile(
+    "amt-s.pt",
+    "AMT-S exported by you as TorchScript: two pictures in [0, 1] to the one between",
+    "AMT's repository on GitHub has network and weights",
+    "CC-BY-NC-4.0, no commercial use",
+)
+
+
+def check_numbers(features: Float[Tensor, "..."], *, name: str) -> None:
+    """Refuse what holds NaN or infinity: a figure of it would be one too, or silently wrong.
+
+    Raises:
+        MetricError: It says in how many rows.
+    """
+    broken = ~features.isfinite().flatten(1).all(1) if features.ndim > 1 else ~features.isfinite()
+    if bool(broken.any()):
+        raise MetricError(
+            f"{name} hold NaN or infinity in {int(broken.sum())} of {len(broken)} rows; "
+            "look for broken frames or a network in too low a precision"
+        )
