@@ -1,11 +1,8 @@
 """The jobs of a list through the pipeline: skipped if finished, reported if failed."""
 
 import csv
-import hashlib
-import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
@@ -13,8 +10,8 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from loopy.data.media import existing_file
-from loopy.data.writer import draft, open_writer
+from loopy.data.finished import content_hash, is_finished, mark_finished
+from loopy.data.writer import open_writer
 from loopy.errors import ConfigurationError, LoopyError, OutputError
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
@@ -116,17 +113,15 @@ class Animator(pl.LightningModule):
         self.failed = int(strategy.reduce(failed, reduce_op="sum"))
 
     def _make(self, job: Job) -> Literal["done", "skipped"]:
-        record = json.dumps(self.made_by | _content(job), indent=2).encode()
-        ledger = job.out.with_name(f"{job.out.name}.json")
-        if job.out.exists() and ledger.is_file() and ledger.read_bytes() == record:
+        record = self.made_by | _content(job)
+        if is_finished(job.out, record):
             return "skipped"
         with open_writer(job.out, sound=job.sound, crf=self.crf) as writer:
             subject = self.pipe.prepare(job.portrait, box=job.box)
             clips = self.pipe.stream(subject, job.sound, seed=job.seed, options=self.options)
             for clip in clips:
                 writer.write(clip)
-        with draft(ledger) as hidden:
-            hidden.write_bytes(record)
+        mark_finished(job.out, record)
         return "done"
 
     def _write_row(self, *values: object, mode: Literal["a", "w"] = "a") -> None:
@@ -137,13 +132,8 @@ class Animator(pl.LightningModule):
 def _content(job: Job) -> dict[str, object]:
     """What decides the video, besides the model."""
     return {
-        "portrait": _hash(existing_file(job.portrait, "picture")),
-        "sound": _hash(existing_file(job.sound, "sound")),
+        "portrait": content_hash(job.portrait, "picture"),
+        "sound": content_hash(job.sound, "sound"),
         "seed": job.seed,
         "box": job.box,
     }
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""A draw of a test set, as it is written down in draw.json."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from loopy.data.writer import draft
+from loopy.errors import ConfigurationError, MediaError
+from loopy.evaluation.test_sets import SHORTEST_S
+from loopy.timing import FPS
+
+FILE, VERSION = "draw.json", 1
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """How a test set is drawn.
+
+    Args:
+        items: How many videos; of an open set, how many portraits and how many sounds. None: as
+            many as the paper.
+        longest_s: Of a longer video or sound, a span of this length; None: the set's own rule.
+        shortest_s: What is shorter is left out.
+        portrait_frame: Frame of the span that is the portrait, 25 a second.
+    """
+
+    items: int | None = None
+    longest_s: float | None = None
+    shortest_s: float = SHORTEST_S
+    portrait_frame: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what draws nothing."""
+        least = (self.items or 1, self.shortest_s * FPS, (self.longest_s or 1) * FPS)
+        if min(least) < 1 or self.portrait_frame < 0:
+            raise ConfigurationError(
+                f"{self}: give at least 1 item, 0.04 s, and a portrait frame of 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class Item:
+    """A video to make.
+
+    Attributes:
+        name: Of its files; no two of a draw share one.
+        picture: Video or portrait, relative to the folder of the set.
+        sound: Video or sound file, likewise.
+        first: First frame of the span, on the 25 fps grid of both.
+        frames: Length of the span.
+        portrait_frame: Frame of the video that is the portrait, on its grid.
+        hashes: SHA-256 of both files.
+        filmed: Whether the span of ``picture`` is the real video.
+    """
+
+    name: str
+    picture: str
+    sound: str
+    first: int
+    frames: int
+    portrait_frame: int
+    hashes: tuple[str, str]
+    filmed: bool
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A test set as it was drawn.
+
+    Attributes:
+        test_set: Its name.
+        seed: Of the draw.
+        options: How it was drawn.
+        folder: Hash of names and sizes of all candidates.
+        items: What was drawn.
+        left_out: Candidates that cannot be judged, with the reasons.
+    """
+
+    test_set: str
+    seed: int
+    options: DrawOptions
+    folder: str
+    items: tuple[Item, ...]
+    left_out: dict[str, str]
+
+    def write(self, path: Path) -> None:
+        """Writes it down, whole or not at all.
+
+        Raises:
+            OutputError: It cannot be written there.
+        """
+        text = json.dumps({"version": VERSION, **asdict(self)}, indent=1)
+        with draft(path) as hidden:
+            hidden.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A draw that was written down.
+
+        Raises:
+            MediaError: The file is damaged or of another version.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("version") != VERSION:
+                raise MediaError(f"{path} is of another version; delete it to draw again")
+            options = DrawOptions(**values.pop("options"))
+            items = tuple(
+                Item(**{**each, "hashes": tuple(each["hashes"])}) for each in values.pop("items")
+            )
+            return cls(**values, options=options, items=items)
+        except (
+            OSError,
+            UnicodeDecodeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as why:
+            raise MediaError(f"{path} cannot be read ({why}); delete it to draw again") from why
