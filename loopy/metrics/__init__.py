@@ -1,1 +1,1 @@
-"""The figures of the paper's tables: functions of tensors, and a thin `torchmetrics.Metric` each."""
+"""The figures of the paper's tables: functions of tensors, each with a thin torchmetrics class."""

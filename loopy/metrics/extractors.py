@@ -4,6 +4,7 @@ None is in the package and none is ever downloaded: whoever wants a figure gives
 it the figure is missing, and never a number of another network under the same name.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -116,7 +117,9 @@ class WeightsFile:
         """
         path = self.at(path)
         try:
-            return torch.jit.load(path, map_location="cpu").eval()
+            with warnings.catch_warnings():  # deprecated by torch; published files are in this form
+                warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+                return torch.jit.load(path, map_location="cpu").eval()
         except (RuntimeError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path} is no TorchScript ({reason}); get {self.name}") from error

@@ -1,0 +1,136 @@
+"""Does the head move with the voice? Beat alignment (Li et al. 2021) against speech energy.
+
+The mean over beats of the head of exp(-d^2 / 2 s^2), d being the time to the nearest beat of the
+voice. AIST++ aligns dances with music; here a beat of the head is a moment at which its speed is
+smallest, one of the voice a moment at which its energy is largest. Speech has so many beats that a
+head which knows nothing of it scores well: the figure beside it is what the same head has with the
+voice shifted in time, mean over all shifts, and the difference of the two is what says something.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from loopy.errors import MetricError
+from loopy.metrics.extractors import check_numbers
+from loopy.metrics.means import MeanOverVideos
+from loopy.motion import NOSE_TIP, MotionSequence
+from loopy.timing import FPS, sample_span
+
+WIDTH_S = 0.1
+SMOOTHED_FRAMES = 5
+_STILL_PX = 1e-3
+"""Tracks whose nose moves less than this a frame have no beats but rounding."""
+
+
+class BeatAlignment(NamedTuple):
+    """How well the beats of head and voice meet.
+
+    Attributes:
+        score: In [0, 1].
+        chance: The mean score over all shifts of the voice: what this head has by chance.
+        gain: Their difference; above 0 where the head moves with the voice.
+    """
+
+    score: float
+    chance: float
+
+    @property
+    def gain(self) -> float:
+        """Score less chance."""
+        return self.score - self.chance
+
+
+def speech_energy(audio: Float[Tensor, "n"], *, frames: int) -> Float[Tensor, "{frames}"]:
+    """Root mean square of the sound of each frame (16 kHz, 25 frames a second).
+
+    Raises:
+        MetricError: The sound ends before the last frame.
+    """
+    first, last = sample_span(0), sample_span(frames - 1)
+    if frames < 1 or len(audio) < last[1]:
+        raise MetricError(
+            f"{frames} frames need {last[1]} samples of sound, got {len(audio)}; cut the video"
+        )
+    return audio[: last[1]].double().unflatten(0, (frames, first[1])).square().mean(1).sqrt()
+
+
+def head_speed(motion: MotionSequence) -> Float[Tensor, "f"]:
+    """Speed of the nose tip in px a frame, smoothed; the first frame repeats the second.
+
+    Raises:
+        MetricError: The nose tip is lost in a frame, or there are fewer than 2.
+    """
+    if len(motion) < 2 or not bool(motion.valid[:, NOSE_TIP].all()):
+        raise MetricError("head speed needs 2 frames, with the nose tip found in each")
+    places = _smooth(motion.points[:, NOSE_TIP].double())
+    speed = (places[1:] - places[:-1]).norm(dim=1)
+    return torch.cat([speed[:1], speed])
+
+
+def beats(track: Float[Tensor, "f"]) -> Int[Tensor, "n"]:
+    """Frames that are higher than the one before and no lower than the one behind."""
+    rising, falling = track[1:-1] > track[:-2], track[1:-1] >= track[2:]
+    return torch.nonzero(rising & falling)[:, 0] + 1
+
+
+def beat_alignment(
+    speed: Float[Tensor, "f"], energy: Float[Tensor, "f"], *, fps: float = float(FPS)
+) -> BeatAlignment:
+    """Alignment of one video.
+
+    Args:
+        speed: Of the head in each frame.
+        energy: Of the voice in each frame.
+        fps: Frames a second.
+
+    Raises:
+        MetricError: Different lengths, NaN, or a head or a voice without a beat.
+    """
+    if speed.shape != energy.shape:
+        raise MetricError(f"{len(speed)} frames of head and {len(energy)} of voice; cut one")
+    check_numbers(speed, name="speeds of the head")
+    check_numbers(energy, name="energies of the voice")
+    if len(speed) < 3 or float(speed.max()) < _STILL_PX:
+        raise MetricError("the head keeps still, so that it has no beats to align")
+    head = beats(-speed.double())
+    smooth = _smooth(energy.double()[:, None])[:, 0]
+    voice = beats(smooth)
+    if not len(head) or not len(voice):
+        raise MetricError(f"{len(head)} beats of the head and {len(voice)} of the voice; needs one")
+    width = WIDTH_S * fps
+    scores = torch.stack(
+        [_score(head, beats(smooth.roll(shift)), width) for shift in range(len(smooth))]
+    )
+    return BeatAlignment(float(_score(head, voice, width)), float(scores.nanmean()))
+
+
+class HeadBeats(MeanOverVideos):
+    """Mean "beat_alignment", "by chance" and "gain" over videos."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__("beat_alignment", "beat_chance", "beat_gain", **kwargs)
+
+    def update(self, motion: MotionSequence, audio: Float[Tensor, "n"]) -> None:
+        """Count in one video of 25 frames a second with its sound of 16 kHz."""
+        if motion.fps != FPS:
+            raise MetricError(f"a track of {FPS} frames a second is expected, got {motion.fps}")
+        found = beat_alignment(head_speed(motion), speech_energy(audio, frames=len(motion)))
+        self.add(found.score, found.chance, found.gain)
+
+
+def _score(head: Tensor, voice: Tensor, width: float) -> Tensor:
+    apart = (head[:, None] - voice).abs().double()
+    if not len(voice):
+        return torch.tensor(torch.nan, dtype=torch.float64)
+    return (-apart.amin(1).square() / (2 * width**2)).exp().mean()
+
+
+def _smooth(track: Float[Tensor, "f k"]) -> Float[Tensor, "f k"]:
+    """Mean over neighbouring frames; fewer at both ends."""
+    side = SMOOTHED_FRAMES // 2
+    pooled = functional.avg_pool1d(track.T[None], SMOOTHED_FRAMES, 1, side, count_include_pad=False)
+    return pooled[0].T

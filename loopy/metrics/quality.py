@@ -1,0 +1,94 @@
+"""IQA: how good single frames look to Q-Align (Wu et al. 2023), by pyiqa, which you install.
+
+pyiqa's licence (PolyForm Noncommercial) and Q-Align's allow no commercial use, so that it is no
+dependency, not even an optional one; any other scorer may be given, under its own name.
+"""
+
+import torch
+from huggingface_hub import constants
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from loopy.errors import ConfigurationError, DependencyError, MetricError, ModelError
+from loopy.metrics.extractors import FrameScores, check_numbers
+from loopy.metrics.means import MeanOverVideos
+
+NEEDS = (
+    "Q-Align by pyiqa (pip install pyiqa; licence: PolyForm Noncommercial 1.0.0) with the weights "
+    "q-future/one-align (7 billion numbers) in the hub's cache"
+)
+
+
+def image_quality(
+    frames: UInt8[Tensor, "f h w 3"], scorer: FrameScores, *, every: int = 1
+) -> float:
+    """Mean grade of the frames of one video, in the unit of the scorer; Q-Align's is 1 to 5.
+
+    Args:
+        frames: sRGB.
+        scorer: Grades pictures.
+        every: Every so many frames; 1, all of them, is the paper's.
+
+    Raises:
+        MetricError: No frames, another number of grades than frames, or NaN.
+    """
+    chosen = frames[::every]
+    if not len(chosen):
+        raise MetricError("a video without frames has no quality")
+    grades = scorer(chosen)
+    if grades.shape != (len(chosen),):
+        raise MetricError(f"{len(chosen)} frames got grades of shape {tuple(grades.shape)}")
+    check_numbers(grades, name="the grades")
+    return float(grades.double().mean())
+
+
+def q_align(*, device: str | torch.device = "cpu") -> FrameScores:
+    """Q-Align's grade for quality, 1 (bad) to 5 (excellent).
+
+    Raises:
+        ConfigurationError: The hub may be asked: pyiqa would download 16 GB without a word.
+        DependencyError: pyiqa is not installed.
+        ModelError: The weights are not in the hub's cache.
+    """
+    try:
+        import pyiqa  # pyright: ignore[reportMissingImports]  # the user installs it
+    except ImportError as error:
+        raise DependencyError(f"image quality needs {NEEDS}") from error
+    if not constants.HF_HUB_OFFLINE:
+        raise ConfigurationError(f"set HF_HUB_OFFLINE=1, or pyiqa would download; it needs {NEEDS}")
+    try:
+        network = pyiqa.create_metric("qalign", device=device)
+    except OSError as error:
+        raise ModelError(f"no weights in the hub's cache; needs {NEEDS}") from error
+    return graded_by(network, device=device)
+
+
+def graded_by(network: nn.Module, *, device: str | torch.device = "cpu") -> FrameScores:
+    """Grades by a network that takes one picture in [0, 1] at a time, as those of pyiqa do."""
+
+    @torch.no_grad()
+    def grade(frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f"]:
+        pictures = frames.permute(0, 3, 1, 2)
+        grades = [network(one[None].to(device).float() / 255).flatten()[:1] for one in pictures]
+        return torch.cat(grades).float().cpu()
+
+    return grade
+
+
+class ImageQuality(MeanOverVideos):
+    """Mean "iqa" over videos: frames first, then videos.
+
+    Args:
+        scorer: Grades pictures.
+        **kwargs: Of `torchmetrics.Metric`.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, scorer: FrameScores, **kwargs: object) -> None:
+        super().__init__("iqa", **kwargs)
+        self.scorer = scorer
+
+    def update(self, frames: UInt8[Tensor, "f h w 3"]) -> None:
+        """Count in one video; see `image_quality`."""
+        self.add(image_quality(frames, self.scorer))

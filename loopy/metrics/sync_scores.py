@@ -1,0 +1,85 @@
+"""Sync-C, Sync-D and the offset: how well sound and pictures are in step (SyncNet, 2016).
+
+What is seen is compared with what is heard at every shift within `REACH` frames; outside the video
+the sound's embeddings are zero. Sync-D is the smallest mean distance, Sync-C the median over
+shifts less the smallest. Both reward a head that keeps still: aim at the real video's figure.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from loopy.errors import MetricError
+from loopy.metrics.extractors import check_numbers
+from loopy.metrics.means import MeanOverVideos
+
+REACH = 15
+
+
+class SyncScores(NamedTuple):
+    """How well a video is in step with its sound.
+
+    Attributes:
+        confidence: Sync-C; 0 where sound and pictures have nothing to do with each other.
+        distance: Sync-D, in the unit of the embeddings.
+        offset: Frames by which the sound comes early (-k: it comes k frames late).
+    """
+
+    confidence: float
+    distance: float
+    offset: int
+
+
+def sync_scores(
+    pictures: Float[Tensor, "f d"], sound: Float[Tensor, "f d"], *, reach: int = REACH
+) -> SyncScores:
+    """Scores of one video.
+
+    Args:
+        pictures: Embeddings of what is seen, one a frame.
+        sound: Embeddings of what is heard, in step with them.
+        reach: Largest shift in frames, to either side.
+
+    Raises:
+        MetricError: Different lengths, NaN, or not more frames than `reach`.
+    """
+    if pictures.shape != sound.shape:
+        shapes = f"{tuple(pictures.shape)} and {tuple(sound.shape)}"
+        raise MetricError(f"pictures and sound must have equal shapes, got {shapes}; cut one")
+    if len(pictures) <= reach:
+        raise MetricError(
+            f"a video of {len(pictures)} embeddings is too short for shifts of {reach} frames; "
+            f"give more than {reach}"
+        )
+    check_numbers(pictures, name="the embeddings of pictures")
+    check_numbers(sound, name="the embeddings of sound")
+    padded = functional.pad(sound.double(), (0, 0, reach, reach))
+    distances = torch.stack(
+        [
+            functional.pairwise_distance(pictures.double(), padded[shift : shift + len(sound)])
+            for shift in range(2 * reach + 1)
+        ]
+    ).mean(1)
+    smallest, place = distances.min(0)
+    confidence = distances.median() - smallest
+    return SyncScores(float(confidence), float(smallest), reach - int(place))
+
+
+class LipSync(MeanOverVideos):
+    """Mean "sync_c", "sync_d" and "offset" over videos.
+
+    Args:
+        reach: Largest shift in frames.
+        **kwargs: Of `torchmetrics.Metric`.
+    """
+
+    def __init__(self, reach: int = REACH, **kwargs: object) -> None:
+        super().__init__("sync_c", "sync_d", "offset", **kwargs)
+        self.reach = reach
+
+    def update(self, pictures: Float[Tensor, "f d"], sound: Float[Tensor, "f d"]) -> None:
+        """Count in one video; see `sync_scores`."""
+        self.add(*sync_scores(pictures, sound, reach=self.reach))

@@ -1,0 +1,100 @@
+"""Independent references: scipy.linalg.sqrtm over numpy.cov, and torchmetrics' own FID."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from loopy.errors import MetricError
+from loopy.metrics.frechet import FrechetDistance, expression_distance, frechet_distance
+
+
+def by_scipy(first, second):
+    shift = first.mean(0) - second.mean(0)
+    covariances = [np.cov(rows, rowvar=False) for rows in (first, second)]
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
+    return shift @ shift + np.trace(covariances[0] + covariances[1] - 2 * np.real(root))
+
+
+def mixed(rows, width, *, seed, scale=1.0, shift=0.0):
+    dice = np.random.default_rng(seed)
+    return scale * dice.normal(size=(rows, width)) @ dice.normal(size=(width, width)) + shift
+
+
+@pytest.mark.parametrize(("rows", "others"), [(300, 200), (30, 9), (9, 400), (12, 12)])
+def test_equals_scipy_with_many_rows_and_with_few(rows, others):
+    """Reference: scipy.linalg.sqrtm. With fewer rows than 20 features both roots are slim."""
+    first, second = mixed(rows, 20, seed=1), mixed(others, 20, seed=2, scale=0.7, shift=0.4)
+    ours = frechet_distance(torch.from_numpy(first), torch.from_numpy(second))
+    assert ours.distance == pytest.approx(by_scipy(first, second), rel=1e-4)
+    assert ours.rows == (rows, others)
+    assert ours.singular == (min(rows, others) < 21)
+    assert f"N = {rows} and {others}" in ours.note
+
+
+class MeanColour(torch.nn.Module):
+    num_features = 3
+
+    def forward(self, pictures):
+        return pictures.float().mean((2, 3))
+
+
+def test_equals_torchmetrics():
+    """Reference: torchmetrics.image.fid.FrechetInceptionDistance with an injected network."""
+    theirs = FrechetInceptionDistance(MeanColour())
+    ours = FrechetDistance(3)
+    for real, high in ((True, 256), (False, 200)):
+        pictures = torch.randint(0, high, (50, 3, 5, 5), dtype=torch.uint8)
+        theirs.update(pictures, real=real)
+        for part in MeanColour()(pictures).split(20):
+            ours.update(part, real=real)
+    assert ours.compute().distance == pytest.approx(float(theirs.compute()), rel=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 40), st.integers(1, 8), st.integers(0, 99))
+def test_identical_sets_have_none_and_a_shift_has_its_square(rows, width, seed):
+    features = torch.from_numpy(mixed(rows, width, seed=seed))
+    assert frechet_distance(features, features).distance == pytest.approx(0, abs=1e-8)
+    moved = frechet_distance(features, features + 3)
+    assert moved.distance == pytest.approx(9 * width, rel=1e-6)
+
+
+def test_the_class_equals_the_function_whether_or_not_covariances_are_singular():
+    for rows in (6, 60):
+        first = torch.from_numpy(mixed(rows, 10, seed=3, shift=50))
+        second = torch.from_numpy(mixed(rows, 10, seed=4))
+        metric = FrechetDistance(10)
+        metric.update(first, real=True)
+        metric.update(second[:4], real=False)
+        metric.update(second[4:], real=False)
+        whole = frechet_distance(first, second)
+        assert metric.compute().distance == pytest.approx(whole.distance, rel=1e-5)
+        assert metric.compute().rows == whole.rows
+
+
+def test_what_has_no_distance_is_refused():
+    rows = torch.randn(5, 4)
+    with pytest.raises(MetricError, match="one video has no spread"):
+        frechet_distance(rows, rows[:1])
+    with pytest.raises(MetricError, match=r"shapes \(5, 4\) and \(5, 3\)"):
+        frechet_distance(rows, rows[:, :3])
+    broken = rows.clone()
+    broken[2, 1] = torch.nan
+    with pytest.raises(MetricError, match="NaN or infinity in 1 of 5 rows"):
+        frechet_distance(rows, broken)
+    metric = FrechetDistance(4)
+    with pytest.raises(MetricError, match="1 of 5 rows"):
+        metric.update(broken, real=True)
+    with pytest.raises(MetricError, match="got 0 and 0"):  # the broken rows were not counted in
+        metric.compute()
+
+
+def test_e_fid_is_of_64_coefficients():
+    rows = torch.randn(80, 64)
+    assert expression_distance(rows, rows + 1).distance == pytest.approx(64, rel=1e-5)
+    with pytest.raises(MetricError, match="another name"):
+        expression_distance(torch.randn(80, 52), torch.randn(80, 52))
