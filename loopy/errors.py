@@ -33,6 +33,10 @@ class StoreError(LoopyError):
     """A clip store, or a clip of it, is missing, damaged or of another schema."""
 
 
+class DamageError(StoreError):
+    """A file of a clip store is gone, cut off, or not as it was written."""
+
+
 class MetricError(LoopyError):
     """A figure cannot be told from what was given: too few videos or frames, or no numbers."""
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from loopy.data.media import AnyPath
-from loopy.errors import StoreError
+from loopy.errors import DamageError, StoreError
 
 SCHEMA = 1
 DTYPES = {"U32": torch.uint32, "F32": torch.float32, "F16": torch.float16, "BOOL": torch.bool}
@@ -37,7 +37,7 @@ def naming(path: AnyPath) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise StoreError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def header_length(start: bytes, size: int) -> int:
     """Bytes of the header's text, by the first eight bytes of a file.
 
     Raises:
-        StoreError: The file is shorter than that.
+        DamageError: The file is shorter than that.
     """
     length = int.from_bytes(start[:8], "little")
     if len(start) < 8 or length > size - 8:
-        raise StoreError(f"it is damaged or cut off ({size} bytes); {CURE}")
+        raise DamageError(f"it is damaged or cut off ({size} bytes); {CURE}")
     return length
 
 
@@ -120,11 +120,12 @@ def parse_header(text: bytes, size: int) -> Header:
         size: Bytes of the whole file.
 
     Raises:
-        StoreError: Damaged, cut off, or of another schema.
+        DamageError: Damaged or cut off.
+        StoreError: Of another schema.
     """
     digits = text[len(BEFORE_CHECKSUM) : AFTER_CHECKSUM]
     if not text.startswith(BEFORE_CHECKSUM) or digits != _checksum(text):
-        raise StoreError(f"its header is damaged, or it is no clip of a store; {CURE}")
+        raise DamageError(f"its header is damaged, or it is no clip of a store; {CURE}")
     try:
         header = json.loads(text)
         metadata = header.pop("__metadata__")
@@ -138,9 +139,9 @@ def parse_header(text: bytes, size: int) -> Header:
     except (ValueError, TypeError, KeyError) as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"its header makes no sense ({error}); {CURE}") from error
+        raise DamageError(f"its header makes no sense ({error}); {CURE}") from error
     if end != size:
-        raise StoreError(f"it has {size} bytes, expected {end}; {CURE}")
+        raise DamageError(f"it has {size} bytes, expected {end}; {CURE}")
     return Header(about, places, size)
 
 

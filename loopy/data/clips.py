@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -157,27 +156,6 @@ def save_clip(root: AnyPath, record: ClipRecord) -> Path:
             "run again: finished clips are kept"
         ) from error
     return path
-
-
-def remove_drafts(root: AnyPath, *, older_than_s: float = 3600) -> int:
-    """Deletes what killed processes left half written.
-
-    Args:
-        root: The store.
-        older_than_s: Younger drafts are spared: another process may be writing them.
-
-    Returns:
-        How many were deleted.
-    """
-    latest, removed = time.time() - older_than_s, 0
-    for path in Path(root).glob("clips/*/.*.safetensors"):
-        try:
-            if path.stat().st_mtime <= latest:
-                path.unlink()
-                removed += 1
-        except FileNotFoundError:  # finished, or deleted by another process, in between
-            continue
-    return removed
 
 
 def _sync_folder(folder: Path) -> None:

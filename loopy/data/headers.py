@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 from loopy.data.clip_file import Header, header_length, parse_header
 from loopy.data.places import Place
-from loopy.errors import StoreError
+from loopy.errors import DamageError
 
 FIRST_BYTES = 4096  # one page; most headers fit
 
@@ -17,7 +17,8 @@ def read_header(place: Place, path: str) -> Header:
         path: Of the clip within the store.
 
     Raises:
-        StoreError: Missing, damaged, cut off, renamed, or of another schema.
+        DamageError: Missing, damaged, cut off, or renamed.
+        StoreError: Of another schema, or out of reach.
     """
     start, size = place.start(path, FIRST_BYTES)
     end = 8 + header_length(start, size)
@@ -25,5 +26,5 @@ def read_header(place: Place, path: str) -> Header:
         start, size = place.start(path, end)
     header = parse_header(start[8:end], size)
     if header.about["id"] != PurePath(path).stem:
-        raise StoreError(f"it holds clip {header.about['id']}; give it that name again")
+        raise DamageError(f"it holds clip {header.about['id']}; give it that name again")
     return header

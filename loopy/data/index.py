@@ -7,7 +7,10 @@ opened the old one keeps it.
 
 import fcntl
 import json
+import re
 import shutil
+import time
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -18,7 +21,7 @@ from zlib import crc32
 import numpy as np
 
 from loopy.data.clip_file import SCHEMA, check_schema, naming
-from loopy.data.clips import ID_LETTERS, remove_drafts
+from loopy.data.clips import ID_LETTERS
 from loopy.data.description import load_description
 from loopy.data.headers import read_header
 from loopy.data.media import AnyPath
@@ -28,6 +31,10 @@ from loopy.errors import ConfigurationError, OutputError, StoreError
 
 FOLDER, CURRENT, COLUMNS, LOCK = "index", "current.json", "columns.json", ".lock"
 TRAIN, VALIDATION, TEST = range(3)
+SHARE = 0.02
+"""Of the identities, held out for validation and for the end each, unless told otherwise."""
+DRAFT = re.compile(r"\.[0-9a-f]{32}(\.|$)")
+DRAFTS_IN = ("*", "clips/*/*", "work/*", "videos/*", "index/*")
 TYPES = {
     "id": f"|S{ID_LETTERS}",
     "frames": "<i4",
@@ -56,6 +63,8 @@ class Index:
             try:
                 about = json.loads((folder / COLUMNS).read_text())
                 check_schema(about["schema"])
+                rows = about["rows"]
+                self._checksums = {name: about["crc32"][name] for name in TYPES}
                 self._columns = {
                     name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in TYPES
                 }
@@ -64,16 +73,15 @@ class Index:
                     "this build of the index is gone, for the store was indexed again; open the "
                     "store anew"
                 ) from error
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
                 if isinstance(error, StoreError):
                     raise
                 raise StoreError(f"it is damaged ({error}); build the index again") from error
             found = {
                 name: (column.dtype.str, len(column)) for name, column in self._columns.items()
             }
-            if found != {name: (kind, about["rows"]) for name, kind in TYPES.items()}:
+            if found != {name: (kind, rows) for name, kind in TYPES.items()}:
                 raise StoreError("its columns disagree; build the index again")
-        self._checksums = about["crc32"]
 
     @classmethod
     def open(cls, root: AnyPath) -> "Index":
@@ -132,40 +140,89 @@ def build_index(
     root: AnyPath,
     *,
     keep: Collection[str] | None = None,
-    validation: float = 0.02,
-    test: float = 0.02,
+    validation: float | None = None,
+    test: float | None = None,
 ) -> Index:
     """Indexes the clips of a store by their headers; old drafts of killed processes are deleted.
+
+    Clips that cannot be read are left out, with a warning that names them.
 
     Args:
         root: The store, on this disk.
         keep: Ids of the clips to index, as far as they are there; None takes all.
-        validation: Share of the identities held out to follow a training.
-        test: Share of the identities held out for the end.
+        validation: Share of the identities held out to follow a training; None takes that of the
+            index that is there, else `SHARE`.
+        test: Share of the identities held out for the end; None likewise.
 
     Raises:
-        StoreError: No store there, or a clip of it is damaged.
+        StoreError: No store there, or not one of its clips can be read.
         OutputError: The index cannot be written.
         ConfigurationError: Shares below 0, or of more than 1 in sum.
     """
     load_description(root)
     with _alone(root):  # else who looked first might write last
         remove_drafts(root)
-        columns = _columns(root, keep, validation=validation, test=test)
-        return _write(root, columns, {"validation": validation, "test": test})
+        shares = {"validation": SHARE, "test": SHARE} | _shares(Path(root) / FOLDER)
+        given = {"validation": validation, "test": test}
+        shares |= {name: share for name, share in given.items() if share is not None}
+        return _write(root, _columns(root, keep, **shares), shares)
+
+
+def remove_drafts(root: AnyPath, *, older_than_s: float = 3600) -> int:
+    """Deletes what killed processes left half written.
+
+    Args:
+        root: The store.
+        older_than_s: Younger drafts are spared: another process may be writing them.
+
+    Returns:
+        How many were deleted.
+    """
+    latest, removed = time.time() - older_than_s, 0
+    found = (path for pattern in DRAFTS_IN for path in Path(root).glob(pattern))
+    for path in (path for path in found if DRAFT.match(path.name)):
+        try:
+            if path.is_file() and path.stat().st_mtime <= latest:
+                path.unlink()
+                removed += 1
+        except FileNotFoundError:  # finished, or deleted by another process, in between
+            continue
+    return removed
+
+
+def _shares(folder: Path) -> dict[str, float]:
+    """Shares of the index that is there: whoever was held out must not be trained on.
+
+    Of the newest build that tells its own where the current one cannot be told.
+    """
+    builds = sorted(
+        (path.parent for path in folder.glob(f"[!.]*/{COLUMNS}")),
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
+    )
+    with suppress(OSError, StoreError):
+        builds.insert(0, folder / build_named((folder / CURRENT).read_bytes()))
+    for build in builds:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            about = json.loads((build / COLUMNS).read_text())
+            return {name: float(about[name]) for name in ("validation", "test")}
+    return {}
 
 
 def _columns(
     root: AnyPath, keep: Collection[str] | None, *, validation: float, test: float
 ) -> dict[str, np.ndarray]:
     place = Folder(Path(root))
-    clips = []
+    clips, damaged = [], list[str]()
     for path in sorted(Path(root).glob("clips/*/[!.]*.safetensors")):
         if keep is not None and path.stem not in keep:
             continue
-        name = str(path.relative_to(root))
-        with naming(path):
-            about = read_header(place, name).about
+        try:
+            with naming(path):
+                about = read_header(place, str(path.relative_to(root))).about
+        except StoreError as error:
+            damaged.append(str(error))
+            continue
         identity = identity_hash(about["provenance"]["identity"])
         clips.append(
             (
@@ -176,6 +233,11 @@ def _columns(
                 *(np.nan if about[k] is None else about[k] for k in ("head_motion", "expression")),
             )
         )
+    if damaged:
+        told = f"{len(damaged)} clips cannot be read: {'; '.join(damaged)}"
+        if not clips:
+            raise StoreError(told)
+        warnings.warn(f"left out of the index: {told}", stacklevel=3)
     values = zip(*clips, strict=True) if clips else [()] * len(TYPES)
     return {
         name: np.array(column, kind)
@@ -188,7 +250,7 @@ def write_index(
 ) -> Index:
     """Writes a build and makes it the current one. The build before it stays, older ones go.
 
-    It waits for another process that writes one.
+    It waits for another process that writes one. A build that is there and damaged is replaced.
 
     Args:
         root: The store.
@@ -226,12 +288,15 @@ def _write(root: AnyPath, columns: Mapping[str, np.ndarray], about: Mapping[str,
     build = build[:16]
     current = folder / CURRENT
     try:
-        if not (folder / build).exists():
+        if not _is_whole(folder / build, text):
+            shutil.rmtree(folder / build, ignore_errors=True)
             with draft(folder / build, folder=True) as hidden:
                 for name in TYPES:
                     np.save(hidden / f"{name}.npy", columns[name])
                 (hidden / COLUMNS).write_text(text)
-        before = build_named(current.read_bytes()) if current.exists() else build
+        before = build
+        with suppress(FileNotFoundError, StoreError):
+            before = build_named(current.read_bytes())
         with draft(current) as hidden:
             hidden.write_text(json.dumps({"build": build}) + "\n")
     except OSError as error:
@@ -240,6 +305,17 @@ def _write(root: AnyPath, columns: Mapping[str, np.ndarray], about: Mapping[str,
         if path.is_dir() and path.name not in (before, build):
             shutil.rmtree(path, ignore_errors=True)
     return Index(folder / build)
+
+
+def _is_whole(build: Path, text: str) -> bool:
+    """Whether a build is there, to the byte."""
+    try:
+        if (build / COLUMNS).read_bytes() != text.encode():
+            return False
+        Index(build).verify()
+    except (OSError, StoreError):
+        return False
+    return True
 
 
 def build_named(text: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from loopy.data.clip_file import CURE
 from loopy.data.rows import Piece, merge
-from loopy.errors import ConfigurationError, DependencyError, StoreError
+from loopy.errors import ConfigurationError, DamageError, DependencyError, StoreError
 
 FOLDER_GAP_BYTES = 4096  # a page: the disk reads it anyway
 BUCKET_GAP_BYTES = 65_536  # far cheaper than one more request
@@ -56,7 +56,8 @@ class Folder:
         """The first `count` bytes of a file, or all it has, and the size of the file.
 
         Raises:
-            StoreError: There is no such file, or it cannot be read.
+            DamageError: There is no such file.
+            StoreError: It cannot be read.
         """
         try:
             with open(self.root / path, "rb", buffering=0) as file:
@@ -71,7 +72,8 @@ class Folder:
         """Reads each piece into its memory.
 
         Raises:
-            StoreError: The file is gone, ends too early, or cannot be read.
+            DamageError: The file is gone, or ends too early.
+            StoreError: It cannot be read.
         """
         try:
             with open(self.root / path, "rb", buffering=0) as file:
@@ -114,7 +116,8 @@ class Bucket:
         """The first `count` bytes of a file, or all it has, and the size of the file.
 
         Raises:
-            StoreError: There is no such file, or it cannot be reached.
+            DamageError: There is no such file.
+            StoreError: It cannot be reached.
             DependencyError: obstore is not installed.
             ConfigurationError: This process is a fork of the one that connected.
         """
@@ -135,7 +138,8 @@ class Bucket:
         """Reads each piece into its memory; ranges travel side by side.
 
         Raises:
-            StoreError: The file is gone, ends too early, or cannot be reached.
+            DamageError: The file is gone, or ends too early.
+            StoreError: It cannot be reached.
             DependencyError: obstore is not installed.
             ConfigurationError: This process is a fork of the one that connected.
         """
@@ -153,7 +157,7 @@ class Bucket:
             self.bytes_requested += group[-1].stop - group[0].start
             found = memoryview(answer)
             if len(found) != group[-1].stop - group[0].start:  # obstore gives what is there
-                raise StoreError(f"it is cut off; {CURE}")
+                raise DamageError(f"it is cut off; {CURE}")
             for piece in group:
                 first = piece.start - group[0].start
                 piece.memory[:] = found[first : first + len(piece.memory)]
@@ -224,7 +228,7 @@ def _read_group(file: int, group: Sequence[Piece]) -> None:
     while memories:
         read = os.preadv(file, memories[:1024], offset)  # 1024: the most that Linux takes
         if read == 0:
-            raise StoreError(f"it is cut off; {CURE}")
+            raise DamageError(f"it is cut off; {CURE}")
         offset += read
         while memories and read >= len(memories[0]):
             read -= len(memories.pop(0))
@@ -234,7 +238,7 @@ def _read_group(file: int, group: Sequence[Piece]) -> None:
 
 def _unreadable(error: Exception) -> StoreError:
     if isinstance(error, FileNotFoundError):
-        return StoreError("it is not there; check the address, or preprocess again")
+        return DamageError("it is not there; check the address, or preprocess again")
     return StoreError(f"it cannot be read ({first_line(error)}); check permission and connection")
 
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from loopy.data.clip_file import SCHEMA
-from loopy.data.clips import clip_path, remove_drafts
+from loopy.data.clips import clip_path
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.headers import FIRST_BYTES
-from loopy.data.index import build_index
+from loopy.data.index import build_index, remove_drafts
 from loopy.data.space import check_space, estimate_size
 from loopy.data.store import ClipStore, write_clip
 from loopy.errors import ConfigurationError, LoopyError, OutputError, StoreError
