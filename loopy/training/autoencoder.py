@@ -130,7 +130,7 @@ class AutoencoderStage(pl.LightningModule):
         mouth = box_mask(batch.points[:, MOUTH], size_px=error.shape[-1], margin_px=3)
         at_mouth = error[mouth.bool().expand_as(error)]
         scores = {"val/psnr": psnr(error), "val/psnr_mouth": psnr(at_mouth)}
-        self.log_dict(scores, batch_size=len(error), prog_bar=True)
+        self.log_dict(scores, batch_size=len(error), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""

@@ -140,6 +140,10 @@ class LoopyDataModule(pl.LightningDataModule):
         """What else makes a number stand for a batch, for example how many samples there are."""
         return {}
 
+    def held_out_batches(self, ranks: int) -> int:
+        """How many batches of the held-out set each of so many ranks has."""
+        return self.validation_batches
+
     def setup(self, stage: str) -> None:
         """Makes sure that batches are shared out once.
 
@@ -156,10 +160,15 @@ class LoopyDataModule(pl.LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader:
-        """Batches up to the last step, resumable at any of them."""
+        """Batches up to the last step, resumable at any of them.
+
+        Raises:
+            ConfigurationError: The run has no last step, or would begin the same batches again.
+        """
         trainer = self._trainer()
         if trainer.max_steps < 0:
             raise ConfigurationError("the data never ends; give --trainer.max_steps")
+        _check_one_epoch(trainer)
         batches = trainer.max_steps * trainer.accumulate_grad_batches
         current = trainer.fit_loop.epoch_loop.batch_progress.current
         order = Onwards(
@@ -169,6 +178,7 @@ class LoopyDataModule(pl.LightningDataModule):
                 "seed": self.seed,
                 "batch_size": self.batch_size,
                 "ranks": trainer.world_size,
+                "accumulate_grad_batches": trainer.accumulate_grad_batches,
                 **self.decided_by(),
             },
         )
@@ -176,7 +186,7 @@ class LoopyDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """The same batches every time."""
-        return self._loader("validation", self.validation_batches)
+        return self._loader("validation", self.held_out_batches(self._trainer().world_size))
 
     def predict_dataloader(self) -> DataLoader:
         """The held-out set."""
@@ -184,7 +194,7 @@ class LoopyDataModule(pl.LightningDataModule):
 
     def held_out(self) -> Iterator[Any]:
         """The held-out batches of the first rank, without a trainer."""
-        for number in range(self.validation_batches):
+        for number in range(self.held_out_batches(1)):
             yield self.batches()("validation", number, 0, 1)
 
     def _trainer(self) -> pl.Trainer:
@@ -217,6 +227,22 @@ class SyntheticData(LoopyDataModule):
 
     def _batch(self, purpose: str, number: int, rank: int, ranks: int) -> Any:
         return self.make(generator(self.seed, purpose, number, rank))
+
+
+def _check_one_epoch(trainer: pl.Trainer) -> None:
+    """Makes sure that an epoch ends only with the run.
+
+    Raises:
+        ConfigurationError: lightning would end it before, and begin again at batch 0.
+    """
+    limit = trainer.limit_train_batches
+    whole = isinstance(limit, float) and limit == 1
+    if trainer.overfit_batches or not (whole or trainer.fast_dev_run):
+        name = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
+        raise ConfigurationError(
+            f"{name} would end an epoch early, and the next one has the same batches and noise "
+            f"again; leave --trainer.{name} out and set --trainer.max_steps"
+        )
 
 
 def _numbered(

@@ -63,8 +63,8 @@ def draw(table: Path) -> None:
 class LossPlot(pl.Callback):
     """Writes every logged number to losses.csv and draws losses.png, in the run's folder.
 
-    Held-out numbers are those whose name begins with "val/". A resumed run keeps the rows up to
-    its checkpoint.
+    Held-out numbers are those whose name begins with "val/". Each has one row a step, however many
+    batches and validations a step has. A resumed run keeps the rows up to its checkpoint.
 
     Args:
         every: Steps between two rows of training numbers.
@@ -72,6 +72,8 @@ class LossPlot(pl.Callback):
 
     def __init__(self, every: int = 10) -> None:
         self.every = every
+        self._written: dict[str, int] = {}
+        """The last step of each name in the table."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drops the rows that will be written again."""
@@ -81,6 +83,7 @@ class LossPlot(pl.Callback):
             kept = [row for row in read_rows(table) if row[0] <= trainer.global_step]
             with draft(table) as hidden:
                 append_rows(hidden, kept)
+            self._written = {name: step for step, name, _ in kept}
 
     def on_train_batch_end(
         self,
@@ -92,12 +95,12 @@ class LossPlot(pl.Callback):
     ) -> None:
         """Adds the training numbers."""
         if trainer.is_global_zero and trainer.global_step % self.every == 0:
-            append_rows(_table(trainer), _numbers(trainer, held_out=False))
+            self._append(trainer, held_out=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the held-out numbers and draws."""
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
-            append_rows(_table(trainer), _numbers(trainer, held_out=True))
+            self._append(trainer, held_out=True)
             draw(_table(trainer))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -105,14 +108,16 @@ class LossPlot(pl.Callback):
         if trainer.is_global_zero:
             draw(_table(trainer))
 
+    def _append(self, trainer: pl.Trainer, *, held_out: bool) -> None:
+        step = trainer.global_step
+        rows = [
+            (step, name, float(value))
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/") == held_out and step > self._written.get(name, 0)
+        ]
+        append_rows(_table(trainer), rows)
+        self._written |= dict.fromkeys((name for _, name, _ in rows), step)
+
 
 def _table(trainer: pl.Trainer) -> Path:
     return Path(trainer.default_root_dir) / "losses.csv"
-
-
-def _numbers(trainer: pl.Trainer, *, held_out: bool) -> list[Row]:
-    return [
-        (trainer.global_step, name, float(value))
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith("val/") == held_out
-    ]

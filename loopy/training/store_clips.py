@@ -121,17 +121,22 @@ class StoreClips(LoopyDataModule):
         """What makes a batch: the sampler, without trainer and networks."""
         return self.sampler.batch
 
+    def held_out_batches(self, ranks: int) -> int:
+        """Whole batches of the validation split, no more than asked for."""
+        whole = len(self.sampler.held_out_rows) // (self.batch_size * ranks)
+        return min(self.validation_batches, whole)
+
     def val_dataloader(self) -> DataLoader:
         """The first clips of the validation split, one window each, with whole histories."""
-        together = self.batch_size * self._trainer().world_size
-        whole = len(self.sampler.held_out_rows) // together
-        if not whole:
+        ranks = self._trainer().world_size
+        if self.validation_batches and not self.held_out_batches(ranks):
             warnings.warn(
                 f"the validation split has {len(self.sampler.held_out_rows)} clips, under one "
-                f"batch of {together}: nothing is validated; index with a larger share",
+                f"batch of {self.batch_size * ranks}: nothing is validated; index with a larger "
+                "share",
                 stacklevel=2,
             )
-        return self._loader("validation", min(self.validation_batches, whole))
+        return super().val_dataloader()
 
 
 def _check_models(store: ClipStore, networks: dict[str, nn.Module], parts: Path) -> None:

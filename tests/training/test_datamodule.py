@@ -98,6 +98,27 @@ def test_an_endless_run_is_refused():
 
 
 @pytest.mark.parametrize(
+    "limit",
+    [
+        {"limit_train_batches": 3},
+        {"limit_train_batches": 1},  # one batch, which equals the share 1.0
+        {"limit_train_batches": 0.5},
+        {"overfit_batches": 2},
+    ],
+    ids=str,
+)
+def test_an_epoch_that_ends_before_the_run_is_refused(limit):
+    """The next one would begin again at batch 0, with the same noise."""
+    source = data()
+    source.trainer = pl.Trainer(
+        accelerator="cpu", max_steps=4, logger=False, barebones=True, **limit
+    )
+    [name] = limit
+    with pytest.raises(ConfigurationError, match=f"{name} would end.*set --trainer.max_steps"):
+        source.train_dataloader()
+
+
+@pytest.mark.parametrize(
     "source",
     [
         partial(SyntheticFaces, size_px=32, batch_size=2, validation_batches=2),

@@ -3,13 +3,14 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch.multiprocessing import ProcessRaisedException
 
 from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
 from loopy.training.autoencoder import AutoencoderStage, small_autoencoder
 from loopy.training.callbacks import AVERAGE, MovingAverage
 from loopy.training.checkpoints import LastCheckpoint, last_checkpoint
-from loopy.training.faces import SyntheticFaces
+from loopy.training.faces import SyntheticFaces, psnr
 from loopy.training.loss_plot import LossPlot, append_rows, read_rows
 from loopy.training.stages import ClipStage
 from loopy.training.store_clips import StoreClips
@@ -39,7 +40,7 @@ class Kill(pl.Callback):
         self.strike("end", trainer.global_step)
 
 
-def trainer(folder, *more, steps=STEPS):
+def trainer(folder, *more, steps=STEPS, **options):
     return pl.Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -53,6 +54,7 @@ def trainer(folder, *more, steps=STEPS):
         enable_model_summary=False,
         # in front: the order of the others must not matter
         callbacks=[LastCheckpoint(CHECKPOINT), MovingAverage(0.9), LossPlot(every=1), *more],
+        **options,
     )
 
 
@@ -108,10 +110,11 @@ def test_killed_and_resumed_is_not_killed(whole, tmp_path, moment, kept):
     check_same(whole, tmp_path)
 
 
-def test_a_finished_run_stays_finished(whole):
+@pytest.mark.parametrize("steps", [STEPS, STEPS - 2])
+def test_a_finished_run_stays_finished(whole, steps):
     before = (whole / "losses.csv").read_bytes()
     last = last_checkpoint(whole)
-    trainer(whole).fit(stage(), datamodule=faces(), ckpt_path=last)
+    trainer(whole, steps=steps).fit(stage(), datamodule=faces(), ckpt_path=last)
     assert (whole / "losses.csv").read_bytes() == before
 
 
@@ -149,7 +152,25 @@ def test_other_batches_are_refused(whole):
         trainer(whole).fit(stage(), datamodule=faces(batch_size=3), ckpt_path=last)
 
 
-def test_a_clip_stage_from_a_store_resumes(make_store, make_pipeline, tmp_path):
+def test_batches_gathered_for_a_step_are_not_changed_in_mid_run(tmp_path):
+    """With half of them, four steps have taken more batches than six steps will."""
+    trainer(tmp_path, steps=4, accumulate_grad_batches=2).fit(stage(), datamodule=faces())
+    last = last_checkpoint(tmp_path)
+    with pytest.raises(ConfigurationError, match="accumulate_grad_batches 2, now 1"):
+        trainer(tmp_path).fit(stage(), datamodule=faces(), ckpt_path=last)
+
+
+@pytest.mark.parametrize(
+    ("workers", "gathered", "moment", "validated"),
+    [
+        (0, 1, ("step", 5), [3, 6]),
+        (2, 2, ("step", 5), [1, 3, 4, 6]),  # each second validation lies within a step
+        (0, 2, ("validation", 4), [1, 3, 4, 6]),
+    ],
+)
+def test_a_clip_stage_from_a_store_resumes(
+    make_store, make_pipeline, tmp_path, workers, gathered, moment, validated
+):
     make_pipeline().save_pretrained(tmp_path / "parts")
     names = [str(number) for number in range(12)]
     store = make_store(tmp_path / "store", names, noise=True)
@@ -161,22 +182,53 @@ def test_a_clip_stage_from_a_store_resumes(make_store, make_pipeline, tmp_path):
             layout=SegmentLayout(stride=2, segments=2),
             clip_frames=3,
             batch_size=2,
-            workers=0,
+            workers=workers,
         )
         assert len(data.sampler.rows) < 2 * STEPS  # more than an epoch
         built = make_pipeline(seed=seed)
         clips = ClipStage(
             built.network.train(), built.scheduler, built.settings, learning_rate=1e-3, own_past=0.5
         )
-        trainer(folder, *more).fit(clips, datamodule=data, ckpt_path=resume)
+        options = {"accumulate_grad_batches": gathered}
+        trainer(folder, *more, **options).fit(clips, datamodule=data, ckpt_path=resume)
 
     run(tmp_path / "whole")
     with pytest.raises(ConnectionAbortedError):
-        run(tmp_path / "killed", Kill("step", 5))
+        run(tmp_path / "killed", Kill(*moment))
     last = last_checkpoint(tmp_path / "killed")
+    assert torch.load(last)["global_step"] == 4
     run(tmp_path / "killed", seed=1, resume=last)
     check_same(tmp_path / "whole", tmp_path / "killed")
-    assert any(name == "val/loss" for _, name, _ in read_rows(tmp_path / "whole" / "losses.csv"))
+    steps = {"loss": list(range(1, STEPS + 1)), "val/loss": validated}
+    rows = read_rows(tmp_path / "whole" / "losses.csv")
+    for name, expected in steps.items():  # each step once
+        assert [step for step, of, _ in rows if of == name] == expected
     other = make_store(tmp_path / "other", [*names[1:], "12"], noise=True)
     with pytest.raises(ConfigurationError, match="clips"):
         run(tmp_path / "killed", store=other, resume=last)
+
+
+def test_two_ranks_resume_and_are_judged_together(tmp_path):
+    ranks = {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
+
+    def run(folder, *more, seed=0, resume=None):
+        trainer(folder, *more, **ranks).fit(stage(seed), datamodule=faces(), ckpt_path=resume)
+
+    run(tmp_path / "whole")
+    with pytest.raises(ProcessRaisedException, match="ConnectionAbortedError"):
+        run(tmp_path / "killed", Kill("step", 5))
+    last = last_checkpoint(tmp_path / "killed")
+    assert torch.load(last)["global_step"] == 4
+    run(tmp_path / "killed", seed=1, resume=last)
+    check_same(tmp_path / "whole", tmp_path / "killed")
+
+    judged = stage()
+    judged.load_state_dict(torch.load(last)[AVERAGE]["averages"])
+    batches = [faces().batches()("validation", 0, rank, 2).pictures for rank in (0, 1)]
+    with torch.no_grad():
+        each = [psnr((judged.reconstruct(batch) - batch).square()) for batch in batches]
+    held_out = [
+        value for _, name, value in read_rows(tmp_path / "whole/losses.csv") if name == "val/psnr"
+    ]
+    assert held_out[-1] == pytest.approx(float(sum(each) / 2), abs=1e-4)
+    assert abs(each[0] - each[1]) > 1e-2  # of the first rank alone it would be another figure
