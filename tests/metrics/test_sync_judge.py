@@ -1,0 +1,56 @@
+"""Lip sync of toon videos as a metric."""
+
+import pytest
+import torch
+
+from loopy.errors import MetricError
+from loopy.evaluation.toon import held_out_talk, pixels
+from loopy.metrics.sync_judge import FEWEST_FRAMES, ToonSync, load_judge, toon_sync
+
+FRAMES = 75
+
+
+@pytest.fixture(scope="module")
+def talk():
+    return held_out_talk(8, 1, seconds=FRAMES / 25)
+
+
+@pytest.fixture(scope="module")
+def frames(talk):
+    return pixels(talk.frames(range(FRAMES)))
+
+
+def test_a_talk_is_in_step_and_of_any_size(talk, frames):
+    own = toon_sync(*load_judge(), frames, talk.audio)
+    assert own.offset == 0
+    assert own.confidence > 0.3
+    large = pixels(talk.frames(range(FRAMES), size_px=192))
+    assert toon_sync(*load_judge(), large, talk.audio).confidence == pytest.approx(
+        own.confidence, abs=0.05
+    )
+
+
+def test_what_is_longer_is_cut(talk, frames):
+    judge = load_judge()
+    expected = toon_sync(*judge, frames[:60], talk.audio)
+    assert expected.offset == 0
+    assert expected.distance == pytest.approx(
+        toon_sync(*judge, frames[:60], talk.audio[: 62 * 640]).distance, abs=0.05
+    )
+    assert toon_sync(*judge, frames, talk.audio[: 60 * 640]).offset == 0
+
+
+def test_too_short_a_video_is_refused(talk, frames):
+    with pytest.raises(MetricError, match=f"34 frames .* give {FEWEST_FRAMES} or more"):
+        toon_sync(*load_judge(), frames[:34], talk.audio)
+    assert toon_sync(*load_judge(), frames[:35], talk.audio).distance > 0
+
+
+def test_the_metric_is_the_mean_over_videos(talk, frames):
+    metric = ToonSync()
+    metric.update(frames, talk.audio)
+    metric.update(frames, torch.cat([torch.zeros(5 * 640), talk.audio])[: 640 * FRAMES])
+    found = metric.compute()
+    assert found["toon_offset"] == -2.5
+    assert found["videos"] == 2
+    assert set(found) == {"toon_sync_c", "toon_sync_d", "toon_offset", "videos"}
