@@ -6,6 +6,7 @@ from torch import Tensor
 
 from loopy.errors import MetricError
 from loopy.metrics.colour import to_lab
+from loopy.metrics.extractors import check_numbers
 from loopy.metrics.means import MeanOverVideos
 from loopy.timing import FPS
 
@@ -18,38 +19,31 @@ def mean_colours(frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f 3"]:
     return torch.cat([to_lab(part.float() / 255).mean((1, 2)) for part in frames.split(_AT_ONCE)])
 
 
-def colour_curve(
-    frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)
-) -> Float[Tensor, "f"]:
+def colour_curve(colours: Float[Tensor, "f 3"], *, fps: float = float(FPS)) -> Float[Tensor, "f"]:
     """How far the mean colour of each frame is from that of the first second, in delta-E."""
-    colours = mean_colours(frames)
     return (colours - colours[: max(1, round(fps))].mean(0)).norm(dim=1)
 
 
-def colour_drift(frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)) -> float:
+def colour_slope(colours: Float[Tensor, "f 3"], *, fps: float = float(FPS)) -> float:
     """Delta-E a second: length of the slope of the mean L*a*b* over time.
 
     A straight line through all frames, so that noise and a head that moves to and fro have almost
     none, while a tint that grows by one delta-E a second has 1.
 
     Args:
-        frames: sRGB.
+        colours: See `mean_colours`.
         fps: Frames a second.
 
     Raises:
-        MetricError: Fewer frames than one second has.
+        MetricError: Fewer frames than one second has, or NaN.
     """
-    return colour_slope(mean_colours(frames), fps=fps)
-
-
-def colour_slope(colours: Float[Tensor, "f 3"], *, fps: float = float(FPS)) -> float:
-    """`colour_drift` of a video whose `mean_colours` are known.
-
-    Raises:
-        MetricError: Fewer frames than one second has.
-    """
-    _check_length(colours, fps)
+    _check(colours, fps)
     return float(_slope(colours.double(), fps).norm())
+
+
+def colour_drift(frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)) -> float:
+    """`colour_slope` of a video in memory."""
+    return colour_slope(mean_colours(frames), fps=fps)
 
 
 def sharpness(frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f"]:
@@ -57,30 +51,26 @@ def sharpness(frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f"]:
     return torch.cat([_laplacian_variance(part) for part in frames.split(_AT_ONCE)])
 
 
-def sharpness_drift(frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)) -> float:
+def sharpness_slope(variances: Float[Tensor, "f"], *, fps: float = float(FPS)) -> float:
     """Slope of the logarithm of sharpness, a second; -0.01: it loses about one per cent a second.
 
     Args:
-        frames: sRGB, of at least 3 x 3 pixels.
+        variances: See `sharpness`.
         fps: Frames a second.
 
     Raises:
-        MetricError: Fewer frames than one second has, or a frame of one colour.
+        MetricError: Fewer frames than one second has, NaN, or a frame of one colour.
     """
-    return sharpness_slope(sharpness(frames), fps=fps)
-
-
-def sharpness_slope(variances: Float[Tensor, "f"], *, fps: float = float(FPS)) -> float:
-    """`sharpness_drift` of a video whose `sharpness` is known.
-
-    Raises:
-        MetricError: Fewer frames than one second has, or a frame of one colour.
-    """
-    _check_length(variances, fps)
+    _check(variances, fps)
     if not bool((variances > 0).all()):
         flat = int((variances <= 0).sum())
-        raise MetricError(f"{flat} of {len(variances)} frames are of one colour: no edges")
+        raise MetricError(f"{flat} of {len(variances)} frames are of one colour; without edges")
     return float(_slope(variances.double().log()[:, None], fps)[0])
+
+
+def sharpness_drift(frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)) -> float:
+    """`sharpness_slope` of a video in memory."""
+    return sharpness_slope(sharpness(frames), fps=fps)
 
 
 class Drift(MeanOverVideos):
@@ -90,7 +80,7 @@ class Drift(MeanOverVideos):
         super().__init__("colour_drift", "sharpness_drift", **kwargs)
 
     def update(self, frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)) -> None:
-        """Count in one video; see `colour_drift` and `sharpness_drift`."""
+        """Count in one video; see `colour_slope` and `sharpness_slope`."""
         self.add(colour_drift(frames, fps=fps), sharpness_drift(frames, fps=fps))
 
 
@@ -109,6 +99,7 @@ def _slope(values: Float[Tensor, "f k"], fps: float) -> Float[Tensor, "k"]:
     return (centred * values).sum(0) / centred.square().sum()
 
 
-def _check_length(frames: Tensor, fps: float) -> None:
-    if len(frames) < max(2, fps):
-        raise MetricError(f"drift needs a second, got {len(frames)} frames of {fps:g} a second")
+def _check(curve: Tensor, fps: float) -> None:
+    if len(curve) < max(2, fps):
+        raise MetricError(f"drift needs a second, got {len(curve)} frames of {fps:g} a second")
+    check_numbers(curve, name="the frames' figures")
