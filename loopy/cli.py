@@ -53,7 +53,7 @@ VERBS: dict[str, Verb] = {
     ),
     "data": Verb(
         "loopy.commands.data:run",
-        "Shows what is in a clip store: report, view, index.",
+        "Shows what is in a clip store: report, view, check, index.",
         "loopy data report store/",
     ),
     "evaluate": Verb(

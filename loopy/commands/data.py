@@ -1,7 +1,7 @@
 """`loopy data`: what is in a clip store."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,22 @@ import torch
 from jaxtyping import Float, UInt8
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
+from tqdm import tqdm
 
+from loopy.data.clips import clip_path
 from loopy.data.index import CURRENT, FOLDER, build_index
 from loopy.data.media import open_media
+from loopy.data.places import is_address
 from loopy.data.rows import Rows
 from loopy.data.sound import SHORTEST_SAMPLES, sound_blocks
 from loopy.data.store import ClipStore
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import draft, open_writer
-from loopy.errors import ConfigurationError, OutputError, StoreError
+from loopy.errors import ConfigurationError, DamageError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
 from loopy.preprocess import report as reports
+from loopy.preprocess.ledger import read_ledgers
 from loopy.preprocess.motion_scale import motion_scale
 from loopy.timing import SAMPLE_RATE_HZ
 
@@ -42,8 +46,11 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
     """
     found = reports.report(store)
     if (store / FOLDER / CURRENT).is_file():  # not before the last shard is done
-        scale = motion_scale(ClipStore.open(store), clip_frames=clip_frames)
-        found = replace(found, scale=scale)
+        try:
+            scale = motion_scale(ClipStore.open(store), clip_frames=clip_frames)
+            found = replace(found, scale=scale)
+        except StoreError as error:  # all else can be told
+            found = replace(found, unmeasured=f"{error}; loopy data check {store} lists all damage")
     print(found)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -106,39 +113,92 @@ def view(
     print(f"clip {chosen}: {frames} frames of {about['provenance']['source']}")
 
 
-def index(store: Path, *, validation: float = 0.02, test: float = 0.02) -> None:
+def check(store: str, *, remove: bool = False) -> int:
+    """Compares every row of a store with its checksum, and lists what is damaged.
+
+    The clips are those of the index and those that ledgers keep.
+
+    Args:
+        store: The store.
+        remove: Delete the files that are damaged: the next `loopy preprocess` makes them again.
+
+    Returns:
+        The exit code: 1 if anything is damaged.
+
+    Raises:
+        ConfigurationError: Files of a bucket shall be deleted.
+        StoreError: There is no store, its index is damaged, or a ledger is.
+    """
+    if remove and is_address(store):
+        raise ConfigurationError(f"{store} is in a bucket: damaged files are listed, not deleted")
+    opened = ClipStore.open(store)
+    ledgers = [] if is_address(store) else read_ledgers(store)
+    kept = {c.clip: each.source for each in ledgers for c in each.clips if c.status == "kept"}
+    indexed = (opened.index.id(row) for row in range(len(opened)))
+    damaged = deleted = 0
+    for clip in (bar := tqdm(sorted({*indexed, *kept}), desc="clips", unit="clip")):
+        try:
+            opened.check(clip)
+        except StoreError as error:
+            damaged += 1
+            bar.write(f"{clip} of {_source(opened, clip, kept)}: {error}")
+            if remove and isinstance(error, DamageError):  # not what is only out of reach
+                (Path(store) / clip_path(clip)).unlink(missing_ok=True)
+                deleted += 1
+    cure = f", {deleted} deleted: run loopy preprocess again" if deleted else ""
+    print(f"{bar.n} clips, {damaged} damaged{cure}")
+    return int(damaged > 0)
+
+
+def index(store: Path, *, validation: float | None = None, test: float | None = None) -> None:
     """Indexes a store anew, after shards of a job or a change of the splits.
 
     Clips that no ledger names are left out, where the store has ledgers.
 
     Args:
         store: The store.
-        validation: Share of the people held out to follow a training.
-        test: Share of the people held out for the end.
+        validation: Share of the people held out to follow a training; that of the index which is
+            there, or 0.02, if not given.
+        test: Share of the people held out for the end, likewise.
     """
     keep = reports.kept_clips(store)
     print(f"{len(build_index(store, keep=keep, validation=validation, test=test))} clips")
 
 
-def run(words: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> int | None:
     """Runs the verb with the words behind it.
+
+    Returns:
+        The exit code, where it is not 0: 1 if a check found damage.
 
     Raises:
         ConfigurationError: Words that make no sense.
     """
-    verbs = {"report": report, "view": view, "index": index}
+    verbs = {"report": report, "view": view, "check": check, "index": index}
     parser = ArgumentParser(prog="loopy data", description=__doc__, exit_on_error=False)
     commands = parser.add_subcommands()
     for name, function in verbs.items():
         inner = ArgumentParser(description=(function.__doc__ or "").partition("\n")[0])
-        inner.add_function_arguments(function, as_positional=True)
+        inner.add_function_arguments(function, as_positional=True, skip={"remove"})
+        if function is check:
+            inner.add_argument("--remove", action="store_true", help="Delete what is damaged.")
         commands.add_subcommand(name, inner)
     try:
         given = parser.parse_args(list(words[1:]))
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy data --help") from error
-    verbs[given.subcommand](**given[given.subcommand].as_dict())
+    return verbs[given.subcommand](**given[given.subcommand].as_dict())
+
+
+def _source(store: ClipStore, clip: str, ledgers: Mapping[str, str]) -> str:
+    """The video of a clip, which may be damaged."""
+    if clip in ledgers:
+        return ledgers[clip]
+    try:
+        return store.about(clip)["provenance"]["source"]
+    except StoreError:
+        return "an unknown video"
 
 
 def _sound(provenance: dict[str, Any]) -> Float[Tensor, " samples"] | None:

@@ -15,7 +15,7 @@ from loopy.errors import OutputError, StoreError
 
 Answer = TypeVar("Answer")
 
-SLACK = 0.05
+SLACK = 0.005
 """Share of the bound that a process may add before it looks at the folder again."""
 
 
@@ -28,7 +28,7 @@ class Copies:
     Args:
         bucket: Where the files come from.
         folder: Where they are kept.
-        most_bytes: The bound; a process exceeds it by 5 % at most, and by one file.
+        most_bytes: The bound; each process exceeds it by 0.5 % at most, and by one file.
     """
 
     def __init__(self, bucket: Bucket, folder: AnyPath, *, most_bytes: int) -> None:
@@ -63,6 +63,25 @@ class Copies:
             OutputError: The folder cannot be written.
         """
         self._here(path, lambda: self._copies.fill(path, pieces))
+
+    def forget(self, path: str) -> bool:
+        """Deletes the copy of a file, so that the next read fetches it again.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            OutputError: It cannot be deleted.
+        """
+        copy = self._copies.root / path
+        there = copy.is_file()
+        try:
+            copy.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{copy} is damaged and cannot be deleted: {error.strerror}"
+            ) from error
+        return there
 
     def _here(self, path: str, read: Callable[[], Answer]) -> Answer:
         """Reads from the copy; makes it where there is none, or another process deleted it."""

@@ -91,7 +91,8 @@ def _nearest(path: AnyPath, times: Iterable[Fraction], *, fps: Fraction) -> Iter
     pictures = iter(list[Picture]())
     near, ended = deque[Picture](), False  # from the last one given to just behind the time
     for place, time in enumerate(times):
-        if place == 0 or time - near[-1].time_s > SEEK_S:
+        # behind the last picture, which may stay for long, there is nothing to seek
+        if place == 0 or (not ended and time - near[-1].time_s > SEEK_S):
             pictures, ended = pictures_from(path, time), False
             near.clear()
         while not ended and not (near and near[-1].time_s >= time + half):

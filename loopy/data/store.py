@@ -2,9 +2,9 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxtyping import Shaped
 from torch import Tensor
@@ -16,10 +16,15 @@ from loopy.data.description import NAME, StoreDescription, load_description
 from loopy.data.headers import read_header
 from loopy.data.index import Index
 from loopy.data.media import AnyPath
-from loopy.data.places import Bucket, Folder, Place
+from loopy.data.places import Bucket, Folder, Place, is_address
 from loopy.data.remote_index import fetch_index
 from loopy.data.rows import RowRead, Rows
-from loopy.errors import ConfigurationError, StoreError
+from loopy.errors import ConfigurationError, DamageError, StoreError
+
+Answer = TypeVar("Answer")
+
+CHECKED_BYTES = 2**24
+"""Rows that `ClipStore.check` holds at once."""
 
 
 def write_clip(root: AnyPath, record: ClipRecord) -> Path:
@@ -106,7 +111,7 @@ class ClipStore:
             DependencyError: An address is given and obstore is not installed.
         """
         gap = {} if gap_bytes is None else {"gap_bytes": gap_bytes}
-        if "://" not in os.fspath(root):
+        if not is_address(root):
             place = Folder(Path(root), **gap)
             description, index = load_description(root), Index.open(root)
             index.verify()
@@ -139,11 +144,11 @@ class ClipStore:
             clip: Row of the index, or id.
 
         Raises:
-            StoreError: Missing, damaged, cut off, or of another schema.
+            DamageError: Missing, damaged, or cut off.
+            StoreError: Of another schema, or out of reach.
         """
         path = self._path(clip)
-        with naming(self._full(path)):
-            return self._header(path).about
+        return self._tried(path, lambda: self._header(path)).about
 
     def read(
         self, clip: int | str, rows: Mapping[str, Rows]
@@ -160,21 +165,51 @@ class ClipStore:
             checksum.
 
         Raises:
-            StoreError: Missing, damaged, cut off, of another schema, without such a tensor or row.
+            DamageError: Missing, damaged, or cut off.
+            StoreError: Of another schema, out of reach, or without such a tensor or row.
         """
         path = self._path(clip)
+        return self._tried(path, lambda: self._rows(path, rows))
+
+    def check(self, clip: int | str) -> None:
+        """Compares all rows of a clip with their checksums, some at a time.
+
+        Args:
+            clip: Row of the index, or id.
+
+        Raises:
+            DamageError: Missing, damaged, or cut off.
+            StoreError: Of another schema, or out of reach.
+        """
+        path = self._path(clip)
+        for name, place in self._tried(path, lambda: self._header(path)).tensors.items():
+            if not name.endswith(".crc32"):
+                step = max(CHECKED_BYTES // place.row_bytes, 1)
+                for start in range(0, place.shape[0], step):
+                    self.read(clip, {name: slice(start, start + step)})
+
+    def _rows(self, path: str, rows: Mapping[str, Rows]) -> dict[str, Tensor]:
+        places = self._header(path).tensors
+        if missing := [name for name in rows if f"{name}.crc32" not in places]:
+            held = ", ".join(name for name in places if not name.endswith(".crc32"))
+            raise StoreError(f"it holds no {missing[0]}, only {held}; {CURE}")
+        reads = {
+            name: RowRead(name, places[name], places[f"{name}.crc32"], wanted)
+            for name, wanted in rows.items()
+        }
+        self._place.fill(path, [piece for read in reads.values() for piece in read.pieces()])
+        return {name: read.finish() for name, read in reads.items()}
+
+    def _tried(self, path: str, work: Callable[[], Answer]) -> Answer:
+        """What reading a file gives; once more where it was a copy that is damaged."""
         with naming(self._full(path)):
-            places = self._header(path).tensors
-            if missing := [name for name in rows if f"{name}.crc32" not in places]:
-                held = ", ".join(name for name in places if not name.endswith(".crc32"))
-                raise StoreError(f"it holds no {missing[0]}, only {held}; {CURE}")
-            reads = {
-                name: RowRead(name, places[name], places[f"{name}.crc32"], wanted)
-                for name, wanted in rows.items()
-            }
-            pieces = [piece for read in reads.values() for piece in read.pieces()]
-            self._place.fill(path, pieces)
-            return {name: read.finish() for name, read in reads.items()}
+            try:
+                return work()
+            except DamageError:
+                self._headers.pop(path, None)
+                if not (isinstance(self._place, Copies) and self._place.forget(path)):
+                    raise
+                return work()
 
     def _path(self, clip: int | str) -> str:
         return clip_path(clip if isinstance(clip, str) else self.index.id(clip))

@@ -41,6 +41,7 @@ class DataReport:
         unnamed_bytes: Their size.
         spent_s: Seconds of work by stage.
         scale: Of the motion measures, where it was asked for.
+        unmeasured: Why it cannot be told; empty if it can.
     """
 
     videos: int
@@ -53,6 +54,7 @@ class DataReport:
     unnamed_bytes: int
     spent_s: dict[str, float]
     scale: MotionScale | None = None
+    unmeasured: str = ""
 
     @property
     def hours(self) -> float:
@@ -73,6 +75,7 @@ class DataReport:
             "unnamed bytes": self.unnamed_bytes,
             "seconds by stage": self.spent_s,
             "motion scale": None if self.scale is None else asdict(self.scale),
+            "motion scale is unknown": self.unmeasured,
         }
 
     def __str__(self) -> str:
@@ -97,6 +100,8 @@ class DataReport:
             lines.append(f"  seconds of work: {spent}")
         if self.scale is not None:
             lines.append(f"  for audio_to_latents:\n{indent(str(self.scale), '    ')}")
+        if self.unmeasured:
+            lines.append(f"  how much faces move is unknown: {self.unmeasured}")
         return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import torch
 from loopy.data.clips import clip_path
 from loopy.data.copies import SLACK
 from loopy.data.store import ClipStore
-from loopy.errors import OutputError, StoreError
+from loopy.errors import DamageError, OutputError, StoreError
 
 NAMES = [str(number) for number in range(12)]
 ROWS = {"latents": [3, 9, 3], "audio": slice(2, 5)}
@@ -78,16 +78,51 @@ def test_a_copy_deleted_under_a_reader_is_made_again(opened, tmp_path):
     assert torch.equal(store.read(2, ROWS)["latents"], expected)
 
 
-def test_a_damaged_copy_is_never_read(opened, tmp_path):
+EVERYTHING = dict.fromkeys(("latents", "audio", "points", "pose", "valid"), slice(None))
+
+
+def flip(path, *places):
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0, 40, 1500, -1, None])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_damaged_copy_is_fetched_again(bucket, opened, tmp_path, place, again):
+    """In its header, in its rows, or cut off; also by who remembers its header."""
     store = opened()
-    store.read(2, ROWS)
+    expected = store.read(2, EVERYTHING)
     (copy,) = (tmp_path / "copies").glob("*/clips/*/*")
-    content = bytearray(copy.read_bytes())
-    content[-1] ^= 1
-    content[len(content) // 2] ^= 1
-    copy.write_bytes(content)
-    with pytest.raises(StoreError):
-        opened().read(2, {"latents": slice(None), "audio": slice(None), "points": slice(None)})
+    intact = copy.read_bytes()
+    if place is None:
+        copy.write_bytes(intact[:-1])
+    else:
+        flip(copy, place)
+    reader = opened() if again else store
+    before = reader.bytes_requested
+    for name, tensor in reader.read(2, EVERYTHING).items():
+        assert tensor.numpy().tobytes() == expected[name].numpy().tobytes()
+    in_rows = place in (1500, -1, None)
+    assert reader.bytes_requested - before == len(intact) * (again or in_rows)
+    if again or in_rows:
+        assert copy.read_bytes() == intact
+
+
+def test_what_is_damaged_in_the_bucket_is_named_there(bucket, opened, tmp_path):
+    store = opened()
+    path = bucket / clip_path(store.index.id(2))
+    flip(path, -1)
+    with pytest.raises(DamageError, match=f"file://{path}: row .* is damaged"):
+        store.read(2, EVERYTHING)
+    flip(path, -1)  # mended
+    store.read(2, EVERYTHING)
+
+
+def test_many_processes_hardly_exceed_the_bound():
+    """Each may add so much before it looks at the folder again."""
+    assert 32 * SLACK < 0.2
 
 
 def test_a_folder_that_cannot_be_written(opened, tmp_path):

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -10,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loopy.data.pictures import FURTHER_BACK_S
 from loopy.data.reader import iterate_frames, read_frames
 from loopy.errors import DependencyError, MediaError
 
@@ -180,6 +182,43 @@ def test_a_span_is_part_of_the_whole(source, every):
     for frame, expected in zip(part, every[70:90:3], strict=True):
         assert np.array_equal(frame, expected)
     assert len(list(iterate_frames(path, span=range(len(every) - 2, len(every) + 9)))) == 2
+
+
+class Counted(os.PathLike):
+    """A path that counts how often its file is opened."""
+
+    def __init__(self, path):
+        self.path, self.times = path, 0
+
+    def __fspath__(self):
+        self.times += 1
+        return str(self.path)
+
+
+@pytest.mark.parametrize("name", ["held.mp4", "held.mkv"])
+def test_a_picture_that_stays_to_the_end_is_found_once(tmp_path, name):
+    """2 s of pictures, the last of which is held for 20 s: nothing is behind it to seek."""
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        shades = np.linspace(20, 230, 51, dtype=np.uint8)
+        frames = [av.VideoFrame.from_ndarray(np.full((48, 64), s), "yuv420p") for s in shades]
+        for frame in [*frames, None]:
+            for packet in stream.encode(frame):
+                if packet.pts == (len(frames) - 1) / (25 * packet.time_base):
+                    packet.duration = round(20 / packet.time_base)
+                container.mux(packet)
+    path = Counted(tmp_path / name)
+    every = list(iterate_frames(path))
+    assert path.times == 1
+    assert len(every) == pytest.approx(50 + 500, abs=1)
+    assert all(np.array_equal(frame, every[50]) for frame in every[51:])
+    assert every[50].mean() > every[48].mean()
+    path.times = 0
+    some = read_frames(path, [3, 300, 500])
+    assert path.times <= 1 + len(FURTHER_BACK_S) + 1  # a seek into the hold, and none behind it
+    assert np.array_equal(some[1], every[50])
+    assert np.array_equal(some[2], every[50])
 
 
 def test_a_late_frame_holds_no_earlier_ones(tmp_path):

@@ -25,7 +25,7 @@ from loopy.data.headers import FIRST_BYTES
 from loopy.data.index import build_index, remove_drafts
 from loopy.data.space import check_space, estimate_size
 from loopy.data.store import ClipStore, write_clip
-from loopy.errors import ConfigurationError, LoopyError, OutputError, StoreError
+from loopy.errors import ConfigurationError, DamageError, LoopyError, OutputError, StoreError
 
 FRAMES = 10
 TENSORS = ("latents", "audio", "points", "valid", "pose")
@@ -246,6 +246,25 @@ def test_a_clip_that_is_gone(make_store, make_record):
     clip_of(root, make_record).unlink()
     with pytest.raises(StoreError, match=f"{clip_of(root, make_record).name}.*not there"):
         ClipStore.open(root).read(0, EVERYTHING)
+
+
+def test_a_check_reads_every_byte_some_at_a_time(make_store, make_record, monkeypatch):
+    root = make_store(frames=300)
+    path = clip_of(root, make_record)
+    intact = path.read_bytes()
+    monkeypatch.setattr("loopy.data.store.CHECKED_BYTES", 10_000)
+    store = ClipStore.open(root)
+    store.check(0)
+    assert store.bytes_requested >= len(intact)
+    for position in (0, 300, 5000, len(intact) // 2, len(intact) - 1):
+        damaged = bytearray(intact)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(DamageError, match=path.name):
+            ClipStore.open(root).check(0)
+    path.unlink()
+    with pytest.raises(DamageError, match="not there"):
+        ClipStore.open(root).check(0)
 
 
 def test_a_tensor_that_the_store_does_not_hold(make_store, make_record):

@@ -2,6 +2,7 @@
 
 import json
 from math import log1p
+from zlib import crc32
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from loopy.preprocess.report import kept_clips, report
 from loopy.randomness import generator
 
 SIZE, FRAMES, CLIP = 64, 40, 12
+NOBODY = "nobody's"
 
 
 def swaying(name, *, apart_px=0.0, known=True, wobble=None):
@@ -154,6 +156,69 @@ def test_the_report_says_it_for_a_recipe(make_store, tmp_path, capsys):
     assert written["clip_frames"] == 12
     assert main(["data", "report", str(root), "--clip_frames", "40"]) == 0
     assert "log_mean" not in capsys.readouterr().out  # no clip is longer
+
+
+def flip(path, place=-1):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("where", ["clip", "index"])
+def test_a_report_is_told_whatever_is_damaged(make_store, tmp_path, capsys, where):
+    record = swaying("one", apart_px=1.0)
+    root = make_store(record)
+    file = root / clip_path(record.id) if where == "clip" else root / "index" / "current.json"
+    file.write_bytes(file.read_bytes()[:-8])
+    assert main(["data", "report", str(root), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("0 videos, 0 clips")
+    assert f"how much faces move is unknown: {file}" in told
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert content["motion scale"] is None
+    assert str(file) in content["motion scale is unknown"]
+
+
+def test_a_check_lists_what_is_damaged(store, ledgers, capsys):
+    """In rows or in a header, of clips in the index or kept; and what is gone."""
+    files = {name: store / clip_path(record.id) for name, record in ledgers.items()}
+    write_ledger(store, Ledger("c.mp4", "s", 1))
+    assert main(["data", "check", str(store)]) == 0
+    assert capsys.readouterr().out == "3 clips, 0 damaged\n"
+    flip(files["once"])  # a row
+    flip(files["nobody's"], 40)  # its header, and no ledger knows it
+    files["twice"].unlink()
+    assert main(["data", "check", str(store)]) == 1
+    told = capsys.readouterr().out
+    assert told.endswith("3 clips, 3 damaged\n")
+    lines = {line.partition(" of ")[0]: line for line in told.splitlines()[:-1]}
+    assert f"of a.mp4: {files['once']}: row 39 of " in lines[ledgers["once"].id]
+    assert f"of an unknown video: {files[NOBODY]}: its header" in lines[ledgers[NOBODY].id]
+    assert "it is not there" in lines[ledgers["twice"].id]
+    assert files["once"].exists()
+
+
+def test_a_check_removes_what_is_damaged_and_nothing_else(store, ledgers, capsys):
+    files = {name: store / clip_path(record.id) for name, record in ledgers.items()}
+    flip(files["once"])
+    text = files["twice"].read_bytes()  # of a newer loopy: not damaged, and not ours to delete
+    files["twice"].write_bytes(with_schema(text, 2))
+    assert main(["data", "check", str(store), "--remove"]) == 1
+    told = capsys.readouterr().out
+    assert "schema is 2, newer" in told
+    # one of the four was gone before
+    assert told.endswith("4 clips, 3 damaged, 2 deleted: run loopy preprocess again\n")
+    assert [files[name].exists() for name in ("once", "twice", NOBODY)] == [False, True, True]
+    assert main(["data", "check", f"file://{store}", "--remove"]) == 2
+    assert "in a bucket" in capsys.readouterr().err
+
+
+def with_schema(content, schema):
+    length = int.from_bytes(content[:8], "little")
+    text = content[8 : 8 + length].replace(b'"schema":"1"', b'"schema":"%d"' % schema)
+    zeroed = text[:26] + b"00000000" + text[34:]
+    text = text[:26] + b"%08x" % crc32(zeroed) + text[34:]
+    return content[:8] + text + content[8 + length :]
 
 
 def test_a_store_that_is_not_indexed_yet_has_a_report(store, capsys):
