@@ -17,16 +17,22 @@ from loopy.data.space import check_space, estimate_size
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
 from loopy.models.weights import fingerprint
-from loopy.preprocess.engines import part_of, prepare_all
+from loopy.preprocess.engines import part_of, prepare_all, unfinished
+from loopy.preprocess.ledger import known_seconds
 from loopy.preprocess.networks import Networks
 from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.prepare import Preparer
+from loopy.preprocess.plan import clips_on_their_way
+from loopy.preprocess.prepare import Preparer, config_of
 from loopy.preprocess.ray_cluster import RayOptions
 from loopy.preprocess.ray_engine import prepare_with_ray
 from loopy.preprocess.remote_videos import Source
 from loopy.preprocess.report import kept_clips, report
 from loopy.preprocess.sources import find_videos, seconds_of
+from loopy.preprocess.work import sweep
 from loopy.timing import FPS
+
+MOST_LENGTHS = 2000
+"""Videos whose lengths are looked up for the estimate."""
 
 
 def preprocess(
@@ -39,11 +45,12 @@ def preprocess(
     engine: Literal["processes", "ray"] = "processes",
     ray: RayOptions = RayOptions(),  # noqa: B008 (frozen)
     shard: str | None = None,
-    validation: float = 0.02,
-    test: float = 0.02,
+    max_errors: int = 10,
+    validation: float | None = None,
+    test: float | None = None,
     device: str = "cpu",
     yes: bool = False,
-) -> None:
+) -> int:
     """Turns talking videos into a clip store, or goes on where it stopped.
 
     Args:
@@ -56,10 +63,15 @@ def preprocess(
         ray: Where Ray works, and with what.
         shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. Behind the
             last one, `loopy data index` makes the index.
-        validation: Share of the people held out to follow a training.
-        test: Share of the people held out for the end.
+        max_errors: Videos that may fail for a reason nobody foresaw; one more ends the run.
+        validation: Share of the people held out to follow a training; as in the index that is
+            there if not given, else 0.02.
+        test: Share of the people held out for the end, likewise.
         device: Where the networks compute; with Ray, "cpu" or "cuda".
         yes: Also if it takes more than 80 % of the free space.
+
+    Returns:
+        How many videos are not finished, for a reason that the next run may not meet.
 
     Raises:
         LoopyError: No videos, no models, no space, or a store of another kind.
@@ -71,33 +83,49 @@ def preprocess(
     else:
         here = device = str(usable(device))
     first = _preparer(store, options, parts, here)
-    make = partial(Preparer, store, options, first.models, partial(_networks, parts, device))
     if engine != "ray" or options.estimator_options.get("device", "cpu") == "cpu":
         first.load_all()  # what is missing is said before anything is computed
     description = _description(first, options)
-    size = estimate_size(_frames(chosen), description)
-    print(f"{len(chosen)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
+    size = estimate_size(_frames(store, found), description)
+    print(f"{len(found)} videos; the store takes {size / 1e9:.2f} GB at most", file=sys.stderr)
     there = sum(path.stat().st_size for path in store.glob("clips/*/*.safetensors"))
     check_space(store, max(size - there, 0), yes=yes)
     create_store(store, description)
+    load = partial(_networks, parts, device)
+    make = partial(Preparer, store, options, first.config, load)
     if engine == "ray":
-        ledgers = prepare_with_ray(make, chosen, workers=workers, options=ray)
+        ledgers = prepare_with_ray(
+            make, chosen, workers=workers, max_errors=max_errors, options=ray
+        )
+    elif workers:
+        ledgers = prepare_all(make, chosen, workers=workers, max_errors=max_errors)
     else:
-        ledgers = prepare_all(make, chosen, workers=workers)
+        ledgers = prepare_all(lambda: first, chosen, max_errors=max_errors)
+    left, kept = 0, 0
     for ledger in (bar := tqdm(ledgers, desc="videos", unit="video", total=len(chosen))):
+        left += unfinished(ledger)
+        kept += sum(clip.status == "kept" for clip in ledger.clips)
         if ledger.error:
             bar.write(f"loopy: unusable: {ledger.error}", file=sys.stderr)
-    if shard is not None:
-        print(f"shard {shard} is done; behind the last one: loopy data index {store}")
-        return
-    index = build_index(store, keep=kept_clips(store), validation=validation, test=test)
-    print(report(store))
-    if not len(index):
+    if shard is None:
+        build_index(store, keep=kept_clips(store), validation=validation, test=test)
+        sweep(store, clips_on_their_way(store))
+        print(report(store))
+    else:
+        shares = f"--validation {validation} --test {test}" if validation or test else ""
+        print(f"shard {shard} is done; behind the last one: loopy data index {store} {shares}")
+    if not kept and chosen:
         raise MediaError(f"not one clip came of {len(chosen)} videos; see the reasons above")
+    if left:
+        print(f"{left} videos are not finished; run again", file=sys.stderr)
+    return left
 
 
-def run(words: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> int:
     """Runs the verb with the words behind it.
+
+    Returns:
+        The exit code: 1 if a video is not finished.
 
     Raises:
         ConfigurationError: Words that make no sense.
@@ -112,13 +140,14 @@ def run(words: Sequence[str]) -> None:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy preprocess --help") from error
     chosen = vars(parser.instantiate(given))
-    preprocess(**{name: value for name, value in chosen.items() if name != "config"})
+    left = preprocess(**{name: value for name, value in chosen.items() if name != "config"})
+    return int(left > 0)
 
 
 def _preparer(store: Path, options: PreprocessOptions, parts: Path, device: str) -> Preparer:
-    load = partial(_networks, parts, device)
-    models = {name: fingerprint(part) for name, part in load()._asdict().items()}
-    return Preparer(store, options, models, load)
+    networks = _networks(parts, device)
+    models = {name: fingerprint(part) for name, part in networks._asdict().items()}
+    return Preparer(store, options, config_of(options, models), lambda: networks)
 
 
 def _networks(parts: Path, device: str) -> Networks:
@@ -146,14 +175,16 @@ def _description(preparer: Preparer, options: PreprocessOptions) -> StoreDescrip
         audio_rate_hz=options.audio_rate_hz,
         log_variance=options.log_variance,
         mirrored=options.mirrored,
-        models=preparer.models,
-        config=options.as_json(),
+        models=preparer.config["models"],
+        config=preparer.config["options"],
     )
 
 
-def _frames(videos: Sequence[Source]) -> int:
-    """Frames at 25 a second of all videos, by their headers."""
-    total = 0
-    for video in tqdm(videos, desc="lengths", unit="video"):
-        total += round((seconds_of(video) or 0) * FPS)
-    return total
+def _frames(store: Path, videos: Sequence[Source]) -> int:
+    """Frames at 25 a second of all videos, by ledgers or headers; of thousands a sample tells."""
+    some = videos[:: max(1, len(videos) // MOST_LENGTHS)]
+    seconds = [
+        known_seconds(store, video) or float(seconds_of(video) or 0)
+        for video in tqdm(some, desc="lengths", unit="video")
+    ]
+    return round(sum(seconds) * float(FPS) * len(videos) / max(1, len(some)))

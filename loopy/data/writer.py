@@ -210,7 +210,10 @@ def draft(path: AnyPath, *, folder: bool = False) -> Iterator[Path]:
     try:
         yield hidden
         with _output_errors(path):
-            if folder and path.exists():
+            if not folder:
+                with hidden.open("rb") as file:
+                    os.fsync(file.fileno())  # else a power cut may leave the name without content
+            elif path.exists():
                 path.rmdir()
             os.replace(hidden, path)
     finally:

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from loopy.errors import ConfigurationError
+from loopy.errors import ConfigurationError, MediaError
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; the last two are the first ones outside."""
@@ -100,8 +100,16 @@ def crop_frames(
         frames: Upright pictures.
         box: From `square_box`.
         size_px: Side of the result.
+
+    Raises:
+        MediaError: The box reaches out of the pictures: they are not those it was found in.
     """
     left, top, right, bottom = box
+    if min(left, top) < 0 or right > frames.shape[2] or bottom > frames.shape[1]:
+        raise MediaError(
+            f"pictures of {frames.shape[2]} x {frames.shape[1]} do not hold the crop {box}; the "
+            "video has changed, or changes its size: convert it"
+        )
     cut = frames[:, top:bottom, left:right].permute(0, 3, 1, 2)
     if cut.device.type != "cpu":  # bytes are resized on a CPU only
         cut = cut.float()

@@ -19,6 +19,7 @@ class FilterOptions:
         outside: Most frames in which the face reaches the picture's edge, as a share.
         fewest_px: Smallest side of the crop in the source.
         yaw: Furthest turn of the head, in radians: 45 degrees, where the far eye begins to hide.
+        roll: Furthest tilt, likewise: a rotation flag that is missing lays the head on its side.
         head_motion: Most head motion, px^2 at 512: a nose that spreads 40 px, about the width of a
             face in all.
         need_sound: False lets silent clips in, for the stage that trains on images.
@@ -32,6 +33,7 @@ class FilterOptions:
     outside: float = 0.05
     fewest_px: int = 256
     yaw: float = math.pi / 4
+    roll: float = math.pi / 4
     head_motion: float = 1600.0
     need_sound: bool = True
     sync_confidence: float = 3.0
@@ -85,8 +87,8 @@ CHECKS = (
     ),
     Check(
         "extreme rotation",
-        lambda m, o: m.yaw <= o.yaw,
-        "yaw of {m.yaw:.2f} rad, most {o.yaw:.2f}",
+        lambda m, o: m.yaw <= o.yaw and m.roll <= o.roll,
+        "yaw of {m.yaw:.2f} rad, most {o.yaw:.2f}; roll of {m.roll:.2f}, most {o.roll:.2f}",
     ),
     Check(
         "excessive motion",

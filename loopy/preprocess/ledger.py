@@ -11,9 +11,10 @@ from typing import Any, Literal
 from loopy.data.media import AnyPath
 from loopy.data.writer import draft
 from loopy.errors import MediaError, OutputError, StoreError
-from loopy.preprocess.remote_videos import Source, facts_of
+from loopy.preprocess.remote_videos import MISSING, Source, facts_of
 
 FOLDER = "videos"
+OUT_OF_REACH = "out of reach"
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,12 @@ def stamp_of(files: Sequence[Source], key: str) -> str:
         try:
             words.append(facts_of(file))
         except MediaError:  # who opens it will say so
-            words.append("out of reach")
-    return " ".join(words)
+            words.append(OUT_OF_REACH)
+    return "; ".join(words)
+
+
+def _gone(stamp: str) -> bool:
+    return stamp.split("; ")[1:2] in ([MISSING], [OUT_OF_REACH])
 
 
 def write_ledger(root: AnyPath, ledger: Ledger) -> None:
@@ -99,13 +104,22 @@ def finished(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
 
     Returns:
         None if there is none, or one with another stamp, or one that is damaged: it is written
-        anew.
+        anew. While the video is gone, or a network is down, what was found in it holds.
     """
     try:
         ledger = _read(ledger_path(root, source))
     except StoreError:
         return None
-    return ledger if ledger.stamp == stamp else None
+    same_key = ledger.stamp.split("; ")[0] == stamp.split("; ")[0]
+    return ledger if ledger.stamp == stamp or (same_key and _gone(stamp)) else None
+
+
+def known_seconds(root: AnyPath, source: Source) -> float:
+    """Length of a video that was looked at before; 0 where it was not."""
+    try:
+        return _read(ledger_path(root, source)).seconds
+    except StoreError:
+        return 0.0
 
 
 def read_ledgers(root: AnyPath) -> list[Ledger]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from loopy.data.clips import clip_id
-from loopy.data.sound import read_audio
+from loopy.data.media import open_media
+from loopy.data.sound import sound_blocks
 from loopy.preprocess.crop import Box, square_box
 from loopy.preprocess.filters import judge, rejection
 from loopy.preprocess.ledger import Ledger, Outcome
@@ -27,7 +28,7 @@ from loopy.preprocess.sources import Probe, probe
 from loopy.preprocess.tracks import kept_track
 from loopy.preprocess.work import work_path
 from loopy.stopwatch import Stopwatch
-from loopy.timing import FPS, frame_count
+from loopy.timing import FPS, SAMPLE_RATE_HZ, frame_count
 
 ScoreSync = Callable[[Path, range, Box], Sync]
 """Judges the lip sync of frames of a video, in the square that holds the face."""
@@ -65,10 +66,10 @@ class Looker:
         watch = Stopwatch()
         with watch("probe"):
             about = probe(video)
-            heard = frame_count(len(read_audio(video))) if about.has_sound else 0
+            heard = _heard(video) if about.has_sound else 0
         with watch("shots"):
             shots = find_shots(video, self.options.scenes)
-        spans = [part for shot in shots for part in split(shot.frames(), self._longest)]
+        spans = [part for shot in shots for part in split(shot.frames(), self._longest) if part]
         config = (
             self.config | _known(video, self.find) | ({"identity": identity} if identity else {})
         )
@@ -152,6 +153,13 @@ class _Job:
         return outcome, Take(name, span.start, len(track), box)
 
 
+def _heard(video: Path) -> int:
+    """Frames of sound, in flat memory."""
+    with open_media(video, "video") as container:
+        blocks = sound_blocks(container, rate_hz=SAMPLE_RATE_HZ)
+        return frame_count(sum(block.shape[-1] for block in blocks))
+
+
 def _known(video: Path, find: PoseEstimator | None) -> dict[str, Any]:
     """Tracks that lie beside a video shape its clips too."""
     path = tracks_path(video)
@@ -166,4 +174,4 @@ def _rejected(outcome: Outcome, reason: str, words: str) -> Outcome:
 
 def _unseen(frames: int, has_sound: bool) -> Measurements:
     """A shot before anybody has looked at it, with nothing against it but length and sound."""
-    return Measurements(frames, 0.0, 0.0, 0.0, 2**20, 0.0, 0.0, 0.0, has_sound)
+    return Measurements(frames, 0.0, 0.0, 0.0, 2**20, 0.0, 0.0, 0.0, 0.0, has_sound)

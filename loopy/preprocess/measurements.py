@@ -11,6 +11,7 @@ from loopy.motion import NOSE_TIP, MotionSequence, expression_variance, head_mot
 from loopy.preprocess.crop import Box
 from loopy.timing import FPS
 
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 NOSE_DEPTH = 1.16
 """How far the nose tip stands before the line of the jaw ends, in half their distance: 84.3 / 72.4
 in the mean 68-point 3D face of OpenFace."""
@@ -42,6 +43,7 @@ class Measurements:
         outside: Share of frames in which a point is at the picture's edge or behind it.
         crop_px: Side of its crop in the source's pixels; 0 without a face.
         yaw: Angle that the head exceeds in 5 % of the frames, to either side.
+        roll: The same of its tilt.
         head_motion: `loopy.motion.head_motion_variance`, px^2 at 512.
         expression: `loopy.motion.expression_variance`, px^2 at 512.
         has_sound: Whether it has sound.
@@ -54,6 +56,7 @@ class Measurements:
     outside: float
     crop_px: int
     yaw: float
+    roll: float
     head_motion: float
     expression: float
     has_sound: bool
@@ -82,7 +85,7 @@ def measure(
         pose: Yaw, pitch, roll, where they are known better than `estimate_yaw` knows.
     """
     valid = ~points.isnan().any(-1)
-    yaw = (estimate_yaw(points) if pose is None else pose[:, 0]).abs()
+    angles = (estimate_angles(points) if pose is None else pose[:, [0, 2]]).abs()
     edge = EDGE * min(width_px, height_px)
     far = points.new_tensor([width_px, height_px]) - edge
     outside = ((points <= edge) | (points >= far)).any(-1).any(-1)
@@ -95,11 +98,18 @@ def measure(
         several_people=(people > 1).double().mean().item(),
         outside=outside.double().mean().item(),
         crop_px=crop_px,
-        yaw=yaw.nanquantile(0.95).item(),
+        yaw=angles[:, 0].nanquantile(0.95).item(),
+        roll=angles[:, 1].nanquantile(0.95).item(),
         head_motion=head_motion_variance(motion).item(),
         expression=expression_variance(motion).item(),
         has_sound=has_sound,
     )
+
+
+def estimate_angles(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 2"]:
+    """Yaw and roll of a head from its points alone; NaN where one is missing."""
+    across, down = (points[:, RIGHT_EYE].mean(1) - points[:, LEFT_EYE].mean(1)).unbind(-1)
+    return torch.stack([estimate_yaw(points), torch.atan2(down, across)], 1)
 
 
 def estimate_yaw(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, " f"]:

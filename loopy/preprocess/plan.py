@@ -1,6 +1,7 @@
 """What shall become of a video: its shots, judged; a file in ``work/`` until all is finished."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,6 +73,16 @@ def write_plan(root: AnyPath, plan: Plan) -> None:
             hidden.write_text(json.dumps(asdict(plan), indent=1) + "\n")
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}; make room") from error
+
+
+def clips_on_their_way(root: AnyPath) -> set[str]:
+    """Ids of all clips that a plan names, rejected ones too."""
+    found = set[str]()
+    for path in (Path(root) / "work").glob("[!.]*.json"):
+        with suppress(OSError, ValueError, TypeError, KeyError):  # finished by now, or damaged
+            ledger = ledger_from(json.loads(path.read_text())["ledger"])
+            found |= {clip.clip for clip in ledger.clips}
+    return found
 
 
 def read_plan(root: AnyPath, source: AnyPath, stamp: str) -> Plan | None:

@@ -44,7 +44,10 @@ class Tracks:
             if (field.dtype == torch.bool) != (name == "valid"):
                 return f"{name} has the type {field.dtype}"
         known = self.points if self.valid is None else self.points[self.valid]
-        return "" if known.isfinite().all() else "points that are valid must be finite"
+        if not known.isfinite().all():
+            return "points that are valid must be finite"
+        posed = self.pose is None or self.pose.isfinite().all()
+        return "" if posed else "pose must be finite; write 0 where there is no face"
 
 
 def tracks_path(video: AnyPath) -> Path:
@@ -104,8 +107,13 @@ class Precomputed:
     def __init__(self, *, video: AnyPath, first: int = 0) -> None:
         self._path, self._first, self._tracks = tracks_path(video), first, load_tracks(video)
 
+    @property
+    def pose(self) -> Float[Tensor, "f 3"] | None:
+        """Of the whole video, where it is known."""
+        return self._tracks.pose
+
     def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Faces:
-        """Looks up the frames from ``first`` on.
+        """Looks up the frames from ``first`` on, and in a next call those behind them.
 
         Returns:
             Faces with scores of 1 or 0, the valid points' own bounds as boxes, and one person
@@ -115,8 +123,9 @@ class Precomputed:
             MediaError: The tracks end before the frames do, or belong to larger pictures.
         """
         span = slice(self._first, self._first + len(frames))
+        self._first = span.stop
         points = self._tracks.points[span].float()
-        if self._first < 0 or len(points) < len(frames):
+        if span.start < 0 or len(points) < len(frames):
             raise MediaError(
                 f"{self._path} has {len(self._tracks.points)} frames, not {span.start} to "
                 f"{span.stop}; write it for the whole video, at 25 frames a second"

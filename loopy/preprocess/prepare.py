@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,14 +74,14 @@ class Preparer:
     Args:
         root: The store.
         options: How.
-        models: Name -> fingerprint of the networks.
+        config: All that shapes a clip; see `config_of`.
         load: Loads the networks, where they are first needed.
         score_sync: Judges lip sync; None, the default: it is not looked at.
     """
 
     root: Path
     options: PreprocessOptions
-    models: dict[str, str]
+    config: dict[str, Any]
     load: Callable[[], Networks]
     score_sync: ScoreSync | None = None
 
@@ -88,11 +89,6 @@ class Preparer:
     def networks(self) -> Networks:
         """The networks, on their device."""
         return self.load()
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """All that shapes a clip."""
-        return {"options": self.options.as_json(), "models": self.models}
 
     @cached_property
     def look(self) -> Looker:
@@ -124,9 +120,15 @@ class Preparer:
             LoopyError: Options or models that fit no video.
         """
         for _ in range(3):
-            for piece in self.pieces(source):
-                self.encode(piece)
-            if (ledger := self.finish(source)) is not None:
+            try:
+                for piece in self.pieces(source):
+                    self.encode(piece)
+                ledger = self.finish(source)
+            except OF_THE_RUN:
+                raise
+            except ValueError as error:  # numbers that no store takes
+                return self.give_up(source, error)
+            if ledger is not None:
                 return ledger
         raise OutputError(
             f"files of {source} vanish from {self.root}/work; does another job clean?"
@@ -142,11 +144,11 @@ class Preparer:
         stamp = self._stamp(source)
         if self._done(source, stamp):
             return
-        ledger_path(self.root, source).unlink(missing_ok=True)
         try:
             with local_copy(source, tracks=self._known) as video:
-                plan = read_plan(self.root, source, stamp)
+                plan = self._plan(source, stamp)
                 if plan is None:
+                    ledger_path(self.root, source).unlink(missing_ok=True)
                     ledger = Ledger(str(source), stamp)
                     plan = self.look(video, ledger, identity=self._who(source))
                     write_plan(self.root, plan)
@@ -157,8 +159,18 @@ class Preparer:
                     yield from self._pictures(source, video, take)
         except OF_THE_RUN:
             raise
-        except ValueError as error:  # all of ours are, and pictures that change their size
-            write_ledger(self.root, Ledger(str(source), stamp, error=f"{source}: {error}"))
+        except ValueError as error:  # all of ours are
+            self.give_up(source, error)
+
+    def give_up(self, source: Source, error: Exception) -> Ledger:
+        """Writes why a video gives no clips.
+
+        Raises:
+            OutputError: The store cannot be written.
+        """
+        ledger = Ledger(str(source), self._stamp(source), error=f"{source}: {error}")
+        write_ledger(self.root, ledger)
+        return ledger
 
     def encode(self, piece: Piece) -> None:
         """Keeps what the networks make of a piece.
@@ -192,15 +204,15 @@ class Preparer:
         stored = [self._store(plan, take) for take in plan.takes]
         if not all(stored):
             return None
-        spent = Counter(plan.ledger.spent_s)
+        spent: Counter[str] = Counter()
+        spent.update(plan.ledger.spent_s)
         for take in plan.takes:
             _, more = kept(self._path(take.clip, "done")) or ({}, {})
             spent.update(more)
         rounded = {stage: round(seconds, 3) for stage, seconds in spent.items()}
         ledger = replace(plan.ledger, spent_s=rounded)
         write_ledger(self.root, ledger)
-        for clip in ledger.clips:
-            forget(self.root, clip.clip)
+        forget(self.root, {clip.clip for clip in ledger.clips})
         plan_path(self.root, source).unlink(missing_ok=True)
         return ledger
 
@@ -223,6 +235,13 @@ class Preparer:
             return False
         return all(clip.status == "rejected" or self._stored(clip.clip) for clip in done.clips)
 
+    def _plan(self, source: Source, stamp: str) -> Plan | None:
+        """The plan, as long as the tracks that it stands on are whole."""
+        plan = read_plan(self.root, source, stamp)
+        left = [] if plan is None else [t for t in plan.takes if not self._stored(t.clip)]
+        tracks = all(kept(self._path(take.clip, "track")) is not None for take in left)
+        return plan if tracks else None
+
     def _stored(self, clip: str) -> bool:
         return (self.root / clip_path(clip)).is_file()
 
@@ -241,11 +260,15 @@ class Preparer:
         ]
         if not left:
             return
-        shown = chunks(video, take.span[left[0] :], frames=PIECE)
+        shown = chunks(video, take.span[left[0] :], frames=1)  # each is cut before the next comes
         for first in range(left[0], left[-1] + 1, PIECE):
             watch = Stopwatch()
             with watch("pictures"):
-                squares = crop_frames(next(shown), take.box, size_px=self.options.size_px)
+                size_px, count = self.options.size_px, min(PIECE, take.frames - first)
+                cut = (crop_frames(frame, take.box, size_px=size_px) for frame in shown)
+                squares = torch.cat([*islice(cut, count)] or [torch.empty(0)])
+            if len(squares) < count:
+                raise MediaError(f"its pictures end at frame {take.first + first + len(squares)}")
             if first in left:
                 content, spent_s = squares.numpy(), watch.seconds["pictures"]
                 yield Piece("pictures", str(source), take.clip, first, content, spent_s)
@@ -293,6 +316,16 @@ class Preparer:
     @cached_property
     def _who(self) -> IdentityOf:
         return identity_rule(self.options.identity)
+
+
+def config_of(options: PreprocessOptions, models: dict[str, str]) -> dict[str, Any]:
+    """All that shapes a clip, taken once for a run: other machines may not see all files.
+
+    Args:
+        options: How.
+        models: Name -> fingerprint of the networks.
+    """
+    return {"options": options.as_json(), "models": models}
 
 
 def _pictures(first: int) -> str:

@@ -19,14 +19,12 @@ class RayOptions:
         encoders: Processes that hold the networks.
         encoder_gpus: GPUs of each of them, 0.5 for two on one; 0 computes on a core.
         decoder_gpus: GPUs of each process that decodes, for an estimator of landmarks on "cuda".
-        max_errors: Videos that may fail for a reason nobody foresaw; one more ends the run.
     """
 
     address: str | None = None
     encoders: int = 1
     encoder_gpus: float = 0.0
     decoder_gpus: float = 0.0
-    max_errors: int = 10
 
     def __post_init__(self) -> None:
         """Refuses what means nothing.
@@ -36,8 +34,8 @@ class RayOptions:
         """
         if self.encoders < 1:
             raise ConfigurationError(f"encoders={self.encoders}; give 1 or more")
-        if min(self.encoder_gpus, self.decoder_gpus, self.max_errors) < 0:
-            raise ConfigurationError("encoder_gpus, decoder_gpus and max_errors are 0 or more")
+        if min(self.encoder_gpus, self.decoder_gpus) < 0:
+            raise ConfigurationError("encoder_gpus and decoder_gpus are 0 or more")
 
 
 @contextmanager

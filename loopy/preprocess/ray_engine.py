@@ -10,7 +10,6 @@ with it, and the video is looked at again: files carry the state.
 """
 
 import pickle
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -24,8 +23,8 @@ import torch
 from loopy.data.description import NAME
 from loopy.data.places import is_address
 from loopy.errors import ConfigurationError, LoopyError
-from loopy.preprocess.engines import MakePreparer
-from loopy.preprocess.ledger import Ledger, write_ledger
+from loopy.preprocess.engines import MakePreparer, leave, too_many, unforeseen
+from loopy.preprocess.ledger import Ledger
 from loopy.preprocess.prepare import OF_THE_RUN, Preparer
 from loopy.preprocess.ray_cluster import RayOptions, running_ray
 from loopy.preprocess.remote_videos import Source, source_of
@@ -49,6 +48,7 @@ def prepare_with_ray(
     videos: Sequence[Source],
     *,
     workers: int = 0,
+    max_errors: int = 10,
     options: RayOptions = RayOptions(),  # noqa: B008 (frozen)
 ) -> Iterator[Ledger]:
     """Prepares videos, in any order.
@@ -57,6 +57,7 @@ def prepare_with_ray(
         make: Builds the preparer, once in each process.
         videos: The files.
         workers: Cores of this machine to use; 0 uses all. Not with an address.
+        max_errors: Videos that may fail for a reason nobody foresaw; one more ends the run.
         options: Where Ray works, and with what.
 
     Yields:
@@ -69,14 +70,16 @@ def prepare_with_ray(
         LoopyError: What concerns the whole run, and more errors than are allowed.
     """
     preparer = make()
-    for path in (preparer.root, *videos) if options.address else ():
+    models = preparer.options.estimator_options.values()
+    files = [path for path in map(str, models) if Path(path).is_file()]
+    for path in (preparer.root, *videos, *files) if options.address else ():
         if not is_address(path) and not Path(path).is_absolute():
             raise ConfigurationError(f"{path}: other machines need its full path, /.../{path}")
     waiting, failed = {str(video): None for video in videos}, dict[str, str]()
     with running_ray(options, workers=workers) as ray:
         for _ in range(ROUNDS):
             todo = [video for video in waiting if video not in failed]
-            for video, said in _pass(ray, make, todo, options) if todo else ():
+            for video, said in _pass(ray, make, todo, options, max_errors) if todo else ():
                 if isinstance(said, OF_THE_RUN):
                     raise said
                 if isinstance(said, Ledger):
@@ -85,23 +88,21 @@ def prepare_with_ray(
                         yield said
                     continue
                 failed[video] = str(said)
-                if len(failed) > options.max_errors:
-                    raise _too_many(options, f"{video}: {said}") from said
+                if len(failed) > max_errors:
+                    raise too_many(max_errors, f"{video}: {said}") from said
     for video in waiting:
         reason = failed.get(video, "processes died over it, perhaps for want of memory")
-        ledger = Ledger(video, "", error=f"{video} is not finished: {reason}; run again")
-        write_ledger(preparer.root, ledger)
-        yield ledger
+        yield leave(preparer.root, source_of(video), reason)
 
 
 def _pass(
-    ray: ModuleType, make: MakePreparer, videos: Sequence[str], options: RayOptions
+    ray: ModuleType, make: MakePreparer, videos: Sequence[str], options: RayOptions, max_errors: int
 ) -> Iterator[tuple[str, Ledger | LoopyError]]:
     """What became of videos; nothing of those over which a process has died."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.target_max_block_size = BLOCK_BYTES
-    context.max_errored_blocks = options.max_errors
+    context.max_errored_blocks = max_errors
     context.execution_no_progress_timeout_s = -1  # landmarks of a long video take hours
     made = {"make": pickle.dumps(make)}
     pool = ray.data.ActorPoolStrategy(size=min(options.encoders, len(videos)))
@@ -122,7 +123,7 @@ def _pass(
             if row["said"]:
                 yield row["video"], pickle.loads(row["said"])
     except ray.exceptions.RayError as error:
-        raise _too_many(options, "a process died, perhaps for want of memory") from error
+        raise too_many(max_errors, "a process died, perhaps for want of memory") from error
 
 
 def _device(gpus: float) -> dict[str, float]:
@@ -151,7 +152,7 @@ class _Encoder:
             if row["piece"]:
                 _preparer(self.make).encode(pickle.loads(row["piece"]))
         except Exception as error:
-            return _fault(row["video"], error)
+            return _given_up(self.make, row["video"], error)
         return Row(video=row["video"], piece=b"", said=row["said"])
 
 
@@ -161,7 +162,7 @@ def _finish(row: Row, *, make: bytes) -> Row:
     try:
         ledger = None if row["said"] else _preparer(make).finish(source_of(video))
     except Exception as error:
-        return _fault(video, error)
+        return _given_up(make, video, error)
     return row if ledger is None else Row(video=video, piece=b"", said=pickle.dumps(ledger))
 
 
@@ -179,16 +180,12 @@ def _preparer(make: bytes) -> Preparer:
 
 
 def _fault(video: str, error: Exception) -> Row:
-    """An error as a row: ours as it is, another one as its words and its place."""
-    if not isinstance(error, LoopyError):
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        error = LoopyError(f"{type(error).__name__} in {where}: {error}")
-    return Row(video=video, piece=b"", said=pickle.dumps(error))
+    return Row(video=video, piece=b"", said=pickle.dumps(unforeseen(error)))
 
 
-def _too_many(options: RayOptions, last: str) -> LoopyError:
-    return LoopyError(
-        f"more than {options.max_errors} videos failed, the last one with: {last}; what is "
-        "finished is kept; see to it, or allow more by max_errors, and run the command again"
-    )
+def _given_up(make: bytes, video: str, error: Exception) -> Row:
+    """What networks or store do not take is a fault of the video; all else was unforeseen."""
+    if not isinstance(error, ValueError) or isinstance(error, OF_THE_RUN):
+        return _fault(video, error)
+    ledger = _preparer(make).give_up(source_of(video), error)
+    return Row(video=video, piece=b"", said=pickle.dumps(ledger))

@@ -20,6 +20,9 @@ Source = Path | str
 """A video: a file; or, as a string, an address that obstore knows (s3, gs, az, http(s), file)."""
 
 
+MISSING = "missing"
+
+
 class NotThereError(MediaError):
     """There is no file at an address."""
 
@@ -68,7 +71,7 @@ def facts_of(source: Source) -> str:
             about = library(str(source)).head(*_place(str(source)))
         return f"{about['size']} {about['e_tag'] or about['last_modified'].isoformat()}"
     except (OSError, NotThereError):
-        return "missing"
+        return MISSING
 
 
 @contextmanager
@@ -96,7 +99,7 @@ def local_copy(
     with folder as name:
         copy = Path(name, f"video{PurePosixPath(unquote(str(source))).suffix}")
         _fetch(str(source), copy)
-        if tracks and facts_of(tracks_of(source)) != "missing":
+        if tracks and facts_of(tracks_of(source)) != MISSING:
             _fetch(str(tracks_of(source)), tracks_path(copy))
         yield copy
 

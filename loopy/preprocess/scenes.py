@@ -24,13 +24,11 @@ class SceneOptions:
         threshold: From here it is a cut, whatever is around it.
         faint_threshold: From here it is one if it stands out.
         stands_out: How many times the mean change of the two pictures before and after.
-        shortest_s: Shots under this are no clips at all: flashes, the rest of a dissolve.
     """
 
     threshold: float = 27.0
     faint_threshold: float = 15.0
     stands_out: float = 3.0
-    shortest_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
     damage named, and the clock of the reader. Dissolves and fades are not found.
 
     Returns:
-        Shots of at least ``options.shortest_s``, in order; a video without a cut is one.
+        All shots, in order; a video without a cut is one.
 
     Raises:
-        MediaError: Not a readable video.
+        MediaError: Not a readable video, or one whose pictures change their size.
         DependencyError: PySceneDetect is not installed.
     """
     try:
@@ -81,7 +79,7 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
             min_scene_len=0,
         ),
     )
-    times, cuts, end = list[Fraction](), set[Fraction](), Fraction(0)
+    times, cuts, end, first_size = list[Fraction](), set[Fraction](), Fraction(0), None
     with open_media(path, "video") as container:
         stream = moving_pictures(container)
         tick, rate = tick_s(stream), stream.average_rate or FPS
@@ -89,6 +87,12 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
             times.append(picture.time_s)
             end = picture.end_s
             size = picture.width_px, picture.height_px
+            first_size = first_size or size
+            if size != first_size:
+                raise MediaError(
+                    f"{path} changes its size from {first_size} to {size} at "
+                    f"{float(times[-1]):.2f} s; cut it there, or convert it"
+                )
             shrink = max(*size, LONG_SIDE_PX) / LONG_SIDE_PX
             width, height = (max(1, round(side / shrink)) for side in size)
             small = picture.frame.to_ndarray(
@@ -100,15 +104,12 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
                 cuts.update(cut.pts * cut.time_base for cut in found)
     if not times:
         raise MediaError(f"{path} has no picture that can be decoded; give an intact file")
-    return _shots(times, cuts, end, shortest_s=options.shortest_s)
+    return _shots(times, cuts, end)
 
 
-def _shots(
-    times: list[Fraction], cuts: set[Fraction], end: Fraction, *, shortest_s: float
-) -> list[Shot]:
+def _shots(times: list[Fraction], cuts: set[Fraction], end: Fraction) -> list[Shot]:
     firsts = [0, *(i for i, time in enumerate(times) if time in cuts and i), len(times)]
-    shots = [
+    return [
         Shot(times[first], times[stop - 1], times[stop] if stop < len(times) else end)
         for first, stop in pairwise(firsts)
     ]
-    return [shot for shot in shots if shot.stop_s - shot.start_s >= shortest_s]

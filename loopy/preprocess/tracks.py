@@ -12,15 +12,13 @@ from torch import Tensor
 
 from loopy.data.reader import iterate_frames
 from loopy.errors import MediaError
-from loopy.preprocess.measurements import estimate_yaw
+from loopy.preprocess.measurements import estimate_angles
 from loopy.preprocess.poses import PoseEstimator
-from loopy.preprocess.precomputed import Precomputed, load_tracks
+from loopy.preprocess.precomputed import Precomputed
 from loopy.preprocess.work import keep, kept
 
 AT_ONCE = 30
 """Frames in memory at a time; a multiple of how often DWPose searches for people."""
-
-LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +43,20 @@ class Track:
 def chunks(
     source: Path, span: range, *, frames: int = AT_ONCE
 ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
-    """Frames of a span on the 25 fps grid, some at a time."""
-    shown = iterate_frames(source, span=span)
-    while part := list(islice(shown, frames)):
-        yield torch.from_numpy(np.stack(part))
+    """Frames of a span on the 25 fps grid, some at a time, each in memory once.
+
+    Raises:
+        MediaError: The video cannot be read.
+    """
+    shown, left = iterate_frames(source, span=span), len(span)
+    while (first := next(shown, None)) is not None:
+        part = np.empty((min(frames, left), *first.shape), np.uint8)
+        part[0], filled = first, 1
+        for frame in islice(shown, len(part) - 1):
+            part[filled] = frame
+            filled += 1
+        left -= filled
+        yield torch.from_numpy(part[:filled])
 
 
 def find_track(source: Path, span: range, find: PoseEstimator | None) -> Track:
@@ -62,15 +70,13 @@ def find_track(source: Path, span: range, find: PoseEstimator | None) -> Track:
     Raises:
         MediaError: The video, or its precomputed tracks, cannot be read.
     """
-    parts, known = [], find is None
-    for frames in chunks(source, span):
-        first = span.start + sum(map(len, parts))
-        parts.append((find or Precomputed(video=source, first=first))(frames))
+    find = find or Precomputed(video=source, first=span.start)
+    parts = [find(frames) for frames in chunks(source, span)]
     if not parts:
         raise MediaError(f"{source} has no frames {span.start} to {span.stop}; give an intact file")
     points = torch.cat([part.points for part in parts])
     people = torch.cat([part.people for part in parts])
-    pose = load_tracks(source).pose if known else None
+    pose = find.pose if isinstance(find, Precomputed) else None
     if pose is None:
         return Track(points, people, estimate_pose(points))
     return Track(points, people, pose[span.start : span.start + len(points)].float())
@@ -78,9 +84,8 @@ def find_track(source: Path, span: range, find: PoseEstimator | None) -> Track:
 
 def estimate_pose(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 3"]:
     """Yaw and roll of a head from its points; pitch, and what is not known, is 0."""
-    yaw = estimate_yaw(points)
-    across, down = (points[:, RIGHT_EYE].mean(1) - points[:, LEFT_EYE].mean(1)).unbind(-1)
-    return torch.stack([yaw, torch.zeros_like(yaw), torch.atan2(down, across)], 1).nan_to_num()
+    yaw, roll = estimate_angles(points).unbind(1)
+    return torch.stack([yaw, torch.zeros_like(yaw), roll], 1).nan_to_num()
 
 
 def kept_track(path: Path, source: Path, span: range, find: PoseEstimator | None) -> Track:

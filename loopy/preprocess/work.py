@@ -1,7 +1,11 @@
 """Files of a clip on its way: each says that a stage is done with a part of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from jaxtyping import Shaped
@@ -34,7 +38,8 @@ def keep(path: Path, tensors: Mapping[str, Tensor], *, spent_s: Mapping[str, flo
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft(path) as hidden:
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save_file(whole, hidden, {stage: str(s) for stage, s in spent_s.items()})
+            about = {"spent_s": dict(spent_s), "crc32": _checksums(whole)}
+            save_file(whole, hidden, {"about": json.dumps(about)})
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{path} cannot be written ({error}); make room") from error
 
@@ -48,18 +53,41 @@ def kept(path: Path) -> tuple[dict[str, Tensor], dict[str, float]] | None:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, {k: float(s) for k, s in (file.metadata() or {}).items()}
+            about = json.loads((file.metadata() or {})["about"])
+        if about["crc32"] == _checksums(tensors):
+            return tensors, about["spent_s"]
     except FileNotFoundError:
         return None
-    except (SafetensorError, ValueError):
-        path.unlink(missing_ok=True)
-        return None
+    except (SafetensorError, ValueError, KeyError):
+        pass
+    path.unlink(missing_ok=True)
+    return None
 
 
-def forget(root: AnyPath, clip: str) -> None:
-    """Deletes what is kept of a clip on its way."""
-    for path in (Path(root) / "work").glob(f"{clip}.*"):
-        path.unlink(missing_ok=True)
+def forget(root: AnyPath, clips: Collection[str]) -> None:
+    """Deletes what is kept of clips on their way."""
+    for path in (Path(root) / "work").glob("[!.]*.safetensors"):
+        if path.name.partition(".")[0] in clips:
+            path.unlink(missing_ok=True)
+
+
+def sweep(root: AnyPath, wanted: Collection[str], *, older_than_s: float = 3600) -> None:
+    """Deletes parts of clips that nobody wants any more.
+
+    Args:
+        root: The store.
+        wanted: Ids of clips on their way.
+        older_than_s: Younger parts are spared: another process may be about to name them.
+    """
+    latest = time.time() - older_than_s
+    for path in (Path(root) / "work").glob("[!.]*.safetensors"):
+        with suppress(FileNotFoundError):  # finished by another process in between
+            if path.name.partition(".")[0] not in wanted and path.stat().st_mtime < latest:
+                path.unlink()
+
+
+def _checksums(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    return {name: crc32(tensor.numpy().tobytes()) for name, tensor in tensors.items()}
 
 
 def rows_of(

@@ -23,7 +23,6 @@ from loopy.models import AudioEncoder
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.precomputed import Tracks, save_tracks
-from loopy.preprocess.scenes import SceneOptions
 
 BARS, BAR_PX = 16, 5
 QUICK = {
@@ -240,7 +239,6 @@ def talk_options() -> PreprocessOptions:
         size_px=48,
         estimator="precomputed",
         filters=FilterOptions(fewest_frames=25, fewest_px=40),
-        scenes=SceneOptions(shortest_s=0.5),
     )
 
 

@@ -24,6 +24,7 @@ GOOD = Measurements(
     outside=0.05,
     crop_px=256,
     yaw=math.pi / 4,
+    roll=math.pi / 4,
     head_motion=1600,
     expression=20,
     has_sound=True,

@@ -25,7 +25,6 @@ from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.precomputed import Tracks, save_tracks
 from loopy.preprocess.report import report
-from loopy.preprocess.scenes import SceneOptions
 from loopy.preprocess.stages import STAGES
 from loopy.synthetic.talker import random_talk
 
@@ -34,7 +33,6 @@ OPTIONS = PreprocessOptions(
     size_px=16,
     estimator="precomputed",
     filters=FilterOptions(fewest_frames=25, fewest_px=30, yaw=2.0),
-    scenes=SceneOptions(shortest_s=0.5),
 )
 
 

@@ -82,13 +82,11 @@ def make(talk_parts, talk_options, tmp_path):
     create_store(first.root, _description(first, talk_options))
 
     def maker(kind=Preparer, **more):
-        return partial(kind, **(vars_of(first) | more))
+        load = partial(_networks, talk_parts, "cpu")
+        made = {"root": first.root, "options": first.options, "config": first.config, "load": load}
+        return partial(kind, **(made | more))
 
     return maker
-
-
-def vars_of(preparer):
-    return {name: getattr(preparer, name) for name in ("root", "options", "models", "load")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +162,7 @@ def test_what_is_finished_is_not_done_again(running, by_ray, one, films, talk_pa
 
 def test_what_nobody_foresaw_is_told_and_the_rest_is_done(running, one, films, make):
     videos = [films / f"{name}.mkv" for name in TALKS]
-    found = prepare_with_ray(make(Clumsy), videos, options=RayOptions(max_errors=3))
+    found = prepare_with_ray(make(Clumsy), videos, max_errors=3)
     ledgers = {Path(ledger.source).stem: ledger for ledger in found}
     assert set(ledgers) == set(TALKS)
     assert {name for name, ledger in ledgers.items() if ledger.error} == set(STUMBLES)
@@ -183,7 +181,7 @@ def test_what_nobody_foresaw_is_told_and_the_rest_is_done(running, one, films, m
 def test_more_faults_than_are_allowed_end_the_run(running, films, make):
     videos = [films / f"{name}.mkv" for name in STUMBLES]
     with pytest.raises(LoopyError, match=r"more than 2 videos failed.*Error in test_ray\.py:\d+"):
-        list(prepare_with_ray(make(Clumsy), videos, options=RayOptions(max_errors=2)))
+        list(prepare_with_ray(make(Clumsy), videos, max_errors=2))
 
 
 def test_what_no_video_would_escape_ends_the_run(running, films, make, tmp_path):
@@ -216,11 +214,7 @@ def test_a_process_that_dies_loses_no_other_video(running, one, films, make):
 @pytest.mark.filterwarnings("ignore:The minimum number of concurrent actors")
 def test_processes_that_die_end_the_run_where_none_may(running, films, make):
     with pytest.raises(LoopyError, match=r"more than 0 videos failed.*a process died"):
-        list(
-            prepare_with_ray(
-                make(Fragile), [films / "unread.mkv"], options=RayOptions(max_errors=0)
-            )
-        )
+        list(prepare_with_ray(make(Fragile), [films / "unread.mkv"], max_errors=0))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +240,7 @@ def test_other_machines_need_full_paths(films, make):
         next(prepare_with_ray(make(), [films / "short.mkv"], workers=2, options=there))
 
 
-@pytest.mark.parametrize("wrong", [{"encoders": 0}, {"max_errors": -1}, {"encoder_gpus": -0.5}])
+@pytest.mark.parametrize("wrong", [{"encoders": 0}, {"encoder_gpus": -0.5}])
 def test_options_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         replace(RayOptions(), **wrong)

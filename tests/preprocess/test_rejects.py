@@ -149,7 +149,6 @@ def words(talk_parts, talk_options):
     chosen = {
         "size_px": talk_options.size_px,
         "estimator": "precomputed",
-        "scenes.shortest_s": talk_options.scenes.shortest_s,
         "filters.fewest_frames": talk_options.filters.fewest_frames,
         "filters.fewest_px": talk_options.filters.fewest_px,
     }
