@@ -108,13 +108,18 @@ def _write(module: nn.Module, values: dict[str, Tensor]) -> None:
 
 
 class SampleSheet(pl.Callback):
-    """Saves what `module.sample_sheet()` draws after each validation, with averaged weights."""
+    """Saves what `module.sample_sheet()` draws after each validation, with averaged weights.
+
+    Nothing is saved where that draws nothing (None).
+    """
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws before the averaged weights are taken out again."""
-        if trainer.is_global_zero:
+        if not trainer.is_global_zero:
+            return
+        sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
+        if sheet is not None:
             folder = Path(trainer.default_root_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)
-            sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
             with draft(folder / f"step_{trainer.global_step:06d}.png") as hidden:
                 sheet.save(hidden)

@@ -168,8 +168,8 @@ class LoopyDataModule(pl.LightningDataModule):
         trainer = self._trainer()
         if trainer.max_steps < 0:
             raise ConfigurationError("the data never ends; give --trainer.max_steps")
-        _check_one_epoch(trainer)
         batches = trainer.max_steps * trainer.accumulate_grad_batches
+        _check_one_epoch(trainer, batches)
         current = trainer.fit_loop.epoch_loop.batch_progress.current
         order = Onwards(
             batches,
@@ -229,19 +229,18 @@ class SyntheticData(LoopyDataModule):
         return self.make(generator(self.seed, purpose, number, rank))
 
 
-def _check_one_epoch(trainer: pl.Trainer) -> None:
+def _check_one_epoch(trainer: pl.Trainer, batches: int) -> None:
     """Makes sure that an epoch ends only with the run.
 
     Raises:
         ConfigurationError: lightning would end it before, and begin again at batch 0.
     """
     limit = trainer.limit_train_batches
-    whole = isinstance(limit, float) and limit == 1
-    if trainer.overfit_batches or not (whole or trainer.fast_dev_run):
-        name = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
+    if limit < (batches if isinstance(limit, int) else 1):
         raise ConfigurationError(
-            f"{name} would end an epoch early, and the next one has the same batches and noise "
-            f"again; leave --trainer.{name} out and set --trainer.max_steps"
+            f"an epoch would end after {limit} of the batches, and the next one has the same "
+            "batches and noise again; leave out --trainer.limit_train_batches and "
+            "--trainer.overfit_batches, and set --trainer.max_steps"
         )
 
 

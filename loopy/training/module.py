@@ -146,7 +146,7 @@ class LoopyModule(pl.LightningModule):
         for name, wrong in other.items():
             losses = self._losses(wrong, presence, self._fixed(batch_idx, len(batch)))
             scores[f"val/{name}_sensitivity"] = (losses / right).mean() - 1
-        self.log_dict(scores, batch_size=len(batch), prog_bar=True)
+        self.log_dict(scores, batch_size=len(batch), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over what a loss can reach."""
@@ -166,12 +166,16 @@ class LoopyModule(pl.LightningModule):
         """The pipeline of inference around the networks as they are."""
         return LoopyPipeline(self.network, audio_encoder, vae, self.scheduler, self.settings)
 
-    def sample_sheet(self) -> Image.Image:
-        """A held-out portrait made to speak by the pipeline: truth over what was made."""
+    def sample_sheet(self) -> Image.Image | None:
+        """A held-out portrait made to speak by the pipeline: truth over what was made.
+
+        None where there is nothing to show; see `loopy.training.rehearsal`.
+        """
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         folder = Path(self.trainer.default_root_dir) / "samples"
         return rehearse(
             self.pipeline(data.audio_encoder.to(self.device), data.vae.to(self.device)),
+            data,
             folder / f"step_{self.global_step:06d}.mp4",
         )
 

@@ -44,9 +44,14 @@ def averages():
         yield average
 
 
-@pytest.fixture
-def trained(tmp_path):
-    module = Ramp()
+class Unseen(Ramp):
+    """Has nothing to show."""
+
+    def sample_sheet(self):
+        return None
+
+
+def train(module, tmp_path):
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=STEPS,
@@ -62,6 +67,11 @@ def trained(tmp_path):
     )
     trainer.fit(module, DataLoader(range(STEPS)), DataLoader(range(1)))
     return module, trainer
+
+
+@pytest.fixture
+def trained(tmp_path):
+    return train(Ramp(), tmp_path)
 
 
 def test_validation_sees_the_average(trained):
@@ -90,6 +100,11 @@ def test_sheets_are_drawn_with_the_average_whatever_the_order(trained, tmp_path)
         with Image.open(path) as sheet:
             widths.append(sheet.width)
     assert widths == [int(100 * average) + 1 for average in list(averages())[1::2]]
+
+
+def test_where_there_is_nothing_to_show_nothing_is_saved(tmp_path):
+    train(Unseen(), tmp_path)
+    assert not (tmp_path / "samples").exists()
 
 
 def test_the_rate_rises_and_falls():

@@ -113,9 +113,14 @@ def test_an_epoch_that_ends_before_the_run_is_refused(limit):
     source.trainer = pl.Trainer(
         accelerator="cpu", max_steps=4, logger=False, barebones=True, **limit
     )
-    [name] = limit
-    with pytest.raises(ConfigurationError, match=f"{name} would end.*set --trainer.max_steps"):
+    with pytest.raises(ConfigurationError, match=r"epoch would end.*set --trainer\.max_steps"):
         source.train_dataloader()
+
+
+def test_a_trial_run_is_welcome():
+    source = data()
+    source.trainer = pl.Trainer(accelerator="cpu", fast_dev_run=2, logger=False)
+    assert len(source.train_dataloader()) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""Sheets of samples: a person of the store, or a toon, and what is made of them."""
+
+import sys
+import warnings
+from dataclasses import replace
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+
+from loopy.data.store import write_clip
+from loopy.errors import StoreError
+from loopy.models.latents import decode_latents
+from loopy.segments import SegmentLayout
+from loopy.training.callbacks import SampleSheet
+from loopy.training.rehearsal import rehearse
+from loopy.training.stages import ClipStage
+from loopy.training.store_clips import StoreClips
+
+CLIP, SIZE_PX = 3, 16
+NAMES = [str(number) for number in range(12)]  # of clips of 20 frames: a portrait and six clips
+
+
+@pytest.fixture
+def no_voice(monkeypatch):
+    """The extra `synthetic` is not installed."""
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+
+
+@pytest.fixture
+def pipeline(make_pipeline):
+    return make_pipeline()
+
+
+@pytest.fixture
+def open_data(make_store, pipeline, tmp_path):
+    """Opens the store as it is then."""
+    pipeline.save_pretrained(tmp_path / "parts")
+    store = make_store(tmp_path / "store", NAMES, noise=True)
+
+    def opened():
+        return StoreClips(
+            store=str(store),
+            parts=tmp_path / "parts",
+            layout=SegmentLayout(stride=2, segments=2),
+            clip_frames=CLIP,
+            batch_size=2,
+            workers=0,
+        )
+
+    return opened
+
+
+@pytest.fixture
+def held_out(open_data, make_record):
+    """The record of the first held-out clip."""
+    sampler = open_data().sampler
+    wanted = sampler.store.index.id(int(sampler.held_out_rows[0]))
+    [record] = [r for r in (make_record(name, noise=True) for name in NAMES) if r.id == wanted]
+    return record
+
+
+def frames(sheet):
+    """Of truth, and made: 24 of each, as they stand on a sheet."""
+    assert sheet.size == (12 * SIZE_PX, 4 * SIZE_PX)
+    rows = np.asarray(sheet).reshape(2, 2, SIZE_PX, 12, SIZE_PX, 3)
+    truth, made = rows.transpose(1, 0, 3, 2, 4, 5).reshape(2, 24, SIZE_PX, SIZE_PX, 3)
+    return truth, made
+
+
+def test_a_person_of_the_store_speaks_without_the_voice(
+    pipeline, open_data, held_out, no_voice, tmp_path
+):
+    truth, _ = frames(rehearse(pipeline, open_data(), tmp_path / "made.mp4"))
+    latents = held_out.latents[1:19].half().float()  # behind the portrait, whole clips
+    expected = ((decode_latents(pipeline.vae, latents) + 1) * 127.5).round().byte()
+    places = torch.linspace(0, 17, 24).long()
+    assert np.array_equal(truth, expected.permute(0, 2, 3, 1)[places].numpy())
+    assert (tmp_path / "made.mp4").stat().st_size
+
+
+def test_each_frame_hears_its_own_sound(pipeline, open_data, held_out, tmp_path):
+    """From frame 12 on another sound: the clip of frames 10 to 12 hears it, those before do not."""
+    truth, made = frames(rehearse(pipeline, open_data(), tmp_path / "one.mp4"))
+    audio = held_out.audio.clone()
+    audio[12:] = -audio[12:]
+    write_clip(tmp_path / "store", replace(held_out, audio=audio))
+    other_truth, other = frames(rehearse(pipeline, open_data(), tmp_path / "other.mp4"))
+    assert np.array_equal(truth, other_truth)
+    unheard = torch.linspace(0, 17, 24).long().numpy() < 9  # counted from frame 1
+    same = (made == other).all((1, 2, 3))
+    assert np.array_equal(same, unheard)
+
+
+def test_another_portrait_is_another_face(pipeline, open_data, held_out, tmp_path):
+    _, made = frames(rehearse(pipeline, open_data(), tmp_path / "one.mp4"))
+    latents = held_out.latents.clone()
+    latents[0] = -latents[0]
+    write_clip(tmp_path / "store", replace(held_out, latents=latents))
+    _, other = frames(rehearse(pipeline, open_data(), tmp_path / "other.mp4"))
+    assert not (made == other).all((1, 2, 3)).any()
+
+
+def test_a_training_from_a_store_needs_no_voice(make_pipeline, open_data, no_voice, tmp_path):
+    built = make_pipeline()
+    stage = ClipStage(built.network.train(), built.scheduler, built.settings)
+    pl.Trainer(
+        accelerator="cpu",
+        max_steps=1,
+        default_root_dir=tmp_path / "run",
+        val_check_interval=1,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[SampleSheet()],
+    ).fit(stage, datamodule=open_data())
+    names = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
+    assert names == ["step_000001.mp4", "step_000001.png"]
+
+
+def test_without_the_voice_toons_are_left_out_with_one_warning(pipeline, no_voice, tmp_path):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        sheets = [rehearse(pipeline, None, tmp_path / "x.mp4") for _ in range(3)]
+    assert sheets == [None] * 3
+    assert ["loopy-portrait[synthetic]" in str(each.message) for each in told] == [True]
+    assert not (tmp_path / "x.mp4").exists()
+
+
+def test_a_damaged_clip_stops_no_training(pipeline, open_data, held_out, tmp_path):
+    """Where damage is fatal, the validation before the sheet has said so."""
+    [file] = (tmp_path / "store").rglob(f"{held_out.id}.safetensors")
+    data = open_data()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StoreError):
+        next(data.held_out())
+    with pytest.warns(UserWarning, match=f"no sample sheets.*{file.name}"):
+        assert rehearse(pipeline, data, tmp_path / "x.mp4") is None
+
+
+def test_a_toon_speaks(pipeline, tmp_path):
+    pytest.importorskip("espeakng_loader")
+    sheet = rehearse(pipeline, None, tmp_path / "made.mp4", seconds=0.4)
+    truth, made = frames(sheet)
+    assert truth.std() > 10
+    assert not np.array_equal(truth, made)
