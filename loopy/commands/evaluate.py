@@ -11,7 +11,6 @@ from jsonargparse import ArgumentError, ArgumentParser
 from loopy.commands.animate import usable
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError
-from loopy.evaluation import judge as judges
 from loopy.evaluation.bars import judge
 from loopy.evaluation.columns import Evidence
 from loopy.evaluation.filming import Studio, film
@@ -20,6 +19,7 @@ from loopy.evaluation.report import Report, sheet
 from loopy.evaluation.swaps import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
 from loopy.evaluation.toon import scenes
 from loopy.evaluation.tracker import Tracker, unread
+from loopy.models import judge as judges
 from loopy.pipeline import LoopyPipeline
 
 JUDGES = (Tracker, Recogniser)
