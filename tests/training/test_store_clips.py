@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from dataclasses import replace
 
 import lightning.pytorch as pl
 import pytest
@@ -101,9 +102,80 @@ def test_splits_never_meet_and_validation_has_whole_histories(sampler):
     assert torch.equal(clip.audio, source.batch("validation", 0, 0, 1).audio)
 
 
-def test_mouth_and_eyes_weigh_more(sampler):
-    clip = sampler(weights={"mouth": 3.0}).batch("training", 0, 0, 1)
-    assert set(clip.weight.unique().tolist()) == {1.0, 3.0}
+PLACES = {"eyes": (slice(36, 48), (3.0, 5.0)), "mouth": (slice(48, 68), (9.0, 11.0))}
+"""Points of each part, and the middle they lie around in frame 0, in pixels of 16."""
+UNKNOWN = 7
+"""A frame in which the tracker lost a corner of the mouth."""
+
+
+@pytest.fixture
+def talking(make_record, tmp_path):
+    """Clips of a head that drifts to the right, and their mirrored latents."""
+    create_store(tmp_path / "s", StoreDescription(16, (4, 8, 8), (3, 8), mirrored=True))
+    for name in ("1", "2"):
+        record = make_record(name)
+        points, valid = record.motion.points.clone(), record.motion.valid.clone()
+        drift = 0.2 * torch.arange(len(points))[:, None, None] * torch.tensor([1.0, 0.0])
+        for part, middle in PLACES.values():
+            around = torch.rand(points[:, part].shape) * 2 - 1
+            points[:, part] = torch.tensor(middle) + around + drift
+        valid[UNKNOWN, 60] = False
+        motion = replace(record.motion, points=points, valid=valid)
+        numbered = torch.arange(1.0, len(points) + 1)[:, None, None, None].expand(-1, 4, 8, 8)
+        write_clip(
+            tmp_path / "s",
+            replace(record, motion=motion, latents=numbered, latents_mirrored=-numbered),
+        )
+    build_index(tmp_path / "s", validation=0, test=0)
+    return ClipStore.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize("weights", [{"mouth": 3.0}, {"eyes": 2.0}, {"mouth": 3.0, "eyes": 2.0}])
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_mouth_and_eyes_weigh_more(talking, weights, mirror):
+    source = ClipSampler(
+        talking, 2, layout=LAYOUT, clip_frames=FRAMES, weights=weights, mirror=mirror
+    )
+    seen = set()
+    for number in range(10):
+        clip = source.batch("training", number, 0, 1)
+        rows = [int(row) for row in source.rows]
+        shown = clip.latents[..., 0, 0, 0]
+        assert (shown < 0).all() == bool(mirror)
+        for one, weight in zip(shown.abs().int() - 1, clip.weight, strict=True):
+            first = int(one[0])
+            seen |= set(one.tolist())
+            # both clips have the same numbers: the weight is that of one of them
+            assert any(
+                torch.equal(weight, expected_weight(talking, row, first, weights, mirror))
+                for row in rows
+            )
+    assert UNKNOWN in seen
+
+
+def expected_weight(store, row, first, weights, mirror):
+    """Cell by cell: within half a cell of the box around the points, in the picture's units."""
+    frames = slice(first, first + FRAMES)
+    read = store.read(row, {"points": frames, "valid": frames})
+    weight = torch.ones(FRAMES, 1, 8, 8)
+    for name, extra in weights.items():
+        part, _ = PLACES[name]
+        for frame in range(FRAMES):
+            points = read["points"][frame, part].clone()
+            if not read["valid"][frame, part].all():
+                continue
+            if mirror:
+                points[:, 0] = 16 - points[:, 0]
+            left, top = (points.amin(0) / 2 - 0.5).tolist()
+            right, bottom = (points.amax(0) / 2 + 0.5).tolist()
+            for y in range(8):
+                for x in range(8):
+                    inside = left <= x + 0.5 <= right and top <= y + 0.5 <= bottom
+                    weight[frame, 0, y, x] += (extra - 1) * inside
+    return weight
+
+
+def test_equal_weights_are_none(sampler):
     assert sampler(weights={"mouth": 1.0}).batch("training", 0, 0, 1).weight is None
 
 
@@ -138,15 +210,43 @@ def test_a_place_is_that_of_these_clips_and_windows(sampler, folder, make_record
         assert sampler(**{name: value}).decided_by() != told, name
 
 
-def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path):
+def spoil_rows(content):
+    """A bit of every picture; the header stays whole."""
+    header = int.from_bytes(content[:8], "little")
+    for place in range(8 + header, len(content), 256):
+        content[place] ^= 1
+
+
+def spoil_header(content):
+    content[40] ^= 1
+
+
+def cut_off(content):
+    del content[-1]
+
+
+@pytest.mark.parametrize("spoil", [spoil_rows, spoil_header, cut_off])
+def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path, spoil):
+    """Every batch that has it is an error; the others are what they were."""
+    whole = sampler()
+    damaged = whole.store.index.id(int(whole.rows[3]))
     shutil.copytree(folder, tmp_path / "copy")
-    for path in (tmp_path / "copy" / "clips").glob("*/*.safetensors"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
+    [path] = (tmp_path / "copy").rglob(f"{damaged}.safetensors")
+    content = bytearray(path.read_bytes())
+    spoil(content)
+    path.write_bytes(content)
     source = ClipSampler(ClipStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
-    with pytest.raises(StoreError, match=r"\.safetensors"):
-        [source.batch("training", number, 0, 1) for number in range(20)]
+    number = int(whole.store.read(damaged, {"latents": [0]})["latents"][0, 0, 0, 0])
+    touched = 0
+    for place in range(len(whole.rows)):  # two epochs
+        clip = whole.batch("training", place, 0, 1)
+        if number in numbers(clip):
+            touched += 1
+            with pytest.raises(StoreError, match=path.name):
+                source.batch("training", place, 0, 1)
+        else:
+            assert torch.equal(source.batch("training", place, 0, 1).latents, clip.latents)
+    assert touched == 2
 
 
 def test_more_ranks_than_clips_are_refused_before_the_first_step(
@@ -187,7 +287,13 @@ def test_the_data_module_gives_them_to_a_trainer(folder, make_pipeline, tmp_path
     for clip, wanted in zip(data.train_dataloader(), expected, strict=True):
         assert torch.equal(clip.latents, wanted.latents)
         assert torch.equal(clip.audio, wanted.audio)
-    assert len(data.val_dataloader()) == len(data.sampler.held_out_rows) // 2
+    there = len(data.sampler.held_out_rows) // 2
+    assert 0 < there < data.validation_batches  # fewer than are asked for
+    loaded = list(data.val_dataloader())
+    assert len(loaded) == there
+    for clip, alone in zip(loaded, data.held_out(), strict=True):
+        assert torch.equal(clip.latents, alone.latents)
+    assert data.held_out_batches(ranks=3) == len(data.sampler.held_out_rows) // 6
     with pytest.raises(ConfigurationError, match="holds no mirrored latents"):
         StoreClips(store=str(folder), parts=tmp_path / "parts", mirror=0.5)
 
