@@ -205,16 +205,17 @@ def connect(address: str, options: Mapping[str, Any] | None = None) -> Any:
         options: Arguments of `obstore.store.from_url`.
 
     Raises:
-        StoreError: No address that obstore knows.
+        StoreError: No address that obstore knows, or no such options.
         DependencyError: It is not installed.
     """
     obstore = library(address)
     insecure = {"client_options": {"allow_http": True}} if address.startswith("http:") else {}
     try:
         return obstore.store.from_url(address, **insecure | dict(options or {}))
-    except obstore.exceptions.BaseError as error:
+    except (ValueError, TypeError, obstore.exceptions.BaseError) as error:
         raise StoreError(
-            f"{address} is no address that obstore knows ({first_line(error)})"
+            f"{address} is no address that obstore knows, or its options are none "
+            f"({first_line(error)})"
         ) from error
 
 

@@ -133,6 +133,11 @@ class ClipStore:
         return self.__dict__ | {"_headers": OrderedDict()}
 
     @property
+    def root(self) -> AnyPath:
+        """Folder or address."""
+        return self._place.root
+
+    @property
     def bytes_requested(self) -> int:
         """Bytes that this process has asked for: rows, checksums, headers, and gaps between."""
         return self._place.bytes_requested

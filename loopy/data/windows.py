@@ -92,7 +92,13 @@ def draw_window(
 
 
 def read_window(
-    store: ClipStore, row: int, window: Window, *, layout: SegmentLayout, clip_frames: int
+    store: ClipStore,
+    row: int,
+    window: Window,
+    *,
+    layout: SegmentLayout,
+    clip_frames: int,
+    noise: torch.Generator | None = None,
 ) -> tuple[Clip, MotionSequence]:
     """Read a sample: a clip of one video, and the track of its frames.
 
@@ -105,6 +111,8 @@ def read_window(
         window: See `draw_window`.
         layout: How the past is squeezed; a mode that reads one frame a slot.
         clip_frames: Frames to learn.
+        noise: Latents are drawn from their posterior, each frame once: mean + exp(log-variance / 2)
+            x noise of this generator. Not for mirrored windows. None takes the mean.
 
     Raises:
         StoreError: The file is missing, damaged, or lacks what is asked for.
@@ -115,12 +123,16 @@ def read_window(
         slots, present = slots.where(present, window.reference), torch.ones_like(present)
     sound = _heard(store, row, start, stop)
     name = "latents_mirrored" if window.mirrored else "latents"
-    pictures = [*slots[present].tolist(), *range(start, stop), window.reference]
-    read = store.read(
-        row,
-        {name: pictures, "audio": sound.flatten(), **dict.fromkeys(_TRACK, slice(start, stop))},
-    )
+    pictures = torch.tensor([*slots[present].tolist(), *range(start, stop), window.reference])
+    frames, places = pictures.unique(return_inverse=True)
+    drawn = {} if noise is None else {"log_variance": frames}
+    track = dict.fromkeys(_TRACK, slice(start, stop))
+    read = store.read(row, {name: frames, "audio": sound.flatten()} | track | drawn)
     latents = read[name].float()
+    if noise is not None:
+        deviation = (read["log_variance"].float() / 2).exp()
+        latents = latents + deviation * torch.randn(latents.shape, generator=noise)
+    latents = latents[places]
     past = latents.new_zeros(len(slots), *latents.shape[1:])
     past[present] = latents[: int(present.sum())]
     motion = MotionSequence(

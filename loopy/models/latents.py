@@ -4,6 +4,8 @@ Scaled = (z - mean) / std where the configuration has channel statistics, else z
 scaling_factor (SD1.5: 0.18215).
 """
 
+import hashlib
+
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
@@ -45,6 +47,12 @@ def decode_latents(
     shift, scale = _affine(vae, latents)
     pictures = vae.decode(latents * scale + shift, return_dict=False)[0]  # pyright: ignore[reportArgumentType]  # any Tensor will do
     return pictures.clamp(-1, 1)
+
+
+def latents_fingerprint(vae: AutoencoderKL) -> str:
+    """A short hash of how latents are scaled; that of the weights does not tell."""
+    values = [each.flatten().tolist() for each in _affine(vae, torch.zeros(1))]
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:32]
 
 
 def _affine(vae: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor]:

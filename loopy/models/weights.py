@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from loopy.errors import ModelError
+from loopy.models.audio import AudioEncoder
+from loopy.models.latents import latents_fingerprint
 from loopy.models.unet import UNet
 
 ADDED = (".audio_attn.", ".inter_clip.", ".intra_clip.", ".slopes", "conv_reference.")
@@ -111,3 +114,12 @@ def fingerprint(network: torch.nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(flat[places].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def store_fingerprints(vae: AutoencoderKL, audio_encoder: AudioEncoder) -> dict[str, str]:
+    """Name -> fingerprint of all that decides what a clip store holds of pictures and sound."""
+    return {
+        "vae": fingerprint(vae),
+        "audio_encoder": fingerprint(audio_encoder),
+        "latents": latents_fingerprint(vae),
+    }

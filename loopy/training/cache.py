@@ -24,13 +24,12 @@ from loopy.motion import expression_variance, head_motion_variance
 from loopy.randomness import generator
 from loopy.segments import SegmentLayout
 from loopy.synthetic.talker import random_talk
-from loopy.training.faces import box_mask
+from loopy.training.faces import PARTS, part_mask
 
 SHARD = 32
 AFTER_S = 0.56
 """Sound behind the clip, so that the encoder hears on as it does in a whole recording."""
 
-EYES, MOUTH = slice(36, 48), slice(48, 68)
 KINDS = ("speech",) * 15 + ("mixed",) * 2 + ("listening", "noise", "silence")
 """What a talk is, drawn evenly: mostly speech, 15 % no speech at all."""
 
@@ -121,12 +120,10 @@ class TalkShards(Dataset[str]):
             features = self.audio_encoder.features(talk.audio)
             latents = encode_images(self.vae, pictures)
         cells = latents.shape[-1]
-        points = clip.points * (cells / clip.size_px)
         return {
             "latents": latents.half(),
             "audio": features[past - 2 : past + frames + 2].half(),
             "landmarks": clip.normalised(),
             "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
-            "mouth": box_mask(points[:, MOUTH], size_px=cells, margin_px=0.5).half(),
-            "eyes": box_mask(points[:, EYES], size_px=cells, margin_px=0.5).half(),
+            **{part: part_mask(clip, part, cells=cells).half() for part in PARTS},
         }

@@ -6,7 +6,8 @@ g // (batch size x ranks), so ranks share it out and never meet, whatever their 
 one epoch ends and the next begins can a batch look at a clip twice.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -20,17 +21,13 @@ from torch import Tensor
 from loopy.data.index import TRAIN, VALIDATION
 from loopy.data.store import ClipStore
 from loopy.data.windows import draw_window, read_window
-from loopy.errors import ConfigurationError
-from loopy.motion import MotionSequence
+from loopy.errors import ConfigurationError, DamageError
 from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.training.datamodule import Deciders
 from loopy.training.drops import DropRates
-from loopy.training.faces import box_mask
-
-PARTS = {"eyes": slice(36, 48), "mouth": slice(48, 68)}
-_MARGIN_CELLS = 0.5
+from loopy.training.faces import part_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +44,10 @@ class ClipSampler:
         mirror: How often a mirrored window is read in training.
         weights: Weight of the loss around ``eyes`` and ``mouth``.
         drops: Only the share of whole histories is read here.
+        posterior: Latents are the ``mean`` of their posterior, or a ``sample`` of it.
+        skip_damaged: So many damaged clips are left out by each process, with a warning; the next
+            clip in the order takes the place of one. It is found damaged by what a window reads
+            of it, so that a batch remains a function of its number and the files.
         seed: Of order and windows.
     """
 
@@ -59,7 +60,10 @@ class ClipSampler:
     mirror: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
     drops: DropRates = DropRates()  # noqa: RUF009 (frozen)
+    posterior: Literal["mean", "sample"] = "mean"
+    skip_damaged: int = 0
     seed: int = 0
+    _damaged: set[int] = field(default_factory=set, init=False, repr=False)
 
     @cached_property
     def rows(self) -> Int[np.ndarray, " clips"]:
@@ -78,11 +82,13 @@ class ClipSampler:
     def decided_by(self) -> Deciders:
         """Which rows of which clips are read, beside seed, batch size and ranks.
 
-        Weights of the loss are not among it: they may change in mid-run.
+        Weights of the loss are not among it: they may change in mid-run. Nor is how many damaged
+        clips may be left out: whoever goes on without one has no other way.
         """
         clips = self.store.index["id"][self.rows].tobytes()
+        drawn = ", drawn from their posteriors" if self.posterior == "sample" else ""
         return {
-            "clips": f"{len(self.rows)} ({sha256(clips).hexdigest()[:12]})",
+            "clips": f"{len(self.rows)} ({sha256(clips).hexdigest()[:12]}){drawn}",
             "clip_frames": self.clip_frames,
             "layout": str(self.layout),
             "reference": self.reference,
@@ -110,12 +116,13 @@ class ClipSampler:
 
         Raises:
             ConfigurationError: Fewer clips than a step takes.
-            StoreError: A clip is missing or damaged.
+            DamageError: More clips than `skip_damaged` are missing or damaged.
+            StoreError: A clip is out of reach.
         """
         first = (number * ranks + rank) * self.batch_size
         places = range(first, first + self.batch_size)
         if purpose == "validation":
-            return _joined([self._held_out(int(self.held_out_rows[place])) for place in places])
+            return _joined([self._held_out(place) for place in places])
         self.check(ranks)
         return _joined([self._training(place) for place in places])
 
@@ -125,15 +132,43 @@ class ClipSampler:
 
     def _training(self, sample: int) -> Clip:
         epoch, place = divmod(sample, len(self.rows))
-        row = int(self.rows[_order(self.seed, epoch, len(self.rows))[place]])
-        draw = generator(self.seed, "window", sample)
-        longest = self.layout.past_frames
-        history = self.drops.history(draw, longest=longest, clip_frames=self.clip_frames)
-        return self._read(row, draw, history=history, mirror=self.mirror)
+        clips = len(self.rows)
+        order = _order(self.seed, epoch, clips)
 
-    def _held_out(self, row: int) -> Clip:
-        draw = generator(self.seed, "held-out window", row)
-        return self._read(row, draw, history=self.layout.past_frames, mirror=0.0)
+        def read(row: int) -> Clip:
+            draw = generator(self.seed, "window", sample)
+            longest = self.layout.past_frames
+            history = self.drops.history(draw, longest=longest, clip_frames=self.clip_frames)
+            return self._read(row, draw, history=history, mirror=self.mirror)
+
+        places = (order[(place + step) % clips] for step in range(clips))
+        return self._first_whole((int(self.rows[each]) for each in places), read)
+
+    def _held_out(self, place: int) -> Clip:
+        def read(row: int) -> Clip:
+            draw = generator(self.seed, "held-out window", row)
+            return self._read(row, draw, history=self.layout.past_frames, mirror=0.0)
+
+        rows = self.held_out_rows
+        return self._first_whole(
+            (int(rows[(place + i) % len(rows)]) for i in range(len(rows))), read
+        )
+
+    def _first_whole(self, rows: Iterable[int], read: Callable[[int], Clip]) -> Clip:
+        """What the first clip gives that is not damaged, as long as few are."""
+        for row in rows:
+            try:
+                return read(row)
+            except DamageError as error:
+                if row not in self._damaged:
+                    if len(self._damaged) == self.skip_damaged:
+                        raise DamageError(
+                            f"{error}; loopy data check lists all damage, and skip_damaged "
+                            f"(now {self.skip_damaged}) leaves so many clips out"
+                        ) from error
+                    self._damaged.add(row)
+                    warnings.warn(f"a clip is left out: {error}", stacklevel=2)
+        raise DamageError(f"{self.store.root}: not one clip is whole; preprocess again")
 
     def _read(self, row: int, draw: torch.Generator, *, history: int, mirror: float) -> Clip:
         window = draw_window(
@@ -146,26 +181,24 @@ class ClipSampler:
             still_start=self.layout.past_frames if self.still_start else None,
         )
         clip, motion = read_window(
-            self.store, row, window, layout=self.layout, clip_frames=self.clip_frames
+            self.store,
+            row,
+            window,
+            layout=self.layout,
+            clip_frames=self.clip_frames,
+            noise=draw if self.posterior == "sample" else None,
         )
         extra = {part: each - 1 for part, each in self.weights.items() if each != 1}
         if not extra:
             return clip
         cells = clip.latents.shape[-1]
-        masks = [each * _box(motion, PARTS[part], cells) for part, each in extra.items()]
+        masks = [each * part_mask(motion, part, cells=cells) for part, each in extra.items()]
         return replace(clip, weight=1 + torch.stack(masks).sum(0)[None])
 
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, clips: int) -> Int[Tensor, " clips"]:
     return torch.randperm(clips, generator=generator(seed, "order", epoch))
-
-
-def _box(motion: MotionSequence, part: slice, cells: int) -> Tensor:
-    """One in the cells around some points; nothing in frames that lack one of them."""
-    points = motion.points[:, part] * (cells / motion.size_px)
-    known = motion.valid[:, part].all(1)[:, None, None, None]
-    return box_mask(points, size_px=cells, margin_px=_MARGIN_CELLS) * known
 
 
 def _joined(clips: list[Clip]) -> Clip:

@@ -7,8 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from loopy.motion import MotionSequence
 from loopy.synthetic.face import CONTROLS, landmarks, random_identities, render
 from loopy.training.datamodule import SyntheticData
+
+PARTS = {"eyes": slice(36, 48), "mouth": slice(48, 68)}
+"""Points of a face that may weigh more."""
+MARGIN_CELLS = 0.5
 
 
 class Faces(NamedTuple):
@@ -92,6 +97,19 @@ def box_mask(
     pixel = torch.arange(size_px, device=points.device) + 0.5
     inside = (pixel >= low[..., None]) & (pixel <= high[..., None])  # n, x or y, pixel
     return (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None].float()
+
+
+def part_mask(motion: MotionSequence, part: str, *, cells: int) -> Float[Tensor, "f 1 h w"]:
+    """One in the cells around a part of the face; nothing in frames that lack a point of it.
+
+    Args:
+        motion: Track of the frames.
+        part: See `PARTS`.
+        cells: Height and width of the latents.
+    """
+    points = motion.points[:, PARTS[part]] * (cells / motion.size_px)
+    known = motion.valid[:, PARTS[part]].all(1)[:, None, None, None]
+    return box_mask(points, size_px=cells, margin_px=MARGIN_CELLS) * known
 
 
 def psnr(error: Float[Tensor, "..."]) -> Float[Tensor, ""]:

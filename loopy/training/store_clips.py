@@ -1,17 +1,18 @@
 """Clips out of a clip store, for the image and the clip stage."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
 from torch.utils.data import DataLoader
 
+from loopy.data.places import is_address
 from loopy.data.store import ClipStore
 from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part
-from loopy.models.weights import fingerprint
+from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 from loopy.training.datamodule import Deciders, LoopyDataModule
@@ -20,6 +21,8 @@ from loopy.training.drops import DropRates
 
 class StoreClips(LoopyDataModule):
     """Windows of a clip store, each read by its rows alone.
+
+    The store is opened in `setup`, or where it is first looked at: an export needs none.
 
     Args:
         store: The store: a folder, or an address of a bucket.
@@ -31,18 +34,23 @@ class StoreClips(LoopyDataModule):
         still_start: A history that is cut short is that of a video which began with the portrait
             held still; as in the model. False, the paper: it is masked.
         mirror: How often a mirrored window is read; the store must hold mirrored latents.
+        posterior: Latents are the ``mean`` of their posterior, or a ``sample`` of it, drawn anew
+            for each window; the store must hold log-variances.
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
         eye_weight: Weight in the box around both eyes, likewise.
         drops: Only the share of whole histories is read here.
         batch_size: Clips in a batch, on each rank.
         validation_batches: Most batches of the validation split that are looked at.
+        skip_damaged: So many damaged clips each process leaves out, with a warning; others take
+            their places. 0 ends the run at the first one.
+        copies: Folder that clips of a bucket are copied to, whole, at their first use.
+        copies_gb: Bound of that folder.
+        bucket_options: Of `obstore.store.from_url`, for a bucket.
         seed: Of order and windows.
         workers: Processes that read.
 
     Raises:
-        StoreError: There is no store, or it has no index.
-        ConfigurationError: Fewer clips to train on than a batch takes, or the store lacks what is
-            asked for.
+        ConfigurationError: Options that exclude each other.
     """
 
     def __init__(
@@ -55,11 +63,16 @@ class StoreClips(LoopyDataModule):
         reference: Literal["outside", "within"] = "outside",
         still_start: bool = False,
         mirror: float = 0.0,
+        posterior: Literal["mean", "sample"] = "mean",
         mouth_weight: float = 1.0,
         eye_weight: float = 1.0,
         drops: DropRates = DropRates(),  # noqa: B008 (frozen)
         batch_size: int = 6,
         validation_batches: int = 8,
+        skip_damaged: int = 0,
+        copies: Path | None = None,
+        copies_gb: float = 50.0,
+        bucket_options: dict[str, Any] | None = None,
         seed: int = 0,
         workers: int = 2,
     ) -> None:
@@ -76,42 +89,66 @@ class StoreClips(LoopyDataModule):
                 f"a window names fixed past frames: layout mode far, middle or near, "
                 f"got {layout.mode!r}"
             )
-        opened = ClipStore.open(store)
-        if mirror and not opened.description.mirrored:
+        if mirror and posterior == "sample":
             raise ConfigurationError(
-                f"{store} holds no mirrored latents; preprocess with them, or set mirror to 0"
+                "a store keeps no log-variance of mirrored pictures; set mirror to 0, or posterior "
+                "to mean"
             )
         # What a bucket is read with does not outlive a fork.
-        self.worker_context = "spawn" if "://" in store else None
+        self.worker_context = "spawn" if is_address(store) else None
+        self.store, self.parts = store, parts
+        self.reading = {"copies": copies, "copies_gb": copies_gb, "options": bucket_options}
         self.layout, self.clip_frames, self.drops = layout, clip_frames, drops
-        self.still_start = still_start
-        self.size_px = opened.description.size_px
+        self.reference: Literal["outside", "within"] = reference
+        self.posterior: Literal["mean", "sample"] = posterior
+        self.still_start, self.mirror, self.skip_damaged = still_start, mirror, skip_damaged
+        self.weights = {"mouth": mouth_weight, "eyes": eye_weight}
         self.vae = load_part(parts, "vae").requires_grad_(False)
         self.audio_encoder = load_part(parts, "audio_encoder")
-        _check_models(opened, {"vae": self.vae, "audio_encoder": self.audio_encoder}, parts)
-        self.sampler = ClipSampler(
-            opened,
-            batch_size,
-            layout=layout,
-            clip_frames=clip_frames,
-            reference=reference,
-            still_start=still_start,
-            mirror=mirror,
-            weights={"mouth": mouth_weight, "eyes": eye_weight},
-            drops=drops,
-            seed=seed,
-        )
-        self.sampler.check(ranks=1)
 
-    def setup(self, stage: str) -> None:
-        """Makes sure that the clips go round all ranks.
+    @cached_property
+    def sampler(self) -> ClipSampler:
+        """What reads the store, which is opened at the first call.
 
         Raises:
-            ConfigurationError: They do not, or lightning would share them out once more.
+            StoreError: There is no store, or it has no index.
+            ConfigurationError: It was made with other parts, or lacks what is asked for.
+        """
+        store = ClipStore.open(self.store, **self.reading)
+        _check_content(store, mirror=self.mirror, posterior=self.posterior)
+        _check_models(store, store_fingerprints(self.vae, self.audio_encoder), self.parts)
+        return ClipSampler(
+            store,
+            self.batch_size,
+            layout=self.layout,
+            clip_frames=self.clip_frames,
+            reference=self.reference,
+            still_start=self.still_start,
+            mirror=self.mirror,
+            weights=self.weights,
+            drops=self.drops,
+            posterior=self.posterior,
+            skip_damaged=self.skip_damaged,
+            seed=self.seed,
+        )
+
+    @property
+    def size_px(self) -> int:
+        """Side of the crop; it opens the store."""
+        return self.sampler.store.description.size_px
+
+    def setup(self, stage: str) -> None:
+        """Opens the store, and makes sure that the clips to train on go round all ranks.
+
+        Raises:
+            StoreError: There is no store, or it has no index.
+            ConfigurationError: The clips do not go round, the store lacks what is asked for, or
+                lightning would share batches out once more.
         """
         super().setup(stage)
+        sampler = self.sampler
         if stage == "fit":
-            self.sampler.check(self._trainer().world_size)
+            sampler.check(1 if self.trainer is None else self.trainer.world_size)
 
     def decided_by(self) -> Deciders:
         """Other clips in the store, or other rows of them, are other batches."""
@@ -139,16 +176,33 @@ class StoreClips(LoopyDataModule):
         return super().val_dataloader()
 
 
-def _check_models(store: ClipStore, networks: dict[str, nn.Module], parts: Path) -> None:
+def _check_content(store: ClipStore, *, mirror: float, posterior: str) -> None:
+    """Makes sure that a store holds what shall be read.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    if mirror and not store.description.mirrored:
+        raise ConfigurationError(
+            f"{store.root} holds no mirrored latents; preprocess with them, or set mirror to 0"
+        )
+    if posterior == "sample" and not store.description.log_variance:
+        raise ConfigurationError(
+            f"{store.root} holds no log-variance; preprocess with it, or set posterior to mean"
+        )
+
+
+def _check_models(store: ClipStore, ours: Mapping[str, str], parts: Path) -> None:
     """Makes sure that a store holds what the given networks make.
 
     Raises:
         ConfigurationError: It was made with others.
     """
+    words = {"latents": "scaling of latents"}
     made_with = store.description.models
-    for name, network in networks.items():
-        if name in made_with and made_with[name] != fingerprint(network):
+    for name, mark in ours.items():
+        if made_with.get(name, mark) != mark:
             raise ConfigurationError(
-                f"the clip store was made with another {name} than that in {parts}; give the "
-                "parts it was made with, or preprocess again"
+                f"the clip store was made with another {words.get(name, name)} than that in "
+                f"{parts}; give the parts it was made with, or preprocess again"
             )

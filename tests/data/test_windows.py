@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -99,6 +100,39 @@ def test_a_mirrored_window_is_mirrored_throughout(make_counted):
     assert shown(clip.motion_frames)[1:] == [116, 118, 119]
     torch.testing.assert_close(track.points, mirrored(motion[20:23]).points)
     torch.testing.assert_close(clip.landmarks[0], track.normalised())
+
+
+@pytest.mark.parametrize("window", [Window(20, 4, 7), Window(20, 3, 16, still=True)])
+def test_latents_are_drawn_by_the_formula(tmp_path, make_record, description, window):
+    """z = mean + exp(log-variance / 2) x noise; a frame that is seen twice is the same twice."""
+    create_store(tmp_path / "store", replace(description, log_variance=True))
+    spread = torch.linspace(-8, 2, FRAMES).half()
+    record = make_record(
+        "one",
+        frames=FRAMES,
+        latents=number(FRAMES, 4, 6, 6),
+        log_variance=spread[:, None, None, None].expand(FRAMES, 4, 6, 6),
+    )
+    write_clip(tmp_path / "store", record)
+    build_index(tmp_path / "store")
+    store = ClipStore.open(tmp_path / "store")
+    given = {"layout": LAYOUT, "clip_frames": CLIP}
+    mean, _ = read_window(store, 0, window, **given)
+    clip, _ = read_window(store, 0, window, **given, noise=generator(5))
+    frames = sorted({16, 18, 19, 20, 21, 22, window.reference})
+    noise = torch.randn(len(frames), 4, 6, 6, generator=generator(5))
+    drawn = {
+        f: f + (spread[f].float() / 2).exp() * each for f, each in zip(frames, noise, strict=True)
+    }
+    for name in ("latents", "reference", "motion_frames"):
+        before, found = getattr(mean, name), getattr(clip, name)
+        for place in np.ndindex(before.shape[:-3]):
+            exists = name != "motion_frames" or mean.past_present[place]
+            frame = int(before[place].flatten()[0])
+            wanted = drawn[frame] if exists else torch.zeros(4, 6, 6)
+            torch.testing.assert_close(found[place], wanted)
+    assert torch.equal(mean.audio, clip.audio)
+    assert torch.equal(mean.landmarks, clip.landmarks)
 
 
 def test_a_short_history_may_be_of_a_video_that_began_with_the_portrait(make_counted):

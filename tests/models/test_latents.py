@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from loopy.models import decode_latents, encode_images
+from loopy.models.latents import latents_fingerprint
 
 STATISTICS = {"latents_mean": [1.0, -2.0], "latents_std": [0.5, 4.0]}
 
@@ -34,6 +35,13 @@ def test_latents_are_scaled(make, config, shift, scale):
         torch.testing.assert_close(encode_images(vae, images), (own - shift) / scale)
         pictures = vae.decode(own).sample.clamp(-1, 1)
     torch.testing.assert_close(decode_latents(vae, (own - shift) / scale), pictures)
+
+
+def test_another_scaling_is_known_by_its_fingerprint(make):
+    configs = [{}, {"scaling_factor": 0.5}, STATISTICS, STATISTICS | {"latents_std": [0.5, 5.0]}]
+    marks = [latents_fingerprint(make(**config)) for config in configs]
+    assert len(set(marks)) == 4
+    assert marks[2] == latents_fingerprint(make(**STATISTICS).half())  # on any device, in any type
 
 
 def test_pictures_stay_in_range(make):

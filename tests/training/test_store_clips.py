@@ -8,10 +8,12 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from loopy.data.clips import clip_id, clip_path
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import TRAIN, VALIDATION, build_index
 from loopy.data.store import ClipStore, write_clip
-from loopy.errors import ConfigurationError, StoreError
+from loopy.errors import ConfigurationError, DamageError, StoreError
+from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 from loopy.training.drops import DropRates
@@ -249,6 +251,121 @@ def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path, spoil):
     assert touched == 2
 
 
+def flip(path, place=40):
+    """Flips a byte, in the header unless told otherwise: every window finds it."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def damaged(sampler, folder, tmp_path):
+    """A copy in which the third and the fourth clip of the first epoch are damaged."""
+    shutil.copytree(folder, tmp_path / "copy")
+    whole = sampler(batch_size=1)
+    order = [numbers(whole.batch("training", i, 0, 1))[0] for i in range(len(whole.rows))]
+
+    def make(count, **changes):
+        for clip in order[2 : 2 + count]:
+            flip(tmp_path / "copy" / clip_path(clip_id(str(clip), 0, 1, {})))
+        options = {"layout": LAYOUT, "clip_frames": FRAMES} | changes
+        return ClipSampler(ClipStore.open(tmp_path / "copy"), 1, **options)
+
+    return order, make
+
+
+def test_the_next_clip_takes_the_place_of_a_damaged_one(damaged, sampler):
+    order, make = damaged
+    source, whole = make(2, skip_damaged=2), sampler(batch_size=1)
+    with pytest.warns(UserWarning, match="left out") as told:
+        clips = [source.batch("training", i, 0, 1) for i in range(2 * len(order))]
+    assert len(told) == 2  # once a clip, also in the second epoch
+    expected = order[:2] + [order[4]] * 2 + order[4:]
+    assert [n for clip in clips[: len(order)] for n in numbers(clip)] == expected
+    for place in (0, 5, len(order) - 1):
+        intact = whole.batch("training", place, 0, 1)
+        assert torch.equal(clips[place].audio, intact.audio)
+    again = pickle.loads(pickle.dumps(make(0, skip_damaged=2)))  # resumed, in another process
+    for place in (3, 2):
+        with pytest.warns(UserWarning, match="left out"):
+            clip = again.batch("training", place, 0, 1)
+        assert torch.equal(clip.audio, clips[place].audio)
+    assert source.decided_by() == whole.decided_by()
+
+
+def test_one_more_damaged_clip_ends_the_run_with_advice(damaged):
+    _, make = damaged
+    words = r"\.safetensors: .*; loopy data check .*skip_damaged \(now {}\)"
+    source = make(1)
+    with pytest.raises(DamageError, match=words.format(0)):
+        [source.batch("training", i, 0, 1) for i in range(4)]
+    source = make(0, skip_damaged=1)
+    with pytest.warns(UserWarning, match="left out"):
+        [source.batch("training", i, 0, 1) for i in range(4)]
+
+
+def test_what_is_only_out_of_reach_is_not_left_out(sampler, folder, tmp_path):
+    """Else a disk that is away for a minute would change the batches."""
+    shutil.copytree(folder, tmp_path / "copy")
+    store = ClipStore.open(tmp_path / "copy")
+    for path in list((tmp_path / "copy" / "clips").glob("*/*.safetensors")):
+        path.unlink()
+        path.mkdir()  # cannot be read, even by root
+    source = ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, skip_damaged=99)
+    with pytest.raises(StoreError, match="cannot be read"):
+        source.batch("training", 0, 0, 1)
+
+
+def test_where_nothing_is_whole_nothing_is_trained_on(sampler, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    store = ClipStore.open(tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "clips")
+    source = ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, skip_damaged=99)
+    for purpose in ("training", "validation"):
+        with (
+            pytest.warns(UserWarning, match="left out"),
+            pytest.raises(DamageError, match="not one clip is whole"),
+        ):
+            source.batch(purpose, 0, 0, 1)
+
+
+def test_latents_drawn_from_their_posteriors(make_record, sampler, tmp_path):
+    kind = StoreDescription(16, (4, 8, 8), (3, 8), log_variance=True)
+    create_store(tmp_path / "store", kind)
+    spread = torch.linspace(-6, -2, 20)[:, None, None, None].expand(20, 4, 8, 8)
+    for name in range(1, 9):
+        write_clip(tmp_path / "store", replace(make_record(str(name)), log_variance=spread))
+    build_index(tmp_path / "store", validation=0.3, test=0)
+    store = ClipStore.open(tmp_path / "store")
+    mean, drawn, again = (
+        ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, posterior=posterior)
+        for posterior in ("mean", "sample", "sample")
+    )
+    for purpose in ("training", "validation"):
+        one, other = (each.batch(purpose, 0, 0, 1) for each in (mean, drawn))
+        noise = (other.latents - one.latents).flatten(1)
+        assert (noise.std(1) > 0.04).all()  # exp(-6 / 2)
+        assert (noise.std(1) < 0.4).all()  # exp(-2 / 2)
+        assert not torch.equal(noise[0], noise[1])
+        assert torch.equal(one.audio, other.audio)  # the same windows
+        assert torch.equal(other.latents, again.batch(purpose, 0, 0, 1).latents)
+    assert mean.decided_by() != drawn.decided_by()
+
+
+def test_a_bucket_is_read_as_it_is_told_to(folder, make_pipeline, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    given = {"parts": tmp_path / "parts", "layout": LAYOUT, "clip_frames": FRAMES}
+    data = StoreClips(store=f"file://{folder}", copies=tmp_path / "copies", **given)
+    data.setup("fit")
+    data.batches()("training", 0, 0, 1)
+    assert len(list((tmp_path / "copies").glob("*/clips/*/*.safetensors"))) == 6
+    options = {"client_options": {"no such option": "x"}}
+    data = StoreClips(store="http://127.0.0.1:1/store", bucket_options=options, **given)
+    with pytest.raises(StoreError, match="no such option"):
+        data.setup("fit")
+
+
 def test_more_ranks_than_clips_are_refused_before_the_first_step(
     folder, make_pipeline, sampler, tmp_path
 ):
@@ -268,7 +385,7 @@ def test_more_ranks_than_clips_are_refused_before_the_first_step(
         data.setup("fit")
     data.setup("validate")
     with pytest.raises(ConfigurationError, match=f"takes {clips + 1}"):
-        StoreClips(**given, clip_frames=FRAMES, batch_size=clips + 1)
+        StoreClips(**given, clip_frames=FRAMES, batch_size=clips + 1).setup("fit")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -295,14 +412,29 @@ def test_the_data_module_gives_them_to_a_trainer(folder, make_pipeline, tmp_path
         assert torch.equal(clip.latents, alone.latents)
     assert data.held_out_batches(ranks=3) == len(data.sampler.held_out_rows) // 6
     with pytest.raises(ConfigurationError, match="holds no mirrored latents"):
-        StoreClips(store=str(folder), parts=tmp_path / "parts", mirror=0.5)
+        StoreClips(store=str(folder), parts=tmp_path / "parts", mirror=0.5).setup("fit")
+    with pytest.raises(ConfigurationError, match="holds no log-variance"):
+        StoreClips(store=str(folder), parts=tmp_path / "parts", posterior="sample").setup("fit")
+    with pytest.raises(ConfigurationError, match="no log-variance of mirrored pictures"):
+        StoreClips(store=str(folder), parts=tmp_path / "parts", posterior="sample", mirror=0.5)
 
 
-def test_parts_that_did_not_make_the_store_are_refused(make_pipeline, make_record, tmp_path):
-    description = StoreDescription(16, (4, 8, 8), (3, 8), models={"vae": "f00d"})
-    create_store(tmp_path / "store", description)
-    write_clip(tmp_path / "store", make_record("1"))
-    build_index(tmp_path / "store", validation=0, test=0)
-    make_pipeline().save_pretrained(tmp_path / "parts")
-    with pytest.raises(ConfigurationError, match="another vae"):
-        StoreClips(store=str(tmp_path / "store"), parts=tmp_path / "parts", layout=LAYOUT)
+@pytest.mark.parametrize("other", ["vae", "audio_encoder", "latents"])
+def test_parts_that_did_not_make_the_store_are_refused(make_pipeline, tmp_path, other):
+    """Also the same weights with another scaling, which stored latents have in them."""
+    made, given = make_pipeline(), make_pipeline(seed=int(other != "latents"))
+    if other == "vae":
+        given.audio_encoder = made.audio_encoder
+    if other == "audio_encoder":
+        given.vae = made.vae
+    models = store_fingerprints(made.vae, made.audio_encoder)
+    create_store(tmp_path / "store", StoreDescription(16, (4, 8, 8), (3, 8), models=models))
+    build_index(tmp_path / "store")
+    if other == "latents":
+        given.vae.register_to_config(scaling_factor=0.5)
+    for name, pipeline in (("right", made), ("wrong", given)):
+        pipeline.save_pretrained(tmp_path / name)
+    where = {"store": str(tmp_path / "store"), "layout": LAYOUT}
+    assert len(StoreClips(parts=tmp_path / "right", **where).sampler.store) == 0
+    with pytest.raises(ConfigurationError, match=f"another .*{other}"):
+        StoreClips(parts=tmp_path / "wrong", **where).setup("fit")
