@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from loopy.diffusion.objective import add_noise, diffusion_loss, target
 from loopy.evaluation.toon import held_out_talk
+from loopy.metrics.sensitivity import growth
 from loopy.models import AudioToLatents, DualUNet
 from loopy.models.latents import encode_images
 from loopy.motion import expression_variance, head_motion_variance
@@ -125,12 +126,13 @@ def swaps(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[Tensor, "b"]]:
     grown = {}
     if network.denoiser.config["clip_frames"] is not None:
         own = _losses(pipe, network, clips, _everywhere)
-        grown["past"] = _losses(pipe, network, clips, _with_anothers_past) / own - 1
+        grown["past"] = growth(own, _losses(pipe, network, clips, _with_anothers_past))
     if network.audio_projection is not None and network.audio_to_latents is not None:
         own = _losses(pipe, network, clips, _as_it_is)
-        grown["latents"] = _losses(pipe, _hearing(network, 1), clips, _as_it_is) / own - 1
+        grown["latents"] = growth(own, _losses(pipe, _hearing(network, 1), clips, _as_it_is))
         # the keys hear the other voice, audio-to-latents hears back its own
-        grown["keys"] = _losses(pipe, _hearing(network, -1), clips, _with_anothers_voice) / own - 1
+        back = _hearing(network, -1)
+        grown["keys"] = growth(own, _losses(pipe, back, clips, _with_anothers_voice))
     return grown
 
 
