@@ -9,6 +9,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, auto_cli
 
+from loopy.commands.lightning import typed_errors
 from loopy.errors import ModelError
 from loopy.training.callbacks import AVERAGE
 
@@ -27,7 +28,8 @@ def export(*, ckpt: Path, out: Path) -> None:
     for file in (ckpt, recipe):
         if not file.is_file():
             raise ModelError(f"no file {file}; give a checkpoint inside the folder of its run")
-    stage, data = _build(yaml.safe_load(recipe.read_text()))
+    with typed_errors():
+        stage, data = _build(yaml.safe_load(recipe.read_text()))
     try:
         checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
         averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}

@@ -1,6 +1,7 @@
 """`loopy fit`, `validate` and `predict`: recipes in YAML, run by LightningCLI."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from loopy.errors import ConfigurationError
+from loopy.errors import ConfigurationError, LoopyError
 from loopy.training.animator import Animator
 from loopy.training.checkpoints import check_whole, last_checkpoint
 
@@ -60,16 +61,37 @@ def run(words: Sequence[str]) -> int:
         The exit code: 1 if a job of a list failed.
     """
     torch.set_flush_denormal(True)
-    cli = RecipeCLI(
-        pl.LightningModule,
-        pl.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        save_config_kwargs={"overwrite": True},
-        args=[_with_recipe(word, before) for before, word in pairwise(["", *words])],
-    )
+    with typed_errors():
+        cli = RecipeCLI(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            args=[_with_recipe(word, before) for before, word in pairwise(["", *words])],
+        )
     return int(isinstance(cli.model, Animator) and cli.model.failed > 0)
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Brings out an error of ours that others have wrapped: jsonargparse, or a worker.
+
+    Raises:
+        LoopyError: It, in one line.
+    """
+    try:
+        yield
+    except ValueError as error:
+        found: BaseException | None = error
+        while found is not None and not isinstance(found, LoopyError):
+            found = found.__cause__ or found.__context__
+        if found is None:
+            raise
+        # of an error in a worker torch tells the traceback first
+        name, _, words = str(found).rstrip().rpartition("\n")[2].partition(": ")
+        raise type(found)(words if name.endswith(type(found).__name__) else str(found)) from error
 
 
 def _with_recipe(word: str, before: str) -> str:

@@ -50,3 +50,77 @@ def make_store() -> Callable[..., Path]:
         return root
 
     return make
+
+
+LAYOUT = {"stride": 2, "segments": 2}
+UNET = {
+    "block_out_channels": [16, 24],
+    "attention": [True, False],
+    "layers_per_block": 1,
+    "heads": 2,
+    "norm_num_groups": 4,
+}
+
+
+def _of(class_path, **init_args):
+    return {"class_path": class_path, "init_args": init_args}
+
+
+def _clip_recipe(store, parts):
+    """The clip stage of the tiny networks from a store, with all callbacks that write."""
+    network = _of(
+        "loopy.models.DualUNet",
+        reference_net=_of("loopy.models.UNet", **UNET, out_channels=None),
+        denoiser=_of("loopy.models.UNet", **UNET, audio_dim=12, clip_frames=3, motion_slots=4),
+        audio_projection=_of(
+            "loopy.models.AudioProjection", layers=3, width=8, hidden=16, tokens=2, token_width=12
+        ),
+        audio_to_latents=_of(
+            "loopy.models.AudioToLatents",
+            audio_width=24,
+            time_dim=64,
+            num_embeddings=6,
+            dim=16,
+            heads=2,
+        ),
+    )
+    scheduler = _of("diffusers.DDIMScheduler", clip_sample=False, set_alpha_to_one=False)
+    settings = {"size_px": 16, "clip_frames": 3, "rollout": {"layout": LAYOUT, "steps": 2}}
+    return {
+        "seed_everything": 0,
+        "model": _of(
+            "loopy.training.stages.ClipStage",
+            network=network,
+            scheduler=scheduler,
+            settings=settings,
+            learning_rate=1e-3,
+            cosine=True,
+            own_past=0.3,
+        ),
+        "data": _of(
+            "loopy.training.store_clips.StoreClips",
+            store=str(store),
+            parts=str(parts),
+            layout=LAYOUT,
+            clip_frames=3,
+            batch_size=2,
+            workers=0,
+        ),
+        "trainer": {
+            "accelerator": "cpu",
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "logger": False,
+            "enable_progress_bar": False,
+            "callbacks": [
+                _of("loopy.training.callbacks.MovingAverage", decay=0.9),
+                _of("loopy.training.loss_plot.LossPlot", every=1),
+            ],
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def clip_recipe() -> Callable[..., dict]:
+    """A recipe for `loopy fit`: (store, parts)."""
+    return _clip_recipe

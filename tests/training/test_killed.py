@@ -19,84 +19,23 @@ from loopy.training.checkpoints import last_checkpoint
 from loopy.training.loss_plot import read_rows
 
 STEPS, VALIDATION, CHECKPOINT, KILLS = 80, 8, 2, 10
-LAYOUT = {"stride": 2, "segments": 2}
-UNET = {
-    "block_out_channels": [16, 24],
-    "attention": [True, False],
-    "layers_per_block": 1,
-    "heads": 2,
-    "norm_num_groups": 4,
-}
-
-
-def of(class_path, **init_args):
-    return {"class_path": class_path, "init_args": init_args}
-
-
-def recipe(store, parts):
-    """The clip stage of the tiny networks from a store, with all callbacks that write."""
-    network = of(
-        "loopy.models.DualUNet",
-        reference_net=of("loopy.models.UNet", **UNET, out_channels=None),
-        denoiser=of("loopy.models.UNet", **UNET, audio_dim=12, clip_frames=3, motion_slots=4),
-        audio_projection=of(
-            "loopy.models.AudioProjection", layers=3, width=8, hidden=16, tokens=2, token_width=12
-        ),
-        audio_to_latents=of(
-            "loopy.models.AudioToLatents",
-            audio_width=24,
-            time_dim=64,
-            num_embeddings=6,
-            dim=16,
-            heads=2,
-        ),
-    )
-    scheduler = of("diffusers.DDIMScheduler", clip_sample=False, set_alpha_to_one=False)
-    settings = {"size_px": 16, "clip_frames": 3, "rollout": {"layout": LAYOUT, "steps": 2}}
-    return {
-        "seed_everything": 0,
-        "model": of(
-            "loopy.training.stages.ClipStage",
-            network=network,
-            scheduler=scheduler,
-            settings=settings,
-            learning_rate=1e-3,
-            cosine=True,
-            own_past=0.3,
-        ),
-        "data": of(
-            "loopy.training.store_clips.StoreClips",
-            store=str(store),
-            parts=str(parts),
-            layout=LAYOUT,
-            clip_frames=3,
-            batch_size=2,
-            workers=0,
-        ),
-        "trainer": {
-            "accelerator": "cpu",
-            "max_steps": STEPS,
-            "val_check_interval": VALIDATION,
-            "check_val_every_n_epoch": None,
-            "num_sanity_val_steps": 0,
-            "logger": False,
-            "enable_progress_bar": False,
-            "callbacks": [
-                of("loopy.training.callbacks.MovingAverage", decay=0.9),
-                of("loopy.training.loss_plot.LossPlot", every=1),
-                of("loopy.training.checkpoints.LastCheckpoint", every=CHECKPOINT),
-            ],
-        },
-    }
 
 
 @pytest.fixture
-def start(make_store, make_pipeline, tmp_path):
+def start(make_store, make_pipeline, clip_recipe, tmp_path):
     """Starts `loopy fit` for a folder of a run, always by the same command."""
     make_pipeline().save_pretrained(tmp_path / "parts")
     names = [str(number) for number in range(12)]
     store = make_store(tmp_path / "store", names, noise=True)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe(store, tmp_path / "parts")))
+    recipe = clip_recipe(store, tmp_path / "parts")
+    recipe["trainer"] |= {"max_steps": STEPS, "val_check_interval": VALIDATION}
+    recipe["trainer"]["callbacks"].append(
+        {
+            "class_path": "loopy.training.checkpoints.LastCheckpoint",
+            "init_args": {"every": CHECKPOINT},
+        }
+    )
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
 
     def begin(run):
         run.mkdir(exist_ok=True)

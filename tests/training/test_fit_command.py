@@ -1,0 +1,83 @@
+"""What `loopy fit` and `loopy export` say and need, with data of a clip store."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from loopy.cli import main
+from loopy.data.clips import clip_path
+from loopy.data.store import ClipStore
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # between lightning and jsonargparse
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def run(clip_recipe, make_store, make_pipeline, tmp_path):
+    """`loopy fit` for two steps: (options); its store, and the folder of the run."""
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    store = make_store(tmp_path / "store", [str(number) for number in range(8)])
+    recipe = clip_recipe(store, tmp_path / "parts")
+    last = {"class_path": "loopy.training.checkpoints.LastCheckpoint", "init_args": {"every": 2}}
+    recipe["trainer"]["callbacks"].append(last)
+    recipe["trainer"] |= {"max_steps": 2, "limit_val_batches": 0, "enable_model_summary": False}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    folder = tmp_path / "run"
+
+    def fit(*options):
+        words = ["fit", "--config", str(tmp_path / "recipe.yaml")]
+        return main([*words, f"--trainer.default_root_dir={folder}", *options])
+
+    return fit, Path(store), folder
+
+
+def said(capsys):
+    """The one line that is an error."""
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("loopy: error: "))
+    return line.removeprefix("loopy: error: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--data.store=/no/where", "/no/where/store.json: there is no clip store"),
+        ("--data.batch_size=1", "batch_size 1 leaves no other talk"),
+        ("--data.batch_size=90", "and a step takes 90"),
+        ("--data.parts=/no/parts", "/no/parts"),
+        ("--model.init_from=/no/where", "train and export the image stage first"),
+    ],
+)
+def test_an_error_of_data_or_model_is_one_line(run, capsys, option, words):
+    """Found as the parts are built, or before the first step; nothing has been trained."""
+    fit, _, folder = run
+    assert fit(option) == 2
+    assert words in said(capsys)
+    assert not (folder / "checkpoints").exists()
+
+
+def test_an_error_of_a_worker_is_one_line(run, capsys):
+    fit, store, _ = run
+    opened = ClipStore.open(store)
+    for row in range(len(opened)):
+        (store / clip_path(opened.index.id(row))).write_bytes(b"")
+    assert fit("--data.workers=1") == 2
+    line = said(capsys)
+    assert line.startswith(f"{store}/clips/")
+    assert "skip_damaged (now 0)" in line
+
+
+def test_a_run_is_exported_where_its_store_is_not(run, tmp_path):
+    fit, store, folder = run
+    assert fit() == 0
+    shutil.rmtree(store)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    assert main(["export", "--ckpt", str(checkpoint), "--out", str(tmp_path / "model")]) == 0
+    exported = load_file(tmp_path / "model/denoiser/diffusion_pytorch_model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in exported.values())
