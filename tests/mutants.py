@@ -88,7 +88,7 @@ MUTANTS = (
     # metrics: definitions that are almost those of the tables
     Mutant("metrics/frechet.py", "(len(rows) - 1) ** 0.5", "len(rows) ** 0.5", "metrics/test_frechet.py"),
     Mutant("metrics/frechet.py", "squares - 2 * common", "squares - common", "metrics/test_frechet.py"),
-    Mutant("metrics/frechet.py", "(self.rows[:, None, None] - 1)", "self.rows[:, None, None]", "metrics/test_frechet.py"),
+    Mutant("metrics/frechet.py", "[:, None, None] - 1)", "[:, None, None])", "metrics/test_frechet.py"),
     Mutant("metrics/sync_scores.py", "reach - int(place)", "int(place) - reach", "metrics/test_sync_scores.py"),
     Mutant("metrics/sync_scores.py", "distances.median() - smallest", "distances.mean() - smallest", "metrics/test_sync_scores.py"),
     Mutant("metrics/mfcc.py", "torch.cat([energy[:, None], cepstrum[:, 1:]], 1)", "cepstrum", "metrics/test_mfcc.py"),
