@@ -21,7 +21,7 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage("probe", "the file", "length, rate, size, sound, hash", "disk"),
-    Stage("shots", "all pictures, small", "spans without a cut", "CPU"),
+    Stage("shots", "all pictures, small", "spans without a cut (PySceneDetect)", "CPU"),
     Stage("track", "pictures of a shot, 25 a second", "68 points a frame", "CPU or GPU"),
     Stage("filter", "track, size, sound", "square crop, measures, a reason to reject", "CPU"),
     Stage("pictures", "pictures of a clip", "squares of the size of the store", "CPU"),

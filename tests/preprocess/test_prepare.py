@@ -1,18 +1,15 @@
 """Toon videos, written as files, become clips of a store: once, whole, the same by any engine."""
 
 import os
-import signal
 import time
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 
 import pytest
 import torch
 
 from loopy.commands.preprocess import _description, _preparer, preprocess
 from loopy.data.description import create_store
-from loopy.data.index import build_index
 from loopy.data.reader import read_frames
 from loopy.data.sound import read_audio
 from loopy.data.store import ClipStore
@@ -176,34 +173,6 @@ def test_silent_clips_are_let_in_on_request(films, parts, tmp_path):
 def test_an_impossible_shard_is_refused(part):
     with pytest.raises(LoopyError, match=r"i goes from|a shard is"):
         part_of([], part)
-
-
-def _work(store, parts, videos):
-    torch.set_num_threads(1)
-    list(prepare_all(partial(_preparer, store, OPTIONS, parts, "cpu"), videos))
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_nothing_is_lost_and_the_end_is_the_same(
-    prepared, films, parts, tmp_path
-):
-    videos = sorted(films.glob("?.mp4"))
-    store = tmp_path / "killed"
-    preparer = _preparer(store, OPTIONS, parts, "cpu")
-    create_store(store, _description(preparer, OPTIONS))
-    finished = {}
-    for moment in torch.linspace(2.0, 6.0, 10).tolist():
-        child = get_context("spawn").Process(target=_work, args=(store, parts, videos))
-        child.start()
-        time.sleep(moment)
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        now = {p: p.stat().st_mtime_ns for p in store.glob("clips/*/[!.]*.safetensors")}
-        assert all(now.get(path) == stamp for path, stamp in finished.items())
-        finished = now
-    _work(store, parts, videos)
-    build_index(store)
-    assert content(store) == content(prepared)
 
 
 def test_options_of_the_store(films, parts, tmp_path):

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from loopy.data.description import create_store
 from loopy.preprocess.look import split
 from loopy.preprocess.prepare import PIECE
 from loopy.preprocess.report import report
+from loopy.preprocess.stages import STAGES
 from loopy.preprocess.work import rows_of
 
 FRAMES = 80  # two pieces
@@ -67,9 +69,7 @@ def test_a_clip_is_finished_when_its_last_part_is_there(make, talk):
         make().encode(piece)
     ledger = make().finish(talk)
     assert [clip.status for clip in ledger.clips] == ["kept"]
-    assert set(ledger.spent_s) == {
-        *("probe", "shots", "track", "filter", "pictures", "latents", "audio", "store")
-    }
+    assert set(ledger.spent_s) == {stage.name for stage in STAGES}
     whole = make("whole")
     whole(talk)
     assert clips(make()) == clips(whole)
@@ -146,3 +146,9 @@ def test_rows_of_a_stream_are_those_of_the_whole(sizes, places):
     found = list(rows_of(spans, iter(whole.split(sizes))))
     for span, rows in zip(spans, found, strict=True):
         assert torch.equal(rows, whole[span.start : span.stop])
+
+
+def test_the_page_has_the_table_of_stages():
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    for stage in STAGES:
+        assert f"| `{stage.name}` | {stage.takes} | {stage.gives} | {stage.runs_on} |" in page

@@ -1,0 +1,80 @@
+"""`loopy preprocess` killed by SIGKILL at random moments, with and without workers."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from loopy.preprocess.ledger import read_ledgers
+
+pytestmark = pytest.mark.slow
+KILLS, TALKS, FRAMES = 10, 12, 150  # three pieces of pictures each
+
+
+@pytest.fixture
+def words(write_talk, talk_parts, talk_options, tmp_path):
+    """The command, as it is typed: (store, workers)."""
+    (tmp_path / "talks").mkdir()
+    for number in range(TALKS):
+        write_talk(tmp_path / "talks" / f"{number:02}.mkv", pictures=FRAMES)
+    options = {"size_px": talk_options.size_px, "estimator": "precomputed"}
+    filters = {name: getattr(talk_options.filters, name) for name in ("fewest_frames", "fewest_px")}
+    options |= {f"filters.{name}": value for name, value in filters.items()}
+    told = [f"--options.{name}={value}" for name, value in options.items()]
+
+    def typed(store, workers):
+        command = [sys.executable, "-m", "loopy", "preprocess", tmp_path / "talks", store]
+        return [*command, "--parts", talk_parts, *told, "--workers", str(workers)]
+
+    return typed
+
+
+def clips(store):
+    return {path.name: path for path in store.glob("clips/*/[!.]*.safetensors")}
+
+
+def written(store):
+    """All that is there, drafts too, but for what is written before the work begins."""
+    return {path for path in store.glob("*/**/*") if path.is_file()}
+
+
+def told(store):
+    """What the ledgers say, but for the time it took."""
+    return [(led.source, led.stamp, led.error, led.clips) for led in read_ledgers(store)]
+
+
+def test_nothing_finished_is_lost_and_the_end_is_the_same(words, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    store, whole = tmp_path / "killed", tmp_path / "whole"
+    draw, finished, struck = random.Random(0), {}, 0
+    for kill in range(KILLS):
+        before = written(store)
+        child = subprocess.Popen(words(store, kill % 2 * 2), start_new_session=True)
+        while not written(store) - before and child.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.6))
+        alive = child.poll() is None
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        now = {name: path.stat().st_mtime_ns for name, path in clips(store).items()}
+        assert finished.items() <= now.items()
+        finished = now
+        struck += alive and any(store.glob("work/[!.]*"))
+        if not alive:
+            break
+    assert struck >= KILLS // 2  # the work was under way
+    for root in (store, whole):
+        subprocess.run(words(root, 0), check=True)
+    assert {n: p.read_bytes() for n, p in clips(store).items()} == {
+        name: path.read_bytes() for name, path in clips(whole).items()
+    }
+    assert {name: clips(store)[name].stat().st_mtime_ns for name in finished} == finished
+    assert told(store) == told(whole)
+    assert {p.name: p.read_bytes() for p in store.glob("index/*/*.npy")} == {
+        path.name: path.read_bytes() for path in whole.glob("index/*/*.npy")
+    }
+    assert not any(store.glob("work/[!.]*"))
