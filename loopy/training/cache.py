@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from loopy.models import AudioEncoder
 from loopy.models.latents import encode_images
-from loopy.models.weights import fingerprint
+from loopy.models.weights import store_fingerprints
 from loopy.motion import expression_variance, head_motion_variance
 from loopy.randomness import generator
 from loopy.segments import SegmentLayout
@@ -72,7 +72,7 @@ class TalkShards(Dataset[str]):
         vae: AutoencoderKL,
         audio_encoder: AudioEncoder,
     ) -> None:
-        parts = f"{recipe} {fingerprint(vae)} {fingerprint(audio_encoder)}"
+        parts = f"{recipe} {sorted(store_fingerprints(vae, audio_encoder).items())}"
         self.folder = folder / f"{generator(parts).initial_seed():016x}"
         self.shards, self.recipe = shards, recipe
         self.vae, self.audio_encoder = vae, audio_encoder

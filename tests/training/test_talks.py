@@ -100,8 +100,12 @@ class TestCache:
         def place(recipe=RECIPE, vae=data.vae, audio_encoder=data.audio_encoder):
             return TalkShards(folder, 1, recipe, vae, audio_encoder).folder
 
+        scaled = eyes()
+        assert place(vae=scaled) == place()
+        scaled.register_to_config(scaling_factor=0.5)
         others = [
             place(vae=eyes(seed=1)),
+            place(vae=scaled),
             place(audio_encoder=hearing()),
             place(Recipe(LAYOUT, FRAMES, size_px=16, seed=1)),
             place(Recipe(LAYOUT, FRAMES, size_px=16, seed=0, first_talk=HELD_OUT)),
@@ -109,7 +113,7 @@ class TestCache:
             place(Recipe(SegmentLayout(stride=3, segments=2), FRAMES, size_px=16, seed=0)),
         ]
         assert place() == place()
-        assert len({place(), *others}) == 7
+        assert len({place(), *others}) == 8
 
     def test_shapes(self, data):
         shapes = {name: tuple(values.shape[1:]) for name, values in data.samples.items()}
