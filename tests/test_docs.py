@@ -14,6 +14,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+import torch
 import yaml
 
 from loopy.cli import VERBS
@@ -130,6 +131,32 @@ def test_python_of_the_pages_runs(session, tmp_path, monkeypatch):
         first_second.writeframes(start)
     monkeypatch.chdir(tmp_path)
     exec(compile(session, "page", "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_raw_videos_become_a_store_and_a_training_as_the_page_says(tmp_path):
+    """Its commands, typed one after another in a fresh clone; those of Ray are for a cluster."""
+    pytest.importorskip("espeakng_loader")
+    page = (ROOT / "docs/data.md").read_text()
+    section = page[page.index("## Raw videos to a store") : page.index("## A training sample")]
+    found = re.findall(r"^```bash\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    for name in ("configs", "examples", "loopy"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euxc", "\n".join(block for block in found if "--engine ray" not in block)],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "3 videos, 3 clips" in done.stdout
+    for name in ("store_report/histograms.png", "clip.png", "clip.mp4"):
+        assert (tmp_path / name).stat().st_size
+    assert torch.load(tmp_path / "runs/mine/checkpoints/last.ckpt")["global_step"] == 2
 
 
 TABLE = (ROOT / "docs/paper-to-code.md").read_text()

@@ -46,7 +46,10 @@ class MotionScale:
 def motion_scale(
     store: ClipStore, *, clip_frames: int = 12, windows: int = 2048, seed: int = 0
 ) -> MotionScale | None:
-    """Measures windows as training draws them, by their tracks alone.
+    """Measures windows that begin anywhere in a clip, by their tracks alone.
+
+    Training sees the same frames, later ones somewhat more often: before most of its windows lies a
+    whole past.
 
     Args:
         store: Where from.
