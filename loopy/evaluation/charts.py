@@ -137,14 +137,15 @@ def round_steps(low: float, high: float, most: int) -> list[float]:
 
     Their step is 1, 2 or 5 times a power of ten.
     """
-    if not high > low:
-        low, high = low - 0.5, low + 0.5
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        low, high = low - 0.5, high + 0.5
     size = 10 ** math.floor(math.log10((high - low) / most))
     step = next(size * nice for nice in (1, 2, 5, 10, 20) if size * nice * most >= high - low)
     first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
     if last <= first:
         first, last = math.floor(low / step), math.ceil(high / step)
-    return [float(f"{place * step:.6g}") for place in range(first, last + 1)]
+    decimals = 1 - math.floor(math.log10(step))  # 0.30000000000000004 is no tick
+    return [round(place * step, decimals) for place in range(first, last + 1)]
 
 
 def _thinned(curve: Float[Tensor, " f"]) -> list[tuple[int, float]]:

@@ -98,7 +98,7 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
         *(path for card in cards for path in (card.video.video, card.video.real_video)),
     ]
     inside = embedded(files, folder, embed_bytes)
-    links = {path: quote(path) for path in files if path and path not in inside}
+    shown = {path for path in files if path and (folder / path).is_file()}
     page = fill(
         "report.html",
         results=results,
@@ -107,10 +107,9 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
         cards=cards,
         columns=[name for name in names if any(name in v.values for v in results.videos)],
         orders=orders,
-        sources={path: inside.get(path) or links[path] for path in files if path},
-        shown={path for path in files if path and (folder / path).is_file()},
+        sources={path: inside.get(path, quote(path)) for path in shown},
         inside=len(inside),
-        links=len(links),
+        links=len(shown) - len(inside),
         megabytes=embed_bytes / 1e6,
         field=(LEFT, RIGHT, TOP, BOTTOM),
         open=OPEN,

@@ -1,5 +1,6 @@
 """Pages out of the templates in `pages/`: one file each, with style and script inside."""
 
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,6 +15,11 @@ def fill(name: str, **values: object) -> str:
         name: A file in `pages/`.
         values: What the template names.
     """
+    return _templates().get_template(name).render(**values)
+
+
+@cache
+def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -23,4 +29,4 @@ def fill(name: str, **values: object) -> str:
         keep_trailing_newline=True,
     )
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    return templates.get_template(name).render(**values)
+    return templates
