@@ -16,7 +16,7 @@ from loopy.data.index import build_index
 from loopy.data.space import check_space, estimate_size
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
-from loopy.models.weights import fingerprint
+from loopy.models.weights import store_fingerprints
 from loopy.preprocess.engines import part_of, prepare_all, unfinished
 from loopy.preprocess.ledger import known_seconds
 from loopy.preprocess.networks import Networks
@@ -146,8 +146,8 @@ def run(words: Sequence[str]) -> int:
 
 def _preparer(store: Path, options: PreprocessOptions, parts: Path, device: str) -> Preparer:
     networks = _networks(parts, device)
-    models = {name: fingerprint(part) for name, part in networks._asdict().items()}
-    return Preparer(store, options, config_of(options, models), lambda: networks)
+    config = config_of(options, store_fingerprints(*networks))
+    return Preparer(store, options, config, lambda: networks)
 
 
 def _networks(parts: Path, device: str) -> Networks:
