@@ -8,6 +8,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from loopy.commands import evaluate_sets
 from loopy.commands.animate import usable
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError
@@ -17,12 +18,15 @@ from loopy.evaluation.filming import Studio, film
 from loopy.evaluation.recogniser import Recogniser
 from loopy.evaluation.report import Report, sheet
 from loopy.evaluation.swaps import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
+from loopy.evaluation.test_sets import SETS
 from loopy.evaluation.toon import scenes
 from loopy.evaluation.tracker import Tracker, unread
 from loopy.models import judge as judges
 from loopy.pipeline import LoopyPipeline
 
 JUDGES = (Tracker, Recogniser)
+HELP = f"""{__doc__} The benchmark of toons is below; for the test sets of the paper and for videos
+that anybody made: loopy evaluate {{{",".join((*SETS, "videos"))}}} --help"""
 FLAGS = {
     "quick": "A look at 5 talks in place of 28. Not to be reported.",
     "long": "Also a talk of ten minutes.",
@@ -102,7 +106,10 @@ def run(words: Sequence[str]) -> None:
     Raises:
         ConfigurationError: Words that make no sense.
     """
-    parser = ArgumentParser(prog="loopy evaluate", description=__doc__, exit_on_error=False)
+    if words[1:2] and words[1] in (*SETS, "videos"):
+        evaluate_sets.run(words)
+        return
+    parser = ArgumentParser(prog="loopy evaluate", description=HELP, exit_on_error=False)
     for flag, sentence in FLAGS.items():
         parser.add_argument(f"--{flag}", action="store_true", help=sentence)
     parser.add_function_arguments(evaluate, as_positional=True, skip=set(FLAGS))

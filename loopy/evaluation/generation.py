@@ -90,12 +90,21 @@ class Maker:
         _write(out, self.real(item), self.sound(item), record)
         return True
 
+    def again(self, item: Item, real: Path, out: Path) -> bool:
+        """A ceiling: the real video as `film` wrote it, written once more."""
+        record = {"size_px": self.size_px, "crf": CRF, "again": True} | _content(item)
+        if is_finished(out, record):
+            return False
+        frames = iterate_frames(real / f"{item.name}.mp4")
+        _write(out, (torch.from_numpy(frame)[None] for frame in frames), self.sound(item), record)
+        return True
+
     def still(self, item: Item, out: Path) -> bool:
         """A floor: the portrait, which does not move, with the sound."""
         record = {"size_px": self.size_px, "crf": CRF, "still": True} | _content(item)
         if is_finished(out, record):
             return False
-        frame = _square(self.portrait(item), self.size_px)
+        frame = self.shown_portrait(item)
         _write(out, (frame[None] for _ in range(item.frames)), self.sound(item), record)
         return True
 
@@ -131,6 +140,10 @@ class Maker:
         if path.suffix.lower() in PICTURES:
             return path
         return Image.fromarray(read_frames(path, [item.portrait_frame])[0].numpy())
+
+    def shown_portrait(self, item: Item) -> UInt8[Tensor, "h w 3"]:
+        """The portrait as the model sees it."""
+        return _square(self.portrait(item), self.size_px)
 
     def sound(self, item: Item) -> Float[Tensor, " samples"]:
         """The sound of the span, 640 samples a frame.

@@ -8,7 +8,7 @@ so that it is exact where fewer rows than features make both covariances singula
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -127,14 +127,30 @@ class FrechetDistance(Metric):
         Raises:
             MetricError: A set has fewer than 2 rows.
         """
-        real, made = (int(rows) for rows in self.rows)
-        _check_rows(real, made)
-        means = self.sums / self.rows[:, None]
-        squares = self.rows[:, None, None] * means[:, :, None] * means[:, None]
-        covariances = (self.products - squares) / (self.rows[:, None, None] - 1)
-        values, vectors = torch.linalg.eigh(covariances)
-        roots = values.clamp(min=0).sqrt()[..., None] * vectors.mT
-        return Frechet(_distance(means[0] - means[1], *roots), (real, made), self.width)
+        return distance_of_moments(self.rows, self.sums, self.products)
+
+
+def distance_of_moments(
+    rows: Int[Tensor, "2"], sums: Float[Tensor, "2 d"], products: Float[Tensor, "2 d d"]
+) -> Frechet:
+    """Frechet distance of two sets of which no more is known.
+
+    Args:
+        rows: How many rows the real and the generated set have.
+        sums: Of their rows.
+        products: Sums of the outer product of each row with itself.
+
+    Raises:
+        MetricError: A set has fewer than 2 rows.
+    """
+    real, made = (int(count) for count in rows)
+    _check_rows(real, made)
+    means = sums / rows[:, None]
+    squares = rows[:, None, None] * means[:, :, None] * means[:, None]
+    covariances = (products - squares) / (rows[:, None, None] - 1)
+    values, vectors = torch.linalg.eigh(covariances)
+    roots = values.clamp(min=0).sqrt()[..., None] * vectors.mT
+    return Frechet(_distance(means[0] - means[1], *roots), (real, made), sums.shape[1])
 
 
 def _distance(shift: Tensor, first: Tensor, second: Tensor) -> float:

@@ -1,0 +1,207 @@
+"""`loopy evaluate celebv-hq`, `ravdess`, `hdtf`, `open-set`, `videos`: the table of the paper."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from math import nan
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentError, ArgumentParser
+from tqdm import tqdm
+
+from loopy.commands.animate import usable
+from loopy.commands.judges import equipment_of
+from loopy.errors import ConfigurationError, OutputError
+from loopy.evaluation.draw import open_draw
+from loopy.evaluation.drawn import DrawOptions
+from loopy.evaluation.equipment import EvaluationModels
+from loopy.evaluation.folders import folder_pairs
+from loopy.evaluation.generation import Maker
+from loopy.evaluation.judging import Judge, Pair
+from loopy.evaluation.page import write_page
+from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.results import Results
+from loopy.evaluation.set_results import judged
+from loopy.evaluation.set_run import BOUNDS, bound_pairs, made_pairs
+from loopy.evaluation.tables import aligned, short, table, write_csv
+from loopy.evaluation.test_sets import SETS
+from loopy.pipeline import LoopyPipeline
+
+FLAGS = {
+    "toons": "The faces are toons: also judged by the judges of the package.",
+    "bounds": "Also ceilings and floors: the real videos, the still portrait, another sound.",
+}
+
+
+def evaluate_set(
+    test_set: Literal["celebv-hq", "ravdess", "hdtf", "open-set"],
+    *,
+    data: Path,
+    out: Path,
+    model: str = "toon",
+    draw: DrawOptions = DrawOptions(),  # noqa: B008 (frozen)
+    weights: EvaluationModels = EvaluationModels(),  # noqa: B008 (frozen)
+    toons: bool = False,
+    bounds: bool = False,
+    seeds: int = 1,
+    seed: int = 0,
+    steps: int | None = None,
+    audio_ratio: float | None = None,
+    reference_ratio: float | None = None,
+    device: str = "cpu",
+) -> None:
+    """Makes the videos of a test set of the paper, judges them and prints the table.
+
+    Started again, it goes on where it stopped.
+
+    Args:
+        test_set: Which one.
+        data: The folder with its files; docs/evaluation.md has the layout.
+        out: The folder of the results: the draw, videos, results.json, report.html and tables.
+        model: A model that comes with loopy, a model folder, or a hub id (owner/name).
+        draw: Which videos.
+        weights: Files of the networks that judge.
+        toons: The faces are toons: also judged by the judges of the package. A model of toons says
+            so itself.
+        bounds: Also ceilings and floors.
+        seeds: Videos of each portrait and sound, for diversity; the first one is judged.
+        seed: Of the draw, of the model's noise and of the intervals; 0 is the one to report.
+        steps: Denoising steps of a clip, in place of the model's own.
+        audio_ratio: How strongly the sound leads, in place of the model's own.
+        reference_ratio: How strongly the portrait leads, in place of the model's own.
+        device: Where to compute, for example cpu or cuda.
+
+    Raises:
+        LoopyError: No such model, no files, or the folder cannot be written.
+    """
+    if seeds < 1:
+        raise ConfigurationError(f"{seeds} seeds make no video; give 1 or more")
+    folder(out)
+    chosen = open_draw(SETS[test_set], data, out, seed=seed, options=draw)
+    for name, reason in chosen.left_out.items():
+        print(f"loopy: left out: {name}: {reason}", file=sys.stderr)
+    pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
+    options = pipe.settings.rollout.altered(
+        steps=steps, audio_ratio=audio_ratio, reference_ratio=reference_ratio
+    )
+    maker = Maker(pipe, data, seed, options)
+    toons = toons or "toon" in pipe.settings.domain
+    equipment = equipment_of(weights, toons=toons, device=device)
+    count = len(chosen.items)
+    judge = Judge(out, equipment, COLUMNS + TOON_COLUMNS * toons)
+    pairs = made_pairs(maker, chosen.items, out, seeds=seeds)
+    results = _judged(judge, pairs, count, model=model, test_set=test_set, seed=seed)
+    tell(results, out)
+    if bounds:
+        beside = {"made": results}
+        for bound in BOUNDS:
+            place = folder(out / "bounds" / bound)
+            judge = Judge(place, equipment, judge.columns, seen=out)
+            pairs = bound_pairs(maker, chosen.items, out, bound)
+            beside[bound] = _judged(judge, pairs, count, model=bound, test_set=test_set, seed=seed)
+            beside[bound].write(place)
+        print("\n".join(["", *side_by_side(beside)]))
+
+
+def evaluate_videos(
+    *,
+    made: Path,
+    out: Path,
+    real: Path | None = None,
+    name: str = "",
+    weights: EvaluationModels = EvaluationModels(),  # noqa: B008 (frozen)
+    landmarks: Literal["dwpose", "precomputed"] = "dwpose",
+    toons: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Judges videos that anybody made, and prints the table.
+
+    Args:
+        made: The folder of the videos.
+        out: The folder of the results: results.json, report.html and tables.
+        real: The folder of the real ones, of the same names.
+        name: Who made them; the folder's name if not given.
+        weights: Files of the networks that judge.
+        landmarks: Found by DWPose, or known: beside a.mp4 lies a.mp4.tracks.safetensors.
+        toons: The faces are toons: also judged by the judges of the package.
+        seed: Of the intervals.
+        device: Where to compute, for example cpu or cuda.
+
+    Raises:
+        LoopyError: No videos, or the folder cannot be written.
+    """
+    folder(out)
+    pairs = list(folder_pairs(made, real))
+    files = [path for pair in pairs for path in (pair.made, pair.real) if path is not None]
+    tracks = files if landmarks == "precomputed" else None
+    equipment = equipment_of(weights, toons=toons, device=device, tracks=tracks)
+    judge = Judge(out, equipment, COLUMNS + TOON_COLUMNS * toons)
+    who = {"model": name or made.resolve().name, "test_set": "videos", "seed": seed}
+    tell(_judged(judge, pairs, len(pairs), **who), out)
+
+
+def tell(results: Results, out: Path) -> None:
+    """Writes results in every form, and prints the table."""
+    results.write(out)
+    write_csv(results, out)
+    write_page(results, out)
+    print(table(results))
+    print(f"\nresults.json, report.html, table.csv, videos.csv: {out}")
+
+
+def side_by_side(beside: dict[str, Results]) -> list[str]:
+    """A table of the figures of several results, and what each of them is."""
+    first = next(iter(beside.values()))
+    figures = {name: each.figures for name, each in beside.items()} | {"real": first.real_figures}
+    rows = [
+        [column.name, *(short(each[column.name].value if column.name in each else nan)
+                        for each in figures.values())]
+        for column in first.columns
+        if column.name in first.figures
+    ]  # fmt: skip
+    legend = [f"{name}: {BOUNDS[name]}" for name in beside if name in BOUNDS]
+    return [*aligned(["what", *figures], rows), "", *legend]
+
+
+def folder(path: Path) -> Path:
+    """A folder that is there now.
+
+    Raises:
+        OutputError: It cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be a folder ({error.strerror})") from error
+    return path
+
+
+def run(words: Sequence[str]) -> None:
+    """Runs the verb with the words behind it.
+
+    Raises:
+        ConfigurationError: Words that make no sense.
+    """
+    function: Callable[..., None] = evaluate_set
+    flags, rest = dict(FLAGS), list(words[1:])
+    if rest[:1] == ["videos"]:
+        function, rest = evaluate_videos, rest[1:]
+        del flags["bounds"]
+    parser = ArgumentParser(prog="loopy evaluate", description=__doc__, exit_on_error=False)
+    for flag, sentence in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=sentence)
+    parser.add_function_arguments(function, as_positional=function is evaluate_set, skip=set(flags))
+    try:
+        options = parser.instantiate(parser.parse_args(rest))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{reason}; see loopy evaluate {words[1]} --help") from error
+    function(**vars(options))
+
+
+def _judged(
+    judge: Judge, pairs: Iterable[Pair], count: int, *, model: str, test_set: str, seed: int
+) -> Results:
+    shown = tqdm(pairs, total=count, desc=model, unit="video")
+    return judged(judge, shown, model=model, test_set=test_set, seed=seed)

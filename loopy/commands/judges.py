@@ -1,0 +1,79 @@
+"""Who looks at videos: networks of given files, landmarks found or known, judges of toons."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from loopy.commands.animate import usable
+from loopy.data.finished import content_hash
+from loopy.errors import ConfigurationError, MetricError
+from loopy.evaluation.equipment import Equipment, EvaluationModels, equip
+from loopy.evaluation.face_lookers import Points
+from loopy.evaluation.toon_lookers import toon_equipment
+from loopy.preprocess.estimators import estimator
+from loopy.preprocess.precomputed import tracks_path
+
+
+def equipment_of(
+    weights: EvaluationModels, *, toons: bool, device: str, tracks: Sequence[Path] | None = None
+) -> Equipment:
+    """Who looks.
+
+    Args:
+        weights: Files of networks.
+        toons: Whether the judges of the package look too.
+        device: Where networks compute.
+        tracks: Videos beside which known tracks lie; None: DWPose finds them.
+
+    Raises:
+        LoopyError: A file is missing or does not fit.
+    """
+    found_by, points = "dwpose", _dwpose(weights, device)
+    if tracks is not None:
+        beside = [tracks_path(video) for video in tracks if tracks_path(video).is_file()]
+        found_by, points = " ".join(content_hash(path, "track") for path in beside), Beside
+    own = equip(weights, points=points, found_by=found_by, device=str(usable(device)))
+    return own | toon_equipment() if toons else own
+
+
+def _dwpose(weights: EvaluationModels, device: str) -> Points | None:
+    """DWPose; nobody without its files.
+
+    Raises:
+        ConfigurationError: One of its two files.
+    """
+    if weights.detector is None and weights.pose is None:
+        return None
+    if weights.detector is None or weights.pose is None:
+        raise ConfigurationError(
+            "landmarks need both --weights.detector (yolox_l.onnx) and --weights.pose "
+            "(dw-ll_ucoco_384.onnx)"
+        )
+    found = estimator("dwpose", detector=weights.detector, pose=weights.pose, device=device)
+    return lambda _: lambda frames: found(frames).points
+
+
+class Beside:
+    """The track that lies beside a video, as who finds landmarks.
+
+    Args:
+        video: The video; None, a single picture, has no track.
+    """
+
+    def __init__(self, video: Path | None) -> None:
+        self._video, self._start = video, 0
+
+    def __call__(self, frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 68 2"]:
+        """Points of the next frames.
+
+        Raises:
+            MetricError: A single picture.
+            MediaError: No track beside the video, or one that does not fit.
+        """
+        if self._video is None:
+            raise MetricError("a portrait has no track beside it; find landmarks by DWPose")
+        points = estimator("precomputed", video=self._video, first=self._start)(frames).points
+        self._start += len(frames)
+        return points

@@ -1,0 +1,121 @@
+"""Faces cut out of frames by their points, as SyncNet and recognition networks want to see them."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from loopy.errors import MetricError
+
+FEWEST = 0.5
+"""Share of frames in which the face must have been found."""
+ROOM, STEADY = 0.4, 13
+"""SyncNet's authors leave 40 % of the face's half around it, and take medians over 13 frames."""
+
+TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))  # fmt: skip  # noqa: E501
+"""Eyes, nose tip and corners of the mouth in a picture of 112 px, as ArcFace was trained."""
+TEMPLATE_PX = 112
+_EYES, _NOSE, _CORNERS = (slice(36, 42), slice(42, 48)), 30, (48, 54)
+
+
+def filled(points: Float[Tensor, "f k 2"]) -> Float[Tensor, "f k 2"]:
+    """The same track with the nearest earlier frame (at the start: later one) in its gaps.
+
+    Raises:
+        MetricError: The face is missing in more than half of the frames.
+    """
+    found = ~points.isnan().flatten(1).any(1)
+    if found.float().mean() < FEWEST:
+        raise MetricError(f"a face is found in {int(found.sum())} of {len(found)} frames only")
+    places = torch.where(found, torch.arange(len(found)), -1).cummax(0).values
+    return points[places.where(places >= 0, found.nonzero()[0, 0])]
+
+
+def sync_boxes(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 4"]:
+    """Squares around faces as SyncNet's authors cut them, left-top-right-bottom in pixels.
+
+    They find faces by S3FD; here the points bound the face, so that figures are near theirs and not
+    the same.
+
+    Raises:
+        MetricError: The face is missing in more than half of the frames.
+    """
+    points = filled(points)
+    corners = torch.stack([points.amin(1), points.amax(1)])
+    middle, half = corners.mean(0), (corners[1] - corners[0]).amax(1, keepdim=True) / 2
+    steady = torch.cat([middle, half], 1).T[None]
+    padded = functional.pad(steady, (STEADY // 2, STEADY // 2), mode="replicate")[0]
+    x, y, half = padded.unfold(1, STEADY, 1).median(-1).values
+    side = half * (1 + ROOM)
+    return torch.stack([x - side, y - half, x + side, y - half + 2 * side], 1)
+
+
+def cut(
+    frames: UInt8[Tensor, "f h w 3"], boxes: Float[Tensor, "f 4"], *, size_px: int
+) -> UInt8[Tensor, "f {size_px} {size_px} 3"]:
+    """The square in each frame; what lies outside the picture is grey."""
+    pieces = []
+    for frame, box in zip(frames, boxes.round().long().tolist(), strict=True):
+        left, top, right, bottom = box
+        height, width = frame.shape[:2]
+        rows = slice(max(top, 0), max(min(bottom, height), 0))
+        columns = slice(max(left, 0), max(min(right, width), 0))
+        side = max(bottom - top, right - left, 1)
+        square = torch.full((side, side, 3), 110.0)
+        inside = frame[rows, columns].float()
+        down, over = rows.start - top, columns.start - left
+        square[down : down + inside.shape[0], over : over + inside.shape[1]] = inside
+        pieces.append(
+            functional.interpolate(
+                square.permute(2, 0, 1)[None], (size_px, size_px), mode="bilinear", antialias=True
+            )
+        )
+    return torch.cat(pieces).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def aligned(
+    frames: UInt8[Tensor, "f h w 3"], points: Float[Tensor, "f 68 2"]
+) -> Float[Tensor, "f 3 112 112"]:
+    """Faces turned, moved and scaled so that eyes, nose and mouth lie where ArcFace expects them.
+
+    Args:
+        frames: Pictures.
+        points: In their pixels, none missing; see `filled`.
+
+    Returns:
+        Pictures in [-1, 1].
+    """
+    target = points.new_tensor(TEMPLATE)
+    left, right = (points[:, eye].mean(1) for eye in _EYES)
+    five = [left, right, points[:, _NOSE], *(points[:, corner] for corner in _CORNERS)]
+    turn, shift = _similarity(target, torch.stack(five, 1))
+    places = torch.arange(TEMPLATE_PX) + 0.5
+    grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), -1)
+    at = torch.einsum("nij,hwj->nhwi", turn, grid) + shift[:, None, None]
+    size = points.new_tensor([frames.shape[2], frames.shape[1]])
+    pictures = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return functional.grid_sample(pictures, at / size * 2 - 1, align_corners=False)
+
+
+def _similarity(
+    source: Float[Tensor, "p 2"], target: Float[Tensor, "n p 2"]
+) -> tuple[Float[Tensor, "n 2 2"], Float[Tensor, "n 2"]]:
+    """Turn, scale and shift that lead from points to others with least squares, never mirrored."""
+    centre, centres = source.mean(0), target.mean(1)
+    a, b = source - centre, target - centres[:, None]
+    cos = (a * b).sum((1, 2)) / a.square().sum()
+    sin = (a[:, 0] * b[..., 1] - a[:, 1] * b[..., 0]).sum(1) / a.square().sum()
+    turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    return turn, centres - turn @ centre
+
+
+def in_step(
+    parts: Iterator[UInt8[Tensor, "_n h w 3"]], track: Float[Tensor, "f *k"]
+) -> Iterator[tuple[UInt8[Tensor, "_n h w 3"], Float[Tensor, "_n *k"]]]:
+    """Parts of a video with the same frames of a track."""
+    start = 0
+    for part in parts:
+        yield part, track[start : start + len(part)]
+        start += len(part)

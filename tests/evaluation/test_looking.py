@@ -1,0 +1,205 @@
+"""Looking part by part sees what the figures see in the whole video."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopy.data.video import Video
+from loopy.errors import MediaError, MetricError
+from loopy.evaluation.equipment import EvaluationModels, equip
+from loopy.evaluation.face_crops import TEMPLATE, aligned, cut, filled, sync_boxes
+from loopy.evaluation.face_lookers import synchrony
+from loopy.evaluation.kept_looks import kept_tensor, looked_at
+from loopy.evaluation.looking import PART, Between, EachFrame, Film, Look, Stretches, look
+from loopy.metrics.drift import mean_colours
+from loopy.metrics.smoothness import linear, smoothness
+from loopy.metrics.sync_scores import sync_scores
+from loopy.metrics.syncnet import SyncNet
+from loopy.metrics.video_features import video_features
+
+
+def noise(frames, size=8, seed=0):
+    dice = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (frames, size, size, 3), generator=dice, dtype=torch.uint8)
+
+
+def seen_by(looker, frames):
+    for part in frames.split(PART):
+        looker.take(part)
+    return looker.give()
+
+
+def stretch_network(segments):
+    """Notices order within a stretch, and which frames are in it."""
+    weights = torch.arange(1, segments.shape[1] + 1)
+    return (segments.double().mean((2, 3)) * weights[:, None]).mean(1)
+
+
+LENGTHS = st.sampled_from([16, 17, 31, PART - 1, PART, PART + 1, PART + 15, 2 * PART + 16, 150])
+
+
+@given(LENGTHS)
+def test_stretches_are_those_of_the_whole_video(length):
+    frames = noise(length)
+    torch.testing.assert_close(
+        seen_by(Stretches(stretch_network), frames).double(),
+        video_features(frames, stretch_network),
+        rtol=1e-5,
+        atol=1e-3,
+    )
+
+
+@given(st.integers(3, 2 * PART + 3))
+def test_every_second_frame_is_made_up_once(length):
+    frames = noise(length)
+    seen = float(seen_by(Between(linear), frames))
+    assert seen == pytest.approx(smoothness(frames, linear), abs=1e-7)
+
+
+def test_a_video_too_short_says_so():
+    for looker, frames in ((Stretches(stretch_network), 15), (Between(linear), 2)):
+        with pytest.raises(MetricError):
+            seen_by(looker, noise(frames))
+
+
+@pytest.fixture
+def film(tmp_path):
+    Video(noise(PART + 6, 32), 25, torch.randn(16_000 * 3).clamp(-1, 1) * 0.1).save(
+        tmp_path / "a.mp4"
+    )
+    return Film(tmp_path / "a.mp4", noise(1, 32)[0])
+
+
+class Fails:
+    """Somebody who cannot tell, once he has seen the second part."""
+
+    def __init__(self):
+        self.parts = 0
+
+    def take(self, part):
+        self.parts += 1
+        if self.parts == 2:
+            raise MetricError("no face")
+
+    def give(self):
+        raise AssertionError
+
+
+def test_who_cannot_tell_says_why_and_the_others_go_on(film):
+    lookers = {"fails": lambda _: Fails(), "colours": lambda _: EachFrame(mean_colours)}
+    later = {
+        "after": lambda _, told: told.get("colours").mean(0),
+        "behind": lambda _, told: told.get("fails"),
+    }
+    told = look(film, lookers, later)
+    assert told.problems == {"fails": "no face", "behind": "no face"}
+    whole = torch.cat(list(film.parts()))
+    torch.testing.assert_close(told.get("colours"), mean_colours(whole))
+    torch.testing.assert_close(told.get("after"), mean_colours(whole).mean(0))
+    assert told.get("size").tolist() == [PART + 6, 32, 32]
+    with pytest.raises(MetricError, match="no face"):
+        told.get("fails")
+
+
+def test_a_look_is_kept_until_something_changes(film, tmp_path):
+    equipment = equip(EvaluationModels())
+    kept = tmp_path / "kept/a.safetensors"
+    first = looked_at(film, equipment, kept)
+    written = kept.stat().st_mtime_ns
+    again = looked_at(film, equipment, kept)
+    assert kept.stat().st_mtime_ns == written
+    torch.testing.assert_close(dict(again.seen), dict(first.seen))
+    torch.testing.assert_close(kept_tensor(kept, "colours"), first.get("colours"))
+    with pytest.raises(MetricError, match="not looked at"):
+        kept_tensor(kept, "inception")
+    looked_at(Film(film.path, film.portrait + 1), equipment, kept)
+    other = kept.stat().st_mtime_ns
+    assert other != written
+    Video(noise(20, 32), 25, None).save(film.path)
+    looked_at(Film(film.path, film.portrait + 1), equipment, kept)
+    assert len(kept_tensor(kept, "colours")) == 20
+
+
+def test_a_damaged_look_is_seen_anew(film, tmp_path):
+    kept = tmp_path / "a.safetensors"
+    kept.write_bytes(b"?")
+    assert len(looked_at(film, equip(EvaluationModels()), kept).get("sharpness")) == PART + 6
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(MediaError, match=r"lost\.pth does not exist"):
+        equip(EvaluationModels(inception=tmp_path / "lost.pth"))
+
+
+def face(shift=0.0, size=1.0):
+    """68 points, the eyes level, in a picture of 64 px."""
+    dice = np.random.default_rng(0)
+    points = torch.from_numpy(dice.uniform(16, 48, (68, 2))).float()
+    eyes, nose, mouth = [(24, 26), (40, 26)], (32, 34), [(26, 42), (38, 42)]
+    points[36:42], points[42:48] = torch.tensor(eyes[0]).float(), torch.tensor(eyes[1]).float()
+    points[30] = torch.tensor(nose)
+    points[48], points[54] = (torch.tensor(corner).float() for corner in mouth)
+    return points * size + shift
+
+
+def test_an_aligned_face_has_its_eyes_where_arcface_wants_them():
+    """A dot drawn at each eye of a moved, turned and larger face comes out at the template's."""
+    points = torch.tensor(TEMPLATE)
+    angle = torch.tensor(0.3)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])  # fmt: skip  # noqa: E501
+    five = points @ turn.T * 1.5 + torch.tensor([40.0, 10.0])
+    track = torch.zeros(1, 68, 2)
+    track[0, 36:42], track[0, 42:48] = five[0], five[1]
+    track[0, 30], track[0, 48], track[0, 54] = five[2:]
+    y, x = torch.meshgrid(torch.arange(240) + 0.5, torch.arange(240) + 0.5, indexing="ij")
+    for place, wanted in zip(five, points, strict=True):
+        dot = (-((x - place[0]) ** 2 + (y - place[1]) ** 2) / 18).exp() * 255
+        frames = dot[None, :, :, None].expand(1, 240, 240, 3).to(torch.uint8)
+        seen = aligned(frames, track)[0, 0]
+        row, column = divmod(int(seen.argmax()), 112)
+        assert abs(column + 0.5 - wanted[0]) < 1.5
+        assert abs(row + 0.5 - wanted[1]) < 1.5
+
+
+def test_a_cut_is_the_square_and_grey_outside():
+    frames = noise(1, 20)
+    box = torch.tensor([[4.0, 6.0, 12.0, 14.0]])
+    torch.testing.assert_close(cut(frames, box, size_px=8)[0], frames[0, 6:14, 4:12])
+    outside = cut(frames, torch.tensor([[-8.0, 0.0, 0.0, 8.0]]), size_px=8)
+    assert (outside == 110).all()
+
+
+def test_gaps_of_a_track_take_the_nearest_frame_and_lost_faces_are_said():
+    track = torch.arange(10.0)[:, None, None].expand(10, 68, 2).clone()
+    track[[0, 5]] = torch.nan
+    assert filled(track)[:, 0, 0].tolist() == [1, 1, 2, 3, 4, 4, 6, 7, 8, 9]
+    track[1:7] = torch.nan
+    with pytest.raises(MetricError, match="in 3 of 10 frames"):
+        filled(track)
+
+
+def test_sync_boxes_follow_the_face_and_are_square():
+    track = torch.stack([face(shift=float(i)) for i in range(30)])
+    boxes = sync_boxes(track)
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    torch.testing.assert_close(width, height)
+    middle = (boxes[:, 0] + boxes[:, 2]) / 2
+    torch.testing.assert_close(middle[6:-6].diff(), torch.ones(17))
+
+
+@torch.no_grad()
+def test_syncnet_by_stretches_is_syncnet(tmp_path):
+    frames = 24
+    torch.manual_seed(0)
+    sound = torch.randn(frames * 640).clamp(-1, 1) * 0.3
+    Video(noise(frames, 64), 25, sound).save(tmp_path / "a.mp4")
+    film = Film(tmp_path / "a.mp4", noise(1, 64)[0])
+    track = face().expand(frames, 68, 2)
+    network = SyncNet().eval()
+    told = Look({"points": track})
+    by_stretches = synchrony(network, "cpu", film, told, stretch=10)
+    crops = cut(torch.cat(list(film.parts())), sync_boxes(track), size_px=224)
+    whole = sync_scores(*network(crops, film.sound[: frames * 640]))
+    assert by_stretches.tolist() == pytest.approx(list(whole), rel=1e-3, abs=1e-5)
