@@ -203,3 +203,28 @@ def test_syncnet_by_stretches_is_syncnet(tmp_path):
     crops = cut(torch.cat(list(film.parts())), sync_boxes(track), size_px=224)
     whole = sync_scores(*network(crops, film.sound[: frames * 640]))
     assert by_stretches.tolist() == pytest.approx(list(whole), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_networks_that_need_landmarks_see_the_face_alone(tmp_path):
+    """Who is shown does not depend on what is around the face."""
+
+    class Colours(torch.nn.Module):
+        def forward(self, faces: torch.Tensor) -> torch.Tensor:
+            return faces.mean((2, 3))
+
+    torch.jit.script(Colours()).save(tmp_path / "face.pt")
+    frames = torch.zeros(30, 64, 64, 3, dtype=torch.uint8)
+    frames[:, 10:60, 14:52] = torch.tensor([200, 60, 60], dtype=torch.uint8)  # the face
+    frames[15:, :, :8] = 255  # beside it
+    Video(frames, 25, 0.1 * torch.ones(16_000 * 2)).save(tmp_path / "a.mp4", crf=0)
+    models = EvaluationModels(face=tmp_path / "face.pt")
+    equipment = equip(models, points=lambda _: lambda part: face().expand(len(part), 68, 2))
+    told = look(Film(tmp_path / "a.mp4", frames[0]), equipment.lookers, equipment.later)
+    assert not told.problems
+    torch.testing.assert_close(
+        told.get("face"), told.get("portrait").expand(30, 3), atol=0.1, rtol=0
+    )
+    assert {"face", "portrait", "points"}.isdisjoint(equipment.missing)
+    assert "syncnet_v2.model" in equipment.missing["syncnet"]
+    assert "DWPose" in equip(models).missing["face"]
