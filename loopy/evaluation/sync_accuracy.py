@@ -35,7 +35,7 @@ def unseen_talk(seed: int, number: int) -> Talk:
 
 
 @torch.no_grad()
-def accuracy(judge: SyncJudge, *, talks: int = 60, seed: int = 0) -> dict[str, dict[str, float]]:
+def accuracy(judge: SyncJudge, *, talks: int = 40, seed: int = 0) -> dict[str, dict[str, float]]:
     """Judge clips of 5 s with their own sound, with it at another time, and with another's.
 
     Returns:

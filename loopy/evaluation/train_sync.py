@@ -2,7 +2,7 @@
 
 InfoNCE: among all windows of a batch, other moments of the same talk as well as other talkers, the
 one of the same moment is to be found, from what is heard by what is seen and the other way round.
-Takes a quarter of an hour of one core, half of it for the talks. The weights are a function of the
+Takes about 7 minutes of one core, figures included. The weights are a function of the
 options (threads and library builds fixed).
 """
 
@@ -141,9 +141,9 @@ def train_sync(
 def train_and_save(
     *,
     out: Path | None = None,
-    practice: int = 320,
+    practice: int = 280,
     steps: int = 1000,
-    unseen: int = 60,
+    unseen: int = 40,
     seed: int = 0,
 ) -> None:
     """Train the judge, print how well it does, and write it.

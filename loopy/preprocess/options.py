@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loopy.preprocess.crop import CropOptions
 from loopy.preprocess.filters import FilterOptions
@@ -29,6 +29,7 @@ class PreprocessOptions:
             of videos, a table (.csv), or what a regular expression finds in the path; see
             `loopy.preprocess.identity.identity_rule`.
         audio_rate_hz: 25, pairs of wav2vec2's vectors averaged; or 50, all of them.
+        sync: Who judges lip sync: ``none``, or our own judge of ``toon`` talkers.
         log_variance: Keep the posterior's log-variance beside its mean.
         mirrored: Keep the mirrored pictures' latents too.
     """
@@ -43,6 +44,7 @@ class PreprocessOptions:
     longest_gap: int = 5
     identity: str = "video"
     audio_rate_hz: int = 25
+    sync: Literal["none", "toon"] = "none"
     log_variance: bool = False
     mirrored: bool = False
 
@@ -51,7 +53,10 @@ class PreprocessOptions:
         told = self.estimator_options.items()
         settled = {name: _plain(value) for name, value in sorted(told) if name not in AT_WORK}
         who = Path(self.identity).name if self.identity.endswith(".csv") else self.identity
-        return asdict(self) | {"estimator_options": settled, "identity": who}
+        told_all = asdict(self) | {"estimator_options": settled, "identity": who}
+        if self.sync == "none":  # clips keep the names they had before anybody judged sync
+            del told_all["sync"]
+        return told_all
 
 
 AT_WORK = ("device", "batch")

@@ -36,6 +36,7 @@ from loopy.preprocess.networks import Networks
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.plan import Plan, Take, plan_path, read_plan, write_plan
 from loopy.preprocess.remote_videos import Source, local_copy, source_of, tracks_of
+from loopy.preprocess.sync_scorer import ToonSyncScorer
 from loopy.preprocess.tracks import chunks
 from loopy.preprocess.work import forget, keep, kept, work_path
 from loopy.stopwatch import Stopwatch
@@ -76,7 +77,7 @@ class Preparer:
         options: How.
         config: All that shapes a clip; see `config_of`.
         load: Loads the networks, where they are first needed.
-        score_sync: Judges lip sync; None, the default: it is not looked at.
+        score_sync: Judges lip sync; None: whom the options name, nobody by default.
     """
 
     root: Path
@@ -95,7 +96,10 @@ class Preparer:
         """Finds clips; with the models of landmarks, but for tracks that are known."""
         name, more = self.options.estimator, self.options.estimator_options
         find = None if self._known else estimator(name, **more)
-        return Looker(self.root, self.options, self.config, find, self.score_sync)
+        score = self.score_sync
+        if score is None and self.options.sync == "toon":
+            score = ToonSyncScorer()
+        return Looker(self.root, self.options, self.config, find, score)
 
     def load_all(self) -> None:
         """Loads the networks, the models of landmarks, and the table of identities.

@@ -14,6 +14,7 @@ from torch import Tensor
 from loopy.diffusion.objective import (
     add_noise,
     check_schedule,
+    clean_latents,
     diffusion_loss,
     min_snr_weight,
     target,
@@ -28,6 +29,7 @@ from loopy.training.own_past import own_motion_frames
 from loopy.training.rehearsal import rehearse
 from loopy.training.schedule import warm_cosine
 from loopy.training.store_clips import StoreClips
+from loopy.training.sync_term import SyncTerm
 from loopy.training.talks import SyntheticTalks
 
 
@@ -51,6 +53,8 @@ class LoopyModule(pl.LightningModule):
             small errors of made frames are forgiven; 0 = none, the paper.
         own_past: Share of batches whose motion frames the network draws again (see
             `loopy.training.own_past`); 0 = none, the paper. Needs temporal layers.
+        sync_weight: Weight of a term for lips in step with the sound (see
+            `loopy.training.sync_term`), in training only; 0 = none, the paper. Toon models alone.
         seed: Of everything drawn.
     """
 
@@ -69,6 +73,7 @@ class LoopyModule(pl.LightningModule):
         timestep_power: float = 1.0,
         motion_noise: float = 0.0,
         own_past: float = 0.0,
+        sync_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -86,6 +91,7 @@ class LoopyModule(pl.LightningModule):
         self.motion_noise = motion_noise
         self.own_past = own_past
         self.seed = seed
+        self.sync = SyncTerm(sync_weight) if sync_weight else None
         trained = {id(p) for p in network.trained_parameters()}
         for parameter in network.parameters():
             parameter.requires_grad_(id(parameter) in trained)
@@ -212,13 +218,8 @@ class LoopyModule(pl.LightningModule):
         noise = torch.stack([rollout.noise(clip.latents.shape[1:], g) for g in samples])
         noise = noise.to(clip.latents)
         clean = rollout.clean(clip.latents, clip.reference)
-        prediction = self.network(
-            add_noise(clean, noise, timestep, alphas),
-            timestep,
-            clip,
-            presence,
-            choice=choice,
-        )
+        noisy = add_noise(clean, noise, timestep, alphas)
+        prediction = self.network(noisy, timestep, clip, presence, choice=choice)
         kind = config["prediction_type"]
         wanted = target(clean, noise, timestep, alphas, prediction_type=kind)
         weight = None
@@ -226,7 +227,12 @@ class LoopyModule(pl.LightningModule):
             weight = min_snr_weight(
                 timestep, alphas, gamma=self.min_snr_gamma, prediction_type=kind
             )
-        return diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
+        losses = diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
+        if self.sync is None or not self.training:
+            return losses
+        made = clean_latents(noisy, prediction, timestep, alphas, prediction_type=kind)
+        heard = presence.audio * alphas[timestep]  # in noise, and unheard, lips cannot be known
+        return losses + heard * self.sync(rollout.latents(made, clip.reference), clip.audio)
 
     def _with_motion_noise(self, clip: Clip, samples: list[torch.Generator]) -> Clip:
         if not self.motion_noise:

@@ -34,6 +34,8 @@ class ImageStage(LoopyModule):
             raise ConfigurationError("the image stage has no temporal layers; set clip_frames null")
         if self.own_past:
             raise ConfigurationError("the image stage has no past; leave own_past at 0")
+        if self.sync is not None:
+            raise ConfigurationError("the image stage has no frames in a row; leave sync_weight 0")
         self.targets = targets
 
     def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:

@@ -109,3 +109,4 @@ def test_a_video_may_be_watched_in_parts_and_only_its_mouth_counts():
 
 def test_the_judge_of_the_package_is_small():
     assert sum(value.numel() for value in SyncJudge().state_dict().values()) * 2 <= 1_000_000
+    assert (SyncJudge.home() / "sync.safetensors").stat().st_size <= 1_000_000

@@ -1,0 +1,51 @@
+"""The sync judge as a filter: is this toon dubbed?"""
+
+from pathlib import Path
+
+import torch
+
+from loopy.data.sound import read_audio
+from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
+from loopy.models.judge import SIDE_PX
+from loopy.preprocess.crop import Box, crop_frames
+from loopy.preprocess.measurements import Sync
+from loopy.preprocess.tracks import chunks
+from loopy.timing import sample_span
+
+SURE = 0.2
+"""Confidence of the judge from which on sound and mouth belong together: in clips of 5 s, 95 %
+of true ones have over 0.44 and 95 % of dubbed ones under 0.12 (docs/evaluation.md)."""
+LINE = 3.0
+"""Where filters draw that line by default, in SyncNet's unit (`FilterOptions.sync_confidence`)."""
+
+
+class ToonSyncScorer:
+    """Judges the lip sync of toons whose faces fill the crop, as in their own pictures.
+
+    Raises:
+        ModelError: A file of the judge is missing or damaged.
+    """
+
+    def __init__(self) -> None:
+        self.judge, self.audio_encoder = load_judge()
+
+    @torch.no_grad()
+    def __call__(self, video: Path, span: range, box: Box) -> Sync:
+        """Judge a span of a video, in the square that holds the face.
+
+        Returns:
+            The confidence in a unit in which the judge's line is at 3, where filters expect
+            SyncNet's; NaN for a span that is too short to judge.
+
+        Raises:
+            MediaError: The video has no sound, or is damaged.
+        """
+        if len(span) < FEWEST_FRAMES:
+            return Sync(float("nan"), float("nan"))
+        start, stop = sample_span(span.start)[0], sample_span(span.stop - 1)[1]
+        heard = self.audio_encoder.features(read_audio(video)[start:stop])[: len(span)]
+        parts = (crop_frames(part, box, size_px=SIDE_PX) for part in chunks(video, span))
+        seen = self.judge.watch(parts)
+        together = min(len(seen), len(sound := self.judge.hear(heard)))
+        found = scores_of(sound[:together], seen[:together])
+        return Sync(LINE * found.confidence / SURE, -float(found.offset))

@@ -1,0 +1,112 @@
+"""The sync judge of the package on speakers and voices it never met, and how it is trained."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from loopy.evaluation.degradation import degrade
+from loopy.evaluation.sync_accuracy import SHOWN, accuracy, late, unseen_talk
+from loopy.evaluation.toon import pixels
+from loopy.evaluation.train_sync import SPAN, Practice, contrast, train_and_save, train_sync
+from loopy.metrics.sync_judge import load_judge, scores_of
+from loopy.models.judge import AT_ONCE, read_card
+from loopy.models.sync import WINDOW, SyncJudge
+from loopy.randomness import generator
+
+SEED = 99
+
+
+@pytest.fixture(scope="module")
+def ears():
+    return load_judge()
+
+
+@pytest.fixture(scope="module")
+def seen(ears):
+    """What is seen of a held-out talk, in both forms, spoiled, and the talk."""
+    talk, (judge, _) = unseen_talk(SEED, 0), ears
+    spoiled = degrade(talk.frames(SHOWN), generator(SEED))
+    points = talk.motion.points[SHOWN.start : SHOWN.stop]
+    pictures = judge.watch(pixels(spoiled).split(AT_ONCE))
+    return talk, {"pictures": pictures, "landmarks": judge.follow(points)}
+
+
+@pytest.mark.parametrize("form", ["pictures", "landmarks"])
+@pytest.mark.parametrize("frames", [-15, -4, 0, 1, 9, 15])
+def test_a_sound_that_is_late_by_k_frames_has_offset_minus_k(ears, seen, form, frames):
+    (judge, hearing), (talk, forms) = ears, seen
+    scores = scores_of(judge.hear(hearing.features(late(talk, frames))), forms[form])
+    assert scores.offset == -frames
+    assert scores.confidence > 0.3
+
+
+@pytest.mark.parametrize("form", ["pictures", "landmarks"])
+def test_the_sound_of_another_talk_gives_little_confidence(ears, seen, form):
+    (judge, hearing), (talk, forms) = ears, seen
+    own = scores_of(judge.hear(hearing.features(late(talk, 0))), forms[form])
+    others = [
+        scores_of(judge.hear(hearing.features(late(unseen_talk(SEED, n), 0))), forms[form])
+        for n in range(1, 9)
+    ]
+    assert max(other.confidence for other in others) < own.confidence / 2
+    assert min(other.distance for other in others) > own.distance + 0.1
+
+
+def test_the_sound_of_a_shut_mouth_gives_no_confidence(ears, seen):
+    (judge, hearing), (talk, _) = ears, seen
+    still = pixels(talk.frames([0])).expand(125, -1, -1, -1)
+    scores = scores_of(judge.hear(hearing.features(late(talk, 0))), judge.watch([still]))
+    assert scores.confidence < 0.1
+
+
+def test_the_card_tells_of_unseen_speakers():
+    card = read_card(SyncJudge.home(), "sync")["accuracy"]
+    for kind in ("pictures", "pictures, blurred", "pictures, spoiled", "landmarks"):
+        assert card[kind]["right"] >= 0.95
+        assert card[kind]["moved_right"] >= 0.95
+        assert card[kind]["stranger_confidence_95"] < card[kind]["confidence_5"]
+
+
+@pytest.mark.slow
+def test_offsets_are_right_in_clips_of_five_seconds(ears):
+    for figures in accuracy(ears[0], talks=60, seed=SEED).values():
+        assert figures["right"] >= 0.95
+        assert figures["moved_right"] >= 0.95
+        assert figures["stranger_confidence_95"] < figures["confidence_5"]
+
+
+class TestTraining:
+    def test_other_moments_and_other_talks_are_what_it_is_told_from(self):
+        heard = functional.normalize(torch.randn(3, 4, 64), dim=-1)
+        assert contrast(heard, heard) < 0.1
+        assert contrast(heard, heard.roll(2, 1)) > 5  # the same talk at another time
+        assert contrast(heard, heard.roll(1, 0)) > 5  # another talk at the same time
+        still = heard[:, :1].expand(-1, 4, -1)  # knows who, not when
+        assert contrast(still, still) == pytest.approx(math.log(4), abs=0.1)
+
+    def test_it_is_a_function_of_the_seed_and_learns(self):
+        practice = Practice.of(4, seed=3)
+        assert torch.equal(practice.around, Practice.of(4, seed=3).around)
+        sound, mouths, shape, cells = practice.batch(3, generator(0))
+        for given in (sound, mouths, shape, cells):
+            assert given.shape[:2] == (3, SPAN + WINDOW - 1)
+        again = [train_sync(practice, steps=3, talks=3, seed=1).state_dict() for _ in range(2)]
+        assert all(torch.equal(a, b) for a, b in zip(*(x.values() for x in again), strict=True))
+        fresh = train_sync(practice, steps=1, talks=3, seed=1)
+        taught = train_sync(practice, steps=40, talks=3, seed=1)
+        with torch.no_grad():
+            losses = [
+                contrast(judge.sound(sound), judge.landmarks(shape)) for judge in (fresh, taught)
+            ]
+        assert losses[1] < losses[0] - 0.5
+
+    def test_weights_and_card_are_written(self, tmp_path, capsys):
+        train_and_save(out=tmp_path, practice=2, steps=1, unseen=1)
+        assert "pictures, spoiled" in capsys.readouterr().out
+        again = SyncJudge.from_pretrained(tmp_path)
+        assert again.state_dict().keys() == SyncJudge().state_dict().keys()
+        card = read_card(tmp_path, "sync")
+        assert card["made_by"] == {"practice": 2, "steps": 1, "seed": 0}
+        assert 0 <= card["accuracy"]["landmarks"]["right"] <= 1
