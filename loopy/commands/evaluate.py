@@ -8,7 +8,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from loopy.commands import evaluate_sets
+from loopy.commands import evaluate_reports, evaluate_sets
 from loopy.commands.animate import usable
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError
@@ -25,8 +25,10 @@ from loopy.models import judge as judges
 from loopy.pipeline import LoopyPipeline
 
 JUDGES = (Tracker, Recogniser)
+AFTERWARDS = tuple(f"--{way}" for way in evaluate_reports.WAYS)
 HELP = f"""{__doc__} The benchmark of toons is below; for the test sets of the paper and for videos
-that anybody made: loopy evaluate {{{",".join((*SETS, "videos"))}}} --help"""
+that anybody made: loopy evaluate {{{",".join((*SETS, "videos"))}}} --help; to compare evaluations
+or ask people: loopy evaluate --compare --help"""
 FLAGS = {
     "quick": "A look at 5 talks in place of 28. Not to be reported.",
     "long": "Also a talk of ten minutes.",
@@ -106,8 +108,14 @@ def run(words: Sequence[str]) -> None:
     Raises:
         ConfigurationError: Words that make no sense.
     """
+    if not set(evaluate_reports.WAYS).isdisjoint(words):
+        evaluate_reports.run(words)
+        return
     if words[1:2] and words[1] in (*SETS, "videos"):
         evaluate_sets.run(words)
+        return
+    if any(word.partition("=")[0] in AFTERWARDS for word in words):
+        evaluate_reports.run(words)
         return
     parser = ArgumentParser(prog="loopy evaluate", description=HELP, exit_on_error=False)
     for flag, sentence in FLAGS.items():

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from loopy.evaluation.results import VideoResult
 from loopy.timing import FPS
@@ -17,6 +18,9 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 632, 8, 122
 
 POINTS = 588
 """A curve with more frames than this is drawn by the least and the greatest figure of each span."""
+
+OWN_PACE = ("mouth",)
+"""Curves that follow the sound of their own video: a mean over videos would say nothing."""
 
 REAL = ", real"
 """Ends the name of a curve of the real video; the one of the made video has no ending."""
@@ -75,18 +79,15 @@ def charts(curves: dict[str, list[float]]) -> list[Chart]:
 
 
 def overview(videos: Sequence[VideoResult]) -> list[Chart]:
-    """Curves without a real counterpart, over all videos: the mean, and where four in five lie."""
-    titles = dict.fromkeys(name for video in videos for name in video.curves)
+    """Means over all videos, and where four in five of the made ones lie; not of mouths."""
+    titles = dict.fromkeys(name.removesuffix(REAL) for video in videos for name in video.curves)
     drawn = []
-    for title in titles:
-        curves = [torch.tensor(v.curves[title]) for v in videos if v.curves.get(title)]
-        if title.endswith(REAL) or title + REAL in titles or len(curves) < 2:
-            continue
-        longest = max(map(len, curves))
-        table = torch.stack([_padded(curve, longest) for curve in curves])
-        if table.isfinite().any():
-            ends = table.nanquantile(torch.tensor([0.1, 0.9]), 0)
-            drawn.append(_chart(title, {"made": table.nanmean(0)}, band=ends))
+    for title in (title for title in titles if title not in OWN_PACE):
+        both = {"real": _table(title + REAL, videos), "made": _table(title, videos)}
+        if len(both["made"]) > 1 and both["made"].isfinite().any():
+            lines = {label: table.nanmean(0) for label, table in both.items() if len(table)}
+            ends = both["made"].nanquantile(torch.tensor([0.1, 0.9]), 0)
+            drawn.append(_chart(title, lines, band=ends))
     return drawn
 
 
@@ -162,5 +163,11 @@ def _thinned(curve: Float[Tensor, " f"]) -> list[tuple[int, float]]:
     return [(frame, values[frame]) for frame in kept]
 
 
-def _padded(curve: Float[Tensor, " f"], frames: int) -> Float[Tensor, " n"]:
-    return torch.cat([curve, curve.new_full((frames - len(curve),), math.nan)])
+def _table(name: str, videos: Sequence[VideoResult]) -> Float[Tensor, "n f"]:
+    """A curve of all videos that have it, as long as the longest one, NaN behind the others."""
+    curves = [torch.tensor(video.curves[name]) for video in videos if video.curves.get(name)]
+    return (
+        pad_sequence(curves, batch_first=True, padding_value=math.nan)
+        if curves
+        else torch.empty(0, 0)
+    )

@@ -14,7 +14,7 @@ from loopy.data.writer import draft
 from loopy.errors import ConfigurationError
 from loopy.evaluation.intervals import Figure, bootstrap, mean
 from loopy.evaluation.results import ColumnInfo, Results, VideoResult
-from loopy.evaluation.tables import DIRECTIONS, aligned, count, interval, short
+from loopy.evaluation.tables import DIRECTIONS, aligned, count, interval, short, together
 
 FILE = "comparison.json"
 FEWEST = 6
@@ -122,7 +122,10 @@ class Comparison:
                 ),
                 "",
                 *_said(self.differences),
-                *(f"{name}: not compared; {why}" for name, why in self.unpaired.items()),
+                *(
+                    f"Not compared: {names}; {why}"
+                    for names, why in together(self.unpaired).items()
+                ),
                 *_alone("A", self.only_a),
                 *_alone("B", self.only_b),
             ]
@@ -165,7 +168,7 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
         elif infos[name].about != column.about:
             unpaired[name] = f"measured in different ways: {column.about} / {infos[name].about}"
         elif (row := _difference(column, pairs, seed)) is None:
-            unpaired[name] = "no video of both has a figure of its own" + _both(name, first, second)
+            unpaired[name] = "no video has a figure of its own" + _both(name, first, second)
         else:
             rows.append(row)
     known = {column.name for column in first.columns}
@@ -188,6 +191,8 @@ def _judged(results: Results) -> dict[str, VideoResult]:
 
 def _incomparable(name: str, first: Results, second: Results) -> str:
     """Why one of both has no such column; "" where both have it."""
+    if name in first.missing and name in second.missing:
+        return "neither has a figure, their own tables say why"
     for letter, results in (("A", first), ("B", second)):
         if name in results.missing:
             return f"in {letter} {results.missing[name]}"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from loopy.data.writer import draft
 from loopy.evaluation.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, charts, overview
 from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.tables import DIRECTIONS, interval, short
+from loopy.evaluation.tables import DIRECTIONS, interval, short, together
 from loopy.evaluation.templates import fill
 
 FILE = "report.html"
@@ -52,7 +52,6 @@ class Row(NamedTuple):
     real: str
     real_ends: str
     bar: Bar | None
-    missing: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
     page = fill(
         "report.html",
         results=results,
-        rows=[_row(column, results) for column in results.columns],
+        rows=[_row(column, results) for column in results.columns if column.name in names],
+        missing=together(results.missing),
         overview=overview(results.videos),
         cards=cards,
         columns=[name for name in names if any(name in v.values for v in results.videos)],
@@ -199,7 +199,6 @@ def _row(column: ColumnInfo, results: Results) -> Row:
         short(real.value) if real else "-",
         interval(real.low, real.high) if real else "-",
         _bar(figure, real) if figure else None,
-        results.missing.get(column.name, ""),
     )
 
 

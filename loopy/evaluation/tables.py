@@ -109,7 +109,7 @@ def short(value: float) -> str:
         return "-"
     size = abs(value)
     if size < 0.001:
-        return f"{value:.2g}"
+        return f"{value:.3g}"
     return f"{value:.{1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4}f}"
 
 
@@ -121,6 +121,14 @@ def interval(low: float, high: float) -> str:
 def count(things: Sequence[object] | dict[str, str], noun: str) -> str:
     """How many there are, in words."""
     return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
+
+
+def together(words: dict[str, str]) -> dict[str, str]:
+    """Names and explanations, with names that share one joined."""
+    return {
+        ", ".join(name for name, each in words.items() if each == word): word
+        for word in dict.fromkeys(words.values())
+    }
 
 
 def _row(column: ColumnInfo, results: Results) -> list[str]:
@@ -156,8 +164,8 @@ def _listed(title: str, words: dict[str, str]) -> list[str]:
         return []
     lines = [
         line
-        for name, word in words.items()
-        for line in wrap(f"{name}: {word}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+        for names, word in together(words).items()
+        for line in wrap(f"{names}: {word}", WIDTH, initial_indent="  ", subsequent_indent="    ")
     ]
     return ["", title, *lines]
 

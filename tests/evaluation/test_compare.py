@@ -156,7 +156,9 @@ def test_columns_that_cannot_be_paired_say_why(tmp_path):
     assert "680.6 [650.0, 710.0]" in found.unpaired["FVD"]
     assert "needs syncnet" in found.unpaired["Sync-C"]
     assert "I3D / I3D of others" in found.unpaired["y"]
-    assert all(f"{name}: not compared" in str(found) for name in found.unpaired)
+    assert all(f"Not compared: {name};" in str(found) for name in found.unpaired)
+    neither = compare(tmp_path / "b", tmp_path / "b").unpaired["Sync-C"]
+    assert neither.startswith("neither has a figure")
 
 
 def test_what_is_written_is_json_without_nan(tmp_path):

@@ -110,7 +110,7 @@ def test_the_table_has_intervals_numbers_and_real_figures(results, folder):
     assert "lips our judge higher 0.5000 [0.1000, 0.9000] 3" in text
     assert "Glo px² as real 5.000 [3.000, 9.000] 3 3.100 [3.000, 3.200]" in text
     assert "FID Inception v3 lower 33.20 - 3 - -" in text
-    assert f"Sync-C SyncNet higher {NEEDS}" in text
+    assert f"Without a figure: Sync-C Sync-C {NEEDS}" in text
     assert "4 videos, 1 of them not judged; seed 5" in text
     assert "Not judged: mute.mp4 has no sound" in text
 
@@ -255,7 +255,10 @@ def test_the_overview_is_the_mean_of_videos_of_any_length():
               VideoResult("b", curves={"drift": [0.0, 0.0]}),
               VideoResult("c", curves={"mouth": [0.0], "mouth, real": [0.0]})]  # fmt: skip
     [chart] = overview(videos)
-    assert [y for _, y in points(chart.lines[0].path)] == [BOTTOM, 0.75 * BOTTOM + 0.25 * TOP, TOP]
+    [made] = chart.lines
+    assert [y for _, y in points(made.path)] == [BOTTOM, 0.75 * BOTTOM + 0.25 * TOP, TOP]
+    truth = [VideoResult(each.name, curves=each.curves | {"drift, real": [0.0]}) for each in videos]
+    assert [line.label for line in overview(truth)[0].lines] == ["real", "made"]
     assert chart.band
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,11 @@ def test_what_is_missing_says_why_and_has_no_row():
     assert "carl: carl.mp4 has no sound" in text
 
 
+def test_what_several_columns_lack_is_said_once():
+    both = replace(RESULTS, missing={"FVD-I": NEEDS, "Glo": NEEDS})
+    assert f"  FVD-I, Glo: {NEEDS}" in table(both)
+
+
 def test_backbones_and_windows_are_said():
     assert "FID: Inception v3, all frames" in table(RESULTS)
     assert "mine on toon-b: 3 videos; seed 3" in table(RESULTS)
@@ -87,7 +93,7 @@ def test_a_folder_that_is_not_there_is_a_typed_error(tmp_path):
         (680.634, "680.6"),
         (-33.204, "-33.20"),
         (2.2334, "2.233"),
-        (0.000123, "0.00012"),
+        (0.0001234, "0.000123"),
         (0.0, "0"),
         (math.nan, "-"),
         (math.inf, "-"),
