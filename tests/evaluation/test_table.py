@@ -293,6 +293,7 @@ def test_one_video_has_no_spread(desk):
         (["celebv-hq", "--data", "data", "--out", "portrait.png"], "cannot be a folder"),
         (["celebv-hq", "--data", "data"], "required: out"),
         (["videos", "--made", "lost", "--out", "o"], "lost is no folder"),
+        (["--compare", "here", "there"], "here holds no results.json"),
         (["videos", "--made", "data", "--out", "o", "--bounds"], "bounds"),
         (["videos", "--made", "data", "--out", "o", "--weights.pose", "speech.wav"], "both"),
     ],
