@@ -25,7 +25,6 @@ from loopy.models import judge as judges
 from loopy.pipeline import LoopyPipeline
 
 JUDGES = (Tracker, Recogniser)
-AFTERWARDS = tuple(f"--{way}" for way in evaluate_reports.WAYS)
 HELP = f"""{__doc__} The benchmark of toons is below; for the test sets of the paper and for videos
 that anybody made: loopy evaluate {{{",".join((*SETS, "videos"))}}} --help; to compare evaluations
 or ask people: loopy evaluate --compare --help"""
@@ -113,9 +112,6 @@ def run(words: Sequence[str]) -> None:
         return
     if words[1:2] and words[1] in (*SETS, "videos"):
         evaluate_sets.run(words)
-        return
-    if any(word.partition("=")[0] in AFTERWARDS for word in words):
-        evaluate_reports.run(words)
         return
     parser = ArgumentParser(prog="loopy evaluate", description=HELP, exit_on_error=False)
     for flag, sentence in FLAGS.items():
