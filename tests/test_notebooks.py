@@ -10,6 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from loopy.evaluation import results
 from loopy.training.loss_plot import read_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -91,6 +92,21 @@ def test_own_data_become_a_store_and_a_training(tmp_path):
     assert "notes.mp4" in text  # the one that is none, with its reason
     rows = read_rows(tmp_path / "runs/own_data/losses.csv")
     assert len([value for _, name, value in rows if name == "loss"]) == 6
+    made = {path.name for path in tmp_path.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
+    assert made <= {"runs", "__pycache__"}
+
+
+@pytest.mark.weights
+def test_two_evaluations_are_compared_and_people_asked(tmp_path):
+    outputs, text = execute("04_evaluate_and_compare.ipynb", tmp_path, SECONDS=1, STEPS=2)
+    assert kinds(outputs).count("image/jpeg") == 1  # frames of the worst video
+    judged = tmp_path / "runs/judged"
+    assert all((judged / name / "report.html").is_file() for name in ("more", "one"))
+    first = results.Results.read(judged / "more")
+    assert len([video for video in first.videos if not video.problem]) == 6
+    assert "columns compared" in text
+    [row] = [line for line in text.splitlines() if " synthesis quality " in line]
+    assert re.search(r"^more +one +synthesis quality +36 +6 +6 .* more +", row)
     made = {path.name for path in tmp_path.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
     assert made <= {"runs", "__pycache__"}
 
