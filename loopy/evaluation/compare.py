@@ -13,7 +13,7 @@ from torch import Tensor
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError
 from loopy.evaluation.intervals import Figure, bootstrap, mean
-from loopy.evaluation.results import ColumnInfo, Results, VideoResult
+from loopy.evaluation.results import ColumnInfo, Results, VideoResult, finite
 from loopy.evaluation.tables import DIRECTIONS, aligned, count, interval, short, together
 
 FILE = "comparison.json"
@@ -98,7 +98,7 @@ class Comparison:
             }
             for row in self.differences
         ]
-        return _known({**asdict(self), "differences": rows})
+        return finite({**asdict(self), "differences": rows})
 
     def write(self, folder: Path) -> Path:
         """Writes comparison.json, whole or not at all.
@@ -290,11 +290,3 @@ def _said(rows: tuple[Difference, ...]) -> list[str]:
 
 def _alone(letter: str, names: tuple[str, ...]) -> list[str]:
     return [f"Judged in {letter} alone, left out: {', '.join(names)}"] if names else []
-
-
-def _known(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _known(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_known(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -100,7 +100,7 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with None for NaN and for infinite figures."""
-        return {"version": VERSION, **_finite(asdict(self))}
+        return {"version": VERSION, **finite(asdict(self))}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -173,7 +173,16 @@ def video_from_json(values: dict[str, Any]) -> VideoResult:
 
 def video_as_json(video: VideoResult) -> dict[str, Any]:
     """Everything of a video, with None for NaN."""
-    return _finite(asdict(video))
+    return finite(asdict(video))
+
+
+def finite(value: Any) -> Any:
+    """The same with None for what JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _figures(values: dict[str, dict[str, Any]]) -> dict[str, SetFigure]:
@@ -187,12 +196,3 @@ def _figures(values: dict[str, dict[str, Any]]) -> dict[str, SetFigure]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for what JSON has no word for."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,6 +17,7 @@ from loopy.data.writer import draft
 from loopy.errors import ManifestError
 from loopy.evaluation.compare import FEWEST
 from loopy.evaluation.intervals import RESAMPLES, Figure
+from loopy.evaluation.results import finite
 from loopy.evaluation.study import CHOICES, DIMENSIONS, HEAD, Key
 from loopy.evaluation.tables import aligned, count, interval, short
 from loopy.randomness import generator
@@ -98,11 +99,10 @@ class Study:
         """Everything, with None for what is not known."""
         rows = [
             asdict(row)
-            | {name: _known(getattr(row, name)) for name in ("wins", "alpha")}
-            | {"winner": row.winner}
+            | {"wins": row.wins._asdict(), "alpha": row.alpha._asdict(), "winner": row.winner}
             for row in self.preferences
         ]
-        return {"study": self.study, "raters": list(self.raters), "preferences": rows}
+        return finite({"study": self.study, "raters": self.raters, "preferences": rows})
 
     def write(self, folder: Path) -> Path:
         """Writes study.json, whole or not at all.
@@ -319,7 +319,3 @@ def _draws(size: int, seed: int, name: str) -> Tensor:
 def _figure(value: float, spread: Float[Tensor, " draws"]) -> Figure:
     low, high = spread.nanquantile(spread.new_tensor([0.025, 0.975])).tolist()
     return Figure(value, low, high)
-
-
-def _known(figure: Figure) -> dict[str, float | None]:
-    return {name: x if math.isfinite(x) else None for name, x in figure._asdict().items()}
