@@ -18,12 +18,14 @@ from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
 from loopy.metrics.means import MeanOverVideos
 from loopy.motion import NOSE_TIP, MotionSequence
+from loopy.motion.measures import REFERENCE_SIZE_PX
 from loopy.timing import FPS, sample_span
 
 WIDTH_S = 0.1
 SMOOTHED_FRAMES = 5
-_STILL_PX = 1e-3
-"""Tracks whose nose moves less than this a frame have no beats but rounding."""
+_STILL_PX = 0.05
+"""Noses that never move as much a frame, at 512 px, are still: in a portrait that H.264 has held
+they reach 0.02, those of toons who talk 1 at least."""
 
 
 class BeatAlignment(NamedTuple):
@@ -59,14 +61,15 @@ def speech_energy(audio: Float[Tensor, "n"], *, frames: int) -> Float[Tensor, "{
 
 
 def head_speed(motion: MotionSequence) -> Float[Tensor, "f"]:
-    """Speed of the nose tip in px a frame, smoothed; the first frame repeats the second.
+    """Speed of the nose tip in px a frame at 512 px, smoothed; the first frame repeats the second.
 
     Raises:
         MetricError: The nose tip is lost in a frame, or there are fewer than 2.
     """
     if len(motion) < 2 or not bool(motion.valid[:, NOSE_TIP].all()):
         raise MetricError("head speed needs 2 frames, with the nose tip found in each")
-    places = _smooth(motion.points[:, NOSE_TIP].double())
+    scale = REFERENCE_SIZE_PX / motion.size_px
+    places = _smooth(motion.points[:, NOSE_TIP].double() * scale)
     speed = (places[1:] - places[:-1]).norm(dim=1)
     return torch.cat([speed[:1], speed])
 
@@ -83,7 +86,7 @@ def beat_alignment(
     """Alignment of one video.
 
     Args:
-        speed: Of the head in each frame.
+        speed: Of the head in each frame, as `head_speed` gives it.
         energy: Of the voice in each frame.
         fps: Frames a second.
 

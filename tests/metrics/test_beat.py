@@ -1,5 +1,7 @@
 """Independent reference: scipy.signal's extrema, and the score of each beat by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,22 @@ def test_what_has_no_beat_is_refused():
         beat_alignment(energy, energy[:40])
     with pytest.raises(MetricError, match="needs 2 frames"):
         head_speed(track(np.ones((1, 2))))
+
+
+@pytest.mark.parametrize("size_px", [128, 512])
+def test_what_a_codec_does_to_a_held_picture_is_no_beat(size_px):
+    """Found by tests/benchmarks/sensitivity.py: 5 of 12 still portraits had a figure."""
+    wobble = np.random.default_rng(3).normal(size=(50, 2))
+    wobble *= 0.02 / float(head_speed(track(wobble)).max())
+    talks = 1.0 / 0.02 * wobble
+
+    def speed(nose):
+        return head_speed(replace(track(nose * size_px / 512), size_px=size_px))
+
+    energy = torch.rand(50)
+    with pytest.raises(MetricError, match="keeps still"):
+        beat_alignment(speed(wobble), energy)
+    assert beat_alignment(speed(talks), energy).score > 0
 
 
 def test_the_class_takes_video_and_sound():
