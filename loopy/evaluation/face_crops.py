@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,15 +18,30 @@ TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493
 """Eyes, nose tip and corners of the mouth in a picture of 112 px, as ArcFace was trained."""
 TEMPLATE_PX = 112
 _EYES, _NOSE, _CORNERS = (slice(36, 42), slice(42, 48)), 30, (48, 54)
+NEEDED = (_NOSE, *range(36, 48), *_CORNERS)
+"""Points without which `aligned` does not know where a face is."""
 
 
-def filled(points: Float[Tensor, "f k 2"]) -> Float[Tensor, "f k 2"]:
+def with_features(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
+    """Frames in which the points are found that `aligned` needs."""
+    return ~points[:, list(NEEDED)].isnan().flatten(1).any(1)
+
+
+def with_half(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
+    """Frames in which half of the points are found, as `loopy.preprocess.measurements` asks."""
+    return (~points.isnan().any(-1)).float().mean(1) >= 0.5
+
+
+def filled(points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]) -> Float[Tensor, "f 68 2"]:
     """The same track with the nearest earlier frame (at the start: later one) in its gaps.
+
+    Args:
+        points: A track; NaN where a point is missing.
+        found: Where there is a face; all other frames are gaps.
 
     Raises:
         MetricError: The face is missing in more than half of the frames.
     """
-    found = ~points.isnan().flatten(1).any(1)
     if found.float().mean() < FEWEST:
         raise MetricError(f"a face is found in {int(found.sum())} of {len(found)} frames only")
     places = torch.where(found, torch.arange(len(found)), -1).cummax(0).values
@@ -42,8 +57,10 @@ def sync_boxes(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 4"]:
     Raises:
         MetricError: The face is missing in more than half of the frames.
     """
-    points = filled(points)
-    corners = torch.stack([points.amin(1), points.amax(1)])
+    points = filled(points, with_half(points))
+    missing = points.isnan()
+    least = points.masked_fill(missing, torch.inf).amin(1)
+    corners = torch.stack([least, points.masked_fill(missing, -torch.inf).amax(1)])
     middle, half = corners.mean(0), (corners[1] - corners[0]).amax(1, keepdim=True) / 2
     steady = torch.cat([middle, half], 1).T[None]
     padded = functional.pad(steady, (STEADY // 2, STEADY // 2), mode="replicate")[0]
@@ -82,7 +99,7 @@ def aligned(
 
     Args:
         frames: Pictures.
-        points: In their pixels, none missing; see `filled`.
+        points: In their pixels, none of `NEEDED` missing; see `filled`.
 
     Returns:
         Pictures in [-1, 1].

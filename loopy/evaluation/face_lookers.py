@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from loopy.errors import MetricError
-from loopy.evaluation.face_crops import aligned, cut, filled, in_step, sync_boxes
+from loopy.evaluation.face_crops import aligned, cut, filled, in_step, sync_boxes, with_features
 from loopy.evaluation.looking import Film, Look
 from loopy.metrics.beat import speech_energy
 from loopy.metrics.frechet import EXPRESSIONS
@@ -75,7 +75,8 @@ def faces(network: Any, device: str, film: Film, look: Look) -> Float[Tensor, "f
     Raises:
         MetricError: No face.
     """
-    track = filled(look.get("points"))
+    points = look.get("points")
+    track = filled(points, with_features(points))
     rows = [
         network(aligned(part, points).to(device)).float().cpu()
         for part, points in in_step(film.parts(), track)
@@ -93,7 +94,8 @@ def portrait_face(
         MetricError: No face.
     """
     portrait = film.portrait[None]
-    face = aligned(portrait, filled(points(None)(portrait)))
+    found = points(None)(portrait)
+    face = aligned(portrait, filled(found, with_features(found)))
     return network(face.to(device)).float().cpu()[0]
 
 

@@ -78,6 +78,10 @@ def _place(name: str, place: int) -> OfOne:
     return lambda look: float(look.get(name)[place])
 
 
+def _size(name: str, place: int) -> OfOne:
+    return lambda look: abs(float(look.get(name)[place]))
+
+
 def _variance(points: str, name: str) -> OfOne:
     return lambda look: getattr(motion_variances(motion_of(look, points)), name)
 
@@ -107,6 +111,7 @@ EXP = "variance of 37 upper-face points relative to the nose tip, windows of 12 
 TRACKER = "a typical toon posed as the package's tracker reads it, 5 frames smoothed"
 APART = "mean distance of a video from its real one; our definition"
 SYNC = "at the best of shifts of -15 to 15 frames; a still head is rewarded: aim at the real figure"
+OFFSET = "frames between sound and lips, before or behind alike: the sign would cancel in a mean"
 SEEDS = "mean distance of points between videos of other noise, same portrait and sound"
 
 
@@ -160,8 +165,8 @@ COLUMNS: tuple[Column, ...] = (
     *_moving("points", DWPOSE)[:2],
     _set("E-FID", "64 expression coefficients, all frames", "expression", "frames"),
     *_moving("points", DWPOSE)[2:],
-    _column("Offset", "truth", "SyncNet v2; -k: the sound is k frames late", "syncnet",
-            _place("syncnet", 2), unit="frames"),
+    _column("Offset", "truth", f"SyncNet v2, {OFFSET}", "syncnet", _size("syncnet", 2),
+            unit="frames"),
     _column("Identity", "higher", "cosine of face embeddings with the portrait's", "face portrait",
             _similarity("face", "portrait")),
     _column("Colour drift", "truth", "slope of the mean colour, CIE76", "colours",
@@ -184,8 +189,8 @@ TOON_COLUMNS: tuple[Column, ...] = (
             _place("toon_sync", 0)),
     _column("Sync-D (toon)", "lower", f"sync judge of the package, {SYNC}", "toon_sync",
             _place("toon_sync", 1)),
-    _column("Offset (toon)", "truth", "sync judge of the package; -k: the sound is k frames late",
-            "toon_sync", _place("toon_sync", 2), unit="frames"),
+    _column("Offset (toon)", "truth", f"sync judge of the package, {OFFSET}", "toon_sync",
+            _size("toon_sync", 2), unit="frames"),
     _set("FVD (toon)", "tracks of the package's tracker, mean and deviation in 16 frames, a row a "
          "video", "toon_stretches", "rows"),
     _set("FID (toon)", "the package's recogniser, 64 numbers, all frames", "toon_face", "frames"),

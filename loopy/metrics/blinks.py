@@ -60,7 +60,7 @@ def blinks(openness: Float[Tensor, "f"]) -> list[tuple[int, int]]:
 
 
 def blink_rate(openness: Float[Tensor, "f"], *, fps: float = float(FPS)) -> float:
-    """Blinks a minute; people who speak have 15 to 30.
+    """Blinks a minute of frames in which the eyes are seen; people who speak have 15 to 30.
 
     Args:
         openness: See `blinks`.
@@ -71,7 +71,8 @@ def blink_rate(openness: Float[Tensor, "f"], *, fps: float = float(FPS)) -> floa
     """
     if fps < 10:
         raise MetricError(f"blinks are missed at {fps:g} frames a second; give 10 at least")
-    return len(blinks(openness)) / (len(openness) / fps / 60)
+    seen = int((~openness.isnan()).sum())
+    return len(blinks(openness)) / (seen / fps / 60)
 
 
 class BlinkRate(MeanOverVideos):

@@ -55,6 +55,10 @@ def scores_of(sound: Float[Tensor, "g d"], mouth: Float[Tensor, "g d"]) -> SyncS
     Raises:
         MetricError: At some offset no window is left.
     """
+    if len(mouth) <= LARGEST_OFFSET:
+        raise MetricError(
+            f"{len(mouth)} windows are too few for offsets of {LARGEST_OFFSET} frames; give more"
+        )
     distances = offset_distances(sound, mouth).double()
     if not bool(distances.isfinite().all()):
         raise MetricError("at some offsets no window is whole; give a longer or a better track")

@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from loopy.data.video import Video
 from loopy.errors import MediaError, MetricError
 from loopy.evaluation.equipment import EvaluationModels, equip
-from loopy.evaluation.face_crops import TEMPLATE, aligned, cut, filled, sync_boxes
+from loopy.evaluation.face_crops import (
+    NEEDED,
+    TEMPLATE,
+    aligned,
+    cut,
+    filled,
+    sync_boxes,
+    with_features,
+)
 from loopy.evaluation.face_lookers import synchrony
 from loopy.evaluation.kept_looks import kept_tensor, looked_at
 from loopy.evaluation.looking import PART, Between, EachFrame, Film, Look, Stretches, look
+from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
 from loopy.metrics.drift import mean_colours
 from loopy.metrics.smoothness import linear, smoothness
 from loopy.metrics.sync_scores import sync_scores
@@ -174,10 +183,40 @@ def test_a_cut_is_the_square_and_grey_outside():
 def test_gaps_of_a_track_take_the_nearest_frame_and_lost_faces_are_said():
     track = torch.arange(10.0)[:, None, None].expand(10, 68, 2).clone()
     track[[0, 5]] = torch.nan
-    assert filled(track)[:, 0, 0].tolist() == [1, 1, 2, 3, 4, 4, 6, 7, 8, 9]
+    whole = filled(track, with_features(track))
+    assert whole[:, 0, 0].tolist() == [1, 1, 2, 3, 4, 4, 6, 7, 8, 9]
     track[1:7] = torch.nan
     with pytest.raises(MetricError, match="in 3 of 10 frames"):
-        filled(track)
+        filled(track, with_features(track))
+
+
+def test_points_that_nobody_needs_may_be_missing():
+    """Half of the chin behind a hand hides no face; a corner of the mouth does, to `aligned`."""
+    track = face().expand(30, 68, 2).clone()
+    frames, whole = noise(30, 300), sync_boxes(track)
+    sharp = aligned(frames, track)
+    rest = [point for point in range(68) if point not in NEEDED]
+    track[:, rest[::2]] = torch.nan
+    torch.testing.assert_close(aligned(frames, filled(track, with_features(track))), sharp)
+    assert (sync_boxes(track) - whole).abs().max() < 0.2 * (whole[0, 2] - whole[0, 0])
+    track[:20, 48] = torch.nan
+    with pytest.raises(MetricError, match="in 10 of 30 frames"):
+        filled(track, with_features(track))
+    assert sync_boxes(track).isfinite().all()
+    track[:20, ::2] = torch.nan
+    with pytest.raises(MetricError, match="in 10 of 30 frames"):
+        sync_boxes(track)
+
+
+@pytest.mark.parametrize("column", ["Offset", "Offset (toon)"])
+def test_sound_early_and_sound_late_are_both_out_of_step(column):
+    """The mean of 15 and -15 frames must not be that of a video in sync."""
+    [offset] = [each for each in COLUMNS + TOON_COLUMNS if each.name == column]
+    told = [
+        offset.figure(Look({offset.needs[0]: torch.tensor([0.5, 1.0, frames])}))
+        for frames in (15.0, -15.0)
+    ]
+    assert told == [15, 15]
 
 
 def test_sync_boxes_follow_the_face_and_are_square():

@@ -66,6 +66,14 @@ def test_half_shut_lids_and_lost_frames_are_no_blinks():
     assert blinks(openness) == [(55, 75)]  # one, though nobody saw its middle
 
 
+def test_frames_without_eyes_are_no_time():
+    """Reference: 2 blinks in the 4 s of 8 s in which the eyes are seen are 30 a minute."""
+    openness = torch.full((200,), OPEN)
+    openness[[20, 60]] = SHUT
+    openness[100:] = torch.nan
+    assert blink_rate(openness) == pytest.approx(30)
+
+
 def test_bad_input_is_named():
     with pytest.raises(MetricError, match="found in 0 of 50 frames"):
         blinks(torch.full((50,), torch.nan))

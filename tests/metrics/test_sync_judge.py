@@ -5,7 +5,7 @@ import torch
 
 from loopy.errors import MetricError
 from loopy.evaluation.toon import held_out_talk, pixels
-from loopy.metrics.sync_judge import FEWEST_FRAMES, ToonSync, load_judge, toon_sync
+from loopy.metrics.sync_judge import FEWEST_FRAMES, ToonSync, load_judge, scores_of, toon_sync
 
 FRAMES = 75
 
@@ -44,6 +44,13 @@ def test_too_short_a_video_is_refused(talk, frames):
     with pytest.raises(MetricError, match=f"34 frames .* give {FEWEST_FRAMES} or more"):
         toon_sync(*load_judge(), frames[:34], talk.audio)
     assert toon_sync(*load_judge(), frames[:35], talk.audio).distance > 0
+
+
+@pytest.mark.parametrize("windows", [1, 14, 15])
+def test_windows_that_do_not_reach_the_largest_offset_are_refused(windows):
+    with pytest.raises(MetricError, match=f"{windows} windows are too few"):
+        scores_of(torch.randn(windows, 64), torch.randn(windows, 64))
+    assert scores_of(torch.randn(16, 64), torch.randn(16, 64)).distance > 0
 
 
 def test_the_metric_is_the_mean_over_videos(talk, frames):
