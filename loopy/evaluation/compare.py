@@ -12,13 +12,18 @@ from torch import Tensor
 
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError
-from loopy.evaluation.intervals import Figure, bootstrap, mean
+from loopy.evaluation.drawn import FILE as DRAW
+from loopy.evaluation.drawn import Draw
+from loopy.evaluation.intervals import FEWEST_VIDEOS, Figure, bootstrap, mean
 from loopy.evaluation.results import ColumnInfo, Results, VideoResult, finite
 from loopy.evaluation.tables import DIRECTIONS, aligned, count, interval, short, together
 
 FILE = "comparison.json"
-FEWEST = 6
+FEWEST = FEWEST_VIDEOS
 """Pairs that a verdict needs: five point one way by luck once in 16 times, which is too often."""
+
+SAME, SAME_ABS = 0.01, 1e-4
+"""Real figures of one video differ by no more between two machines, in parts and absolutely."""
 
 Winner = Literal["a", "b", ""]
 
@@ -58,6 +63,13 @@ class Difference:
             return ""
         more = gain.low > 0
         return "b" if more != (self.column.better == "lower") else "a"
+
+    @property
+    def beyond_real(self) -> bool:
+        """Whether the winner's mean is past the real one, where more is no proof of better."""
+        own = {"a": self.a, "b": self.b, "": math.nan}[self.winner]
+        sign = {"higher": 1, "lower": -1}.get(self.column.better, math.nan)
+        return sign * (own - self.real) > 0
 
 
 @dataclass(frozen=True)
@@ -146,7 +158,8 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
 
     Raises:
         MediaError: A folder holds no results.
-        ConfigurationError: Of different test sets, or with no video in common.
+        ConfigurationError: Of different test sets, seeds, networks or videos, or with no video in
+            common.
     """
     first, second = Results.read(a), Results.read(b)
     if first.test_set != second.test_set:
@@ -154,11 +167,27 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
             f"{a} is of the test set {first.test_set!r}, {b} of {second.test_set!r}; "
             "compare evaluations of one"
         )
+    if first.seed != second.seed:
+        raise ConfigurationError(
+            f"{a} is of seed {first.seed}, {b} of {second.seed}; judge one again by the other's"
+        )
+    if others := _other_judges(first.judges, second.judges):
+        raise ConfigurationError(
+            f"{a} and {b} were judged by others: {', '.join(others)}; judge one again by the "
+            "networks and the loopy of the other"
+        )
     ours, theirs = _judged(first), _judged(second)
     common = [name for name in ours if name in theirs]
     if not common:
         raise ConfigurationError(f"{a} and {b} have judged no video in common; nothing to compare")
     infos = {column.name: column for column in second.columns}
+    if others := _other_videos(a, b, common) or [
+        name for name in common if _other_real(ours[name], theirs[name])
+    ]:
+        raise ConfigurationError(
+            f"{count(others, 'video')} of {a} and {b} share a name alone, for one {others[0]}: "
+            "other spans, sounds, real videos or sizes; compare evaluations of one draw at one size"
+        )
     pairs = [(ours[name], theirs[name]) for name in common]
     rows, unpaired = [], {}
     for column in first.columns:
@@ -187,6 +216,27 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
 
 def _judged(results: Results) -> dict[str, VideoResult]:
     return {video.name: video for video in results.videos if not video.problem}
+
+
+def _other_judges(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Who looked in both, and was not the same; tracks beside the videos are of these."""
+    both = [name for name in first if first[name] and second.get(name) and name != "points"]
+    return [name for name in both if first[name] != second[name]]
+
+
+def _other_videos(a: Path, b: Path, names: list[str]) -> list[str]:
+    """Those of both draws that were not drawn alike; none where a draw is not written down."""
+    if not ((a / DRAW).is_file() and (b / DRAW).is_file()):
+        return []
+    ours, theirs = ({i.name: i for i in Draw.read(each / DRAW).items} for each in (a, b))
+    return [name for name in names if ours.get(name) != theirs.get(name)]
+
+
+def _other_real(ours: VideoResult, theirs: VideoResult) -> bool:
+    """Whether most of what was read in the real video differs."""
+    both = [(ours.real[name], theirs.real[name]) for name in ours.real if name in theirs.real]
+    apart = [pair for pair in both if not math.isclose(*pair, rel_tol=SAME, abs_tol=SAME_ABS)]
+    return 2 * len(apart) > len(both)
 
 
 def _incomparable(name: str, first: Results, second: Results) -> str:
@@ -239,7 +289,7 @@ def _difference(
         float(means[0]),
         float(means[1]),
         float(real[:, 2].mean()),
-        bootstrap(mean, triples[:, 1:2] - triples[:, :1], seed=seed),
+        bootstrap(mean, triples[:, 1:2] - triples[:, :1], seed=seed, fewest=FEWEST),
         nearer,
     )
 
@@ -276,6 +326,8 @@ def _said(rows: tuple[Difference, ...]) -> list[str]:
     for letter in "ab":
         won = [row.column.name for row in tested if row.winner == letter]
         lines += [f"{letter.upper()} is better beyond noise in: {', '.join(won)}."] if won else []
+    past = [row.column.name for row in tested if row.beyond_real]
+    lines += [f"Better, but beyond the real videos: {', '.join(past)}."] if past else []
     other = [row.column.name for row in tested if row.beyond_noise and not row.winner]
     lines += [f"Different beyond noise, neither better: {', '.join(other)}."] if other else []
     if not any(row.beyond_noise or row.winner for row in tested):

@@ -28,6 +28,9 @@ from loopy.metrics.smoothness import amt, linear
 from loopy.metrics.syncnet import load_syncnet
 from loopy.metrics.video_features import i3d, resnet_3d
 
+LOOKS = 1
+"""Version of the code that looks: raise it where what is seen changes, as what was seen is kept."""
+
 FACE = WeightsFile(
     "a TorchScript of your choice",
     "a recognition network, faces (n 3 112 112) in [-1, 1] to rows, ArcFace for example",
@@ -136,7 +139,7 @@ def equip(
         MediaError: Likewise.
         DependencyError: A library that a file needs is not installed.
     """
-    record = models.record() | {"points": found_by if points else ""}
+    record = models.record() | {"points": found_by if points else "", "looks": LOOKS}
     lookers: dict[str, Any] = {
         "colours": lambda _: EachFrame(mean_colours),
         "sharpness": lambda _: EachFrame(sharpness),

@@ -52,6 +52,7 @@ class Row(NamedTuple):
     real: str
     real_ends: str
     bar: Bar | None
+    note: str
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,7 @@ def _row(column: ColumnInfo, results: Results) -> Row:
         short(real.value) if real else "-",
         interval(real.low, real.high) if real else "-",
         _bar(figure, real) if figure else None,
+        figure.note if figure else "",
     )
 
 

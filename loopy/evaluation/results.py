@@ -66,12 +66,14 @@ class SetFigure:
         low: Lower end of its 95 % interval; NaN where there is none.
         high: Upper end.
         n: Of how many videos.
+        note: What the figure rests on besides, in words; "" for nothing.
     """
 
     value: float
     low: float = math.nan
     high: float = math.nan
     n: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Results:
         figures: Column to figure.
         real_figures: The same of the real videos, judged alone.
         missing: Column to "not available: needs ..."; it has no figure then.
+        judges: Who looked: hashes of networks and versions of code, by what they look at.
     """
 
     model: str
@@ -97,6 +100,7 @@ class Results:
     figures: dict[str, SetFigure]
     real_figures: dict[str, SetFigure] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    judges: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with None for NaN and for infinite figures."""
@@ -119,6 +123,7 @@ class Results:
             figures=_figures(values["figures"]),
             real_figures=_figures(values["real_figures"]),
             missing=values["missing"],
+            judges=values.get("judges", {}),  # older files do not tell
         )
 
     def write(self, folder: Path) -> None:
@@ -188,7 +193,11 @@ def finite(value: Any) -> Any:
 def _figures(values: dict[str, dict[str, Any]]) -> dict[str, SetFigure]:
     return {
         name: SetFigure(
-            _number(each["value"]), _number(each["low"]), _number(each["high"]), each["n"]
+            _number(each["value"]),
+            _number(each["low"]),
+            _number(each["high"]),
+            each["n"],
+            each.get("note", ""),
         )
         for name, each in values.items()
     }

@@ -13,13 +13,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from loopy.evaluation.intervals import FEWEST_VIDEOS
 from loopy.evaluation.results import SetFigure
-from loopy.metrics.frechet import FrechetDistance, distance_of_moments, frechet_distance
+from loopy.metrics.frechet import (
+    Frechet,
+    FrechetDistance,
+    distance_of_moments,
+    frechet_distance,
+)
 
 WIDEST = 128
 """Rows a frame of more numbers have no interval: each video left out costs seconds to minutes."""
-FEWEST = 3
-"""Videos that an interval needs."""
 
 Rows = Float[Tensor, "n d"]
 
@@ -48,14 +52,14 @@ def distance_of_frames(pairs: Sequence[Callable[[], tuple[Rows, Rows]]]) -> SetF
         metric.update(made, real=False)
         if metric.width <= WIDEST:
             parts.append(_moments(real, made))
-    value = metric.compute().distance
+    whole_set = metric.compute()
     others = []
-    if len(parts) >= FEWEST:
+    if len(parts) >= FEWEST_VIDEOS:
         whole = Moments(metric.rows, metric.sums, metric.products)
         for part in parts:
             rest = Moments(*(a - b for a, b in zip(whole, part, strict=True)))
             others.append(distance_of_moments(*rest).distance)
-    return _jackknife(value, others, n=len(pairs))
+    return _jackknife(whole_set, others, n=len(pairs))
 
 
 def distance_of_videos(real: Rows, made: Rows) -> SetFigure:
@@ -64,12 +68,12 @@ def distance_of_videos(real: Rows, made: Rows) -> SetFigure:
     Raises:
         MetricError: Too few rows, or rows that are NaN.
     """
-    value = frechet_distance(real, made).distance
+    whole_set = frechet_distance(real, made)
     others = []
-    if len(real) >= FEWEST:
+    if len(real) >= FEWEST_VIDEOS:
         kept = ~torch.eye(len(real)).bool()
         others = [frechet_distance(real[rest], made[rest]).distance for rest in kept]
-    return _jackknife(value, others, n=len(real))
+    return _jackknife(whole_set, others, n=len(real))
 
 
 def _moments(real: Rows, made: Rows) -> Moments:
@@ -78,10 +82,11 @@ def _moments(real: Rows, made: Rows) -> Moments:
     return Moments(torch.tensor([len(real), len(made)]), torch.stack(sums), torch.stack(products))
 
 
-def _jackknife(value: float, others: Sequence[float], *, n: int) -> SetFigure:
+def _jackknife(whole_set: Frechet, others: Sequence[float], *, n: int) -> SetFigure:
     """A figure with its interval, from what it is without each video; none, no interval."""
+    value, note = whole_set.distance, whole_set.note
     if not others:
-        return SetFigure(value, n=n)
+        return SetFigure(value, n=n, note=note)
     left_out = torch.tensor(others, dtype=torch.float64)
     error = math.sqrt((n - 1) / n * float((left_out - left_out.mean()).square().sum()))
-    return SetFigure(value, max(0.0, value - 1.96 * error), value + 1.96 * error, n)
+    return SetFigure(value, max(0.0, value - 1.96 * error), value + 1.96 * error, n, note)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from loopy.errors import MetricError
-from loopy.evaluation.intervals import bootstrap, mean
+from loopy.evaluation.intervals import FEWEST_VIDEOS, bootstrap, mean
 from loopy.evaluation.judging import MADE, REAL, Judge, Pair
 from loopy.evaluation.kept_looks import kept_tensor
 from loopy.evaluation.paper_columns import Column
@@ -51,7 +51,8 @@ def judged(judge: Judge, pairs: Iterable[Pair], *, model: str, test_set: str, se
         elif name in judge.gaps:
             _warn(name, judge.gaps[name], len(fit))
     infos = tuple(column.info for column in judge.columns)
-    return Results(model, test_set, seed, infos, videos, figures, real_figures, missing)
+    who = judge.equipment.record
+    return Results(model, test_set, seed, infos, videos, figures, real_figures, missing, who)
 
 
 def _figure(
@@ -89,7 +90,8 @@ def _mean(videos: Sequence[dict[str, float]], name: str, seed: int) -> SetFigure
     values = [values[name] for values in videos if name in values]
     if not values:
         return None
-    figure = bootstrap(mean, torch.tensor(values, dtype=torch.float64)[:, None], seed=seed)
+    rows = torch.tensor(values, dtype=torch.float64)[:, None]
+    figure = bootstrap(mean, rows, seed=seed, fewest=FEWEST_VIDEOS)
     return SetFigure(*figure, n=len(values))
 
 

@@ -153,7 +153,9 @@ def make_study(
     study = _digest(seed, *models, *items)
     clips = [Clip(item, model) for item in items for model in models]
     hidden = {_digest(study, *clip): clip for clip in clips}
-    people = tuple(f"rater-{number:0{len(str(raters)) + 1}d}" for number in range(1, raters + 1))
+    people = tuple(
+        f"rater-{number:0{max(2, len(str(raters)))}d}" for number in range(1, raters + 1)
+    )
     key = Key(study, seed, dict(sorted(hidden.items())), people)
     with draft(out, folder=True) as folder:
         (folder / "raters/clips").mkdir(parents=True)

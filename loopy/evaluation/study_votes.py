@@ -74,7 +74,7 @@ class Preference:
     @property
     def winner(self) -> str:
         """Who is preferred beyond noise; "" for nobody, or where too few were asked too little."""
-        if max(self.raters, self.items) < FEWEST:
+        if min(self.raters, self.items) < FEWEST:
             return ""
         if self.wins.low > 0.5:
             return self.first
@@ -137,7 +137,7 @@ class Study:
                 "",
                 'first wins: share of answers, "no difference" as half; raters and items redrawn.',
                 "alpha: Krippendorff's, nominal; 1 is agreement, 0 is luck; items redrawn.",
-                f"Nobody is preferred before {FEWEST} raters or {FEWEST} items.",
+                f"Nobody is preferred before {FEWEST} raters and {FEWEST} items.",
                 f"Each row errs once in 20: by luck alone about {len(rows) / 20:.1f} of "
                 f"{len(rows)} would name somebody.",
             ]

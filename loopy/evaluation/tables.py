@@ -24,6 +24,7 @@ def table(results: Results) -> str:
     beside them.
     """
     given = [column for column in results.columns if column.name not in results.missing]
+    notes = {name: each.note for name, each in results.figures.items() if each.note}
     problems = {video.name: video.problem for video in results.videos if video.problem}
     explained = {column.name: column.about for column in given if column.about}
     return "\n".join(
@@ -32,8 +33,11 @@ def table(results: Results) -> str:
             f"seed {results.seed}",
             "",
             *aligned(
-                ["what", "better", "made", "95 %", "n", "real", "95 %", "n"],
-                [_row(column, results) for column in given],
+                ["what", "better", "made", "95 %", "n", "real", "95 %", "n", *["of"] * bool(notes)],
+                [
+                    [*_row(column, results), *[notes.get(column.name, "")] * bool(notes)]
+                    for column in given
+                ],
             ),
             *_listed("What was measured", explained),
             *_listed("Without a figure", results.missing),
@@ -72,8 +76,11 @@ def write_csv(results: Results, folder: Path) -> tuple[Path, Path]:
     ]
     head = ["column", "better", "unit", "value", "low", "high", "n"]
     columns = [
-        [*head, *(f"real {name}" for name in head[3:]), "missing", "about"],
-        *([*_figures(column, results), column.about] for column in results.columns),
+        [*head, *(f"real {name}" for name in head[3:]), "missing", "about", "note"],
+        *(
+            [*_figures(column, results), column.about, _note(column, results)]
+            for column in results.columns
+        ),
     ]
     return (
         write_rows(columns, folder / "table.csv"),
@@ -156,6 +163,10 @@ def _figures(column: ColumnInfo, results: Results) -> list[str]:
     ]
     missing = results.missing.get(column.name, "")
     return [column.name, column.better, column.unit, *numbers, missing]
+
+
+def _note(column: ColumnInfo, results: Results) -> str:
+    return results.figures.get(column.name, NOTHING).note
 
 
 def _listed(title: str, words: dict[str, str]) -> list[str]:

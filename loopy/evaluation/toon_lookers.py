@@ -29,6 +29,8 @@ from loopy.synthetic.identity import Identity
 
 UNREAD = ("brow",)
 """Outputs that the tracker does not follow (see its card): taken as at rest."""
+LOOKS = 1
+"""Version of the code below: raise it where what is seen changes, as what was seen is kept."""
 EXPRESSION = [OUTPUTS.index(name) for name in ("open", "wide", "round", "teeth", "blink")]
 _PEOPLE = 256
 
@@ -50,7 +52,11 @@ def toon_equipment() -> Equipment:
         "toon_expression": lambda _, look: look.get("toon_tracks")[:, EXPRESSION],
         "toon_portrait": lambda film, _: recogniser.embed(film.portrait[None])[0],
     }
-    record = {"tracker": fingerprint(tracker), "recogniser": fingerprint(recogniser)}
+    record: dict[str, str | int] = {
+        "tracker": fingerprint(tracker),
+        "recogniser": fingerprint(recogniser),
+        "looks": LOOKS,
+    }
     missing = {}
     try:
         judge, hearing = load_judge()
@@ -58,7 +64,7 @@ def toon_equipment() -> Equipment:
         missing["toon_sync"] = f"the sync judge of the package ({error})"
     else:
         later["toon_sync"] = partial(_synchrony, judge, hearing)
-        record["sync"] = fingerprint(judge)
+        record |= {"sync": fingerprint(judge), "audio_encoder": fingerprint(hearing)}
     return Equipment(lookers, later, missing, {"toon": record})
 
 

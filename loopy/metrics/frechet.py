@@ -40,7 +40,7 @@ class Frechet(NamedTuple):
     @property
     def note(self) -> str:
         """N, to stand beside the figure."""
-        rank = f", fewer than its {self.width} features + 1" if self.singular else ""
+        rank = f", fewer than its {self.width} features + 1: singular" if self.singular else ""
         return f"N = {self.rows[0]} and {self.rows[1]}{rank}"
 
 

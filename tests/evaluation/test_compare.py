@@ -9,6 +9,7 @@ import pytest
 
 from loopy.errors import ConfigurationError, MediaError
 from loopy.evaluation.compare import compare
+from loopy.evaluation.drawn import Draw, DrawOptions, Item
 from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
 
 
@@ -168,6 +169,65 @@ def test_what_is_written_is_json_without_nan(tmp_path):
     [row] = json.loads(text, parse_constant=pytest.fail)["differences"]
     assert row["difference"] == {"value": 1.0, "low": None, "high": None}
     assert (row["column"]["name"], row["beyond_noise"]) == ("x", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seed": 1}, "seed 0.*of 1"),
+        ({"judges": {"face": "other", "points": "tracks b"}}, "judged by others: face;"),
+        ({"judges": {"i3d": "only here", "points": "tracks b"}}, ""),
+    ],
+)
+def test_other_seeds_and_other_judges_are_refused(changes, reason, tmp_path):
+    judges = {"face": "one", "points": "tracks a"}
+    first = evaluation(tmp_path / "a", {"one": 1.0}, judges=judges)
+    second = evaluation(tmp_path / "b", {"one": 1.0}, **{"judges": judges, **changes})
+    if not reason:
+        assert compare(first, second).differences[0].n == 1
+        return
+    with pytest.raises(ConfigurationError, match=reason):
+        compare(first, second)
+
+
+def test_one_name_for_two_videos_is_refused(tmp_path):
+    values, real = numbered(range(7)), numbered(range(1, 8))
+    first = evaluation(tmp_path / "a", values, real=real)
+    near = {name: value * 1.001 for name, value in real.items()}  # another machine's rounding
+    assert compare(first, evaluation(tmp_path / "b", values, real=near)).differences[0].n == 7
+    second = evaluation(tmp_path / "c", values, real=real | {"v003": 9.0})
+    with pytest.raises(ConfigurationError, match=r"1 video .*for one v003"):
+        compare(first, second)
+
+
+def test_another_draw_is_refused_though_nothing_real_tells(tmp_path):
+    def drawn(folder, sounds):
+        evaluation(folder, dict.fromkeys(sounds, 1.0))
+        items = tuple(
+            Item(name, "a.png", sound, 0, 50, 0, ("p", sound), filmed=False)
+            for name, sound in sounds.items()
+        )
+        Draw("set", 0, DrawOptions(), "hash", items, {}).write(folder / "draw.json")
+        return folder
+
+    first = drawn(tmp_path / "a", {"one": "x.wav", "two": "y.wav"})
+    assert compare(first, drawn(tmp_path / "b", {"one": "x.wav"})).differences[0].n == 1
+    with pytest.raises(ConfigurationError, match=r"1 video .*for one two"):
+        compare(first, drawn(tmp_path / "c", {"one": "x.wav", "two": "z.wav"}))
+
+
+@pytest.mark.parametrize(("better", "past"), [("higher", 5.0), ("lower", -1.0), ("truth", 3.1)])
+def test_a_winner_beyond_the_real_videos_is_told(better, past, tmp_path, dice):
+    """A still head wins Sync-C."""
+    luck, real = 0.01 * dice.normal(size=9), numbered(np.full(9, 3.0))
+    below = {"higher": 2.0, "lower": 4.0, "truth": 2.0}[better]
+    first = evaluation(tmp_path / "a", numbered(below + luck), better=better, real=real)
+    nearer = evaluation(tmp_path / "b", numbered((below + 3) / 2 + luck), better=better, real=real)
+    second = evaluation(tmp_path / "c", numbered(past - luck), better=better, real=real)
+    told = "Better, but beyond the real videos: x."
+    assert told not in str(compare(first, nearer))
+    assert compare(first, second).differences[0].winner == "b"
+    assert (told in str(compare(first, second))) == (better != "truth")
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):

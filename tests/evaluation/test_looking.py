@@ -22,11 +22,14 @@ from loopy.evaluation.face_lookers import synchrony
 from loopy.evaluation.kept_looks import kept_tensor, looked_at
 from loopy.evaluation.looking import PART, Between, EachFrame, Film, Look, Stretches, look
 from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.toon_lookers import LOOKS, toon_equipment
 from loopy.metrics.drift import mean_colours
 from loopy.metrics.smoothness import linear, smoothness
+from loopy.metrics.sync_judge import load_judge
 from loopy.metrics.sync_scores import sync_scores
 from loopy.metrics.syncnet import SyncNet
 from loopy.metrics.video_features import video_features
+from loopy.models.weights import fingerprint
 
 
 def noise(frames, size=8, seed=0):
@@ -188,6 +191,13 @@ def test_gaps_of_a_track_take_the_nearest_frame_and_lost_faces_are_said():
     track[1:7] = torch.nan
     with pytest.raises(MetricError, match="in 3 of 10 frames"):
         filled(track, with_features(track))
+
+
+def test_who_hears_is_part_of_what_is_kept_of_toons():
+    """Looks kept from another audio encoder, or by other code, must not be taken for new ones."""
+    record = toon_equipment().record["toon"]
+    assert record["audio_encoder"] == fingerprint(load_judge()[1])
+    assert record["looks"] == LOOKS
 
 
 def test_points_that_nobody_needs_may_be_missing():

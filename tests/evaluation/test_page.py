@@ -92,7 +92,7 @@ def results():
     return Results(
         EVIL, "toon-b", 5, columns, videos,
         {
-            "FID": SetFigure(33.2, n=3),
+            "FID": SetFigure(33.2, n=3, note="N = 3 and 3: singular"),
             "lips": SetFigure(0.5, 0.1, 0.9, 3),
             "Glo": SetFigure(5, 3, 9, 3),
         },
@@ -109,7 +109,7 @@ def test_the_table_has_intervals_numbers_and_real_figures(results, folder):
     text = shown(results, folder).text
     assert "lips our judge higher 0.5000 [0.1000, 0.9000] 3" in text
     assert "Glo px² as real 5.000 [3.000, 9.000] 3 3.100 [3.000, 3.200]" in text
-    assert "FID Inception v3 lower 33.20 - 3 - -" in text
+    assert "FID Inception v3 N = 3 and 3: singular lower 33.20 - 3 - -" in text
     assert f"Without a figure: Sync-C Sync-C {NEEDS}" in text
     assert "4 videos, 1 of them not judged; seed 5" in text
     assert "Not judged: mute.mp4 has no sound" in text

@@ -29,6 +29,15 @@ def test_what_was_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]  # no draft stays
 
 
+def test_files_of_before_are_read(tmp_path):
+    values = RESULTS.as_json()
+    del values["judges"]
+    for figure in values["figures"].values():
+        del figure["note"]
+    (tmp_path / "results.json").write_text(json.dumps(values))
+    assert Results.read(tmp_path) == RESULTS
+
+
 def test_what_is_undefined_is_null_and_comes_back_as_nan(tmp_path):
     alone = VideoResult("a", {"r": math.nan}, curves={"mouth": [1.0, math.inf]})
     Results("m", "hdtf", 0, (), (alone,), {"FID": SetFigure(1.0, n=1)}).write(tmp_path)

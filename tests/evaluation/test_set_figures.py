@@ -61,11 +61,21 @@ def test_the_interval_holds_the_true_distance_of_two_normal_sets():
     assert held >= 17
 
 
-def test_two_videos_have_no_interval():
-    figure = distance_of_frames(calls(videos(2)))
-    assert figure.value > 0
-    assert math.isnan(figure.low)
-    assert math.isnan(distance_of_videos(torch.randn(2, 4), torch.randn(2, 4)).high)
+@pytest.mark.parametrize("count", [2, 5, 6])
+def test_few_videos_have_no_interval(count):
+    figures = (
+        distance_of_frames(calls(videos(count))),
+        distance_of_videos(torch.randn(count, 4), torch.randn(count, 4)),
+    )
+    for figure in figures:
+        assert figure.value > 0
+        assert math.isnan(figure.low) == math.isnan(figure.high) == (count < 6)
+
+
+def test_what_a_distance_rests_on_goes_with_it():
+    few = distance_of_videos(torch.randn(7, 9), torch.randn(7, 9))
+    assert few.note == "N = 7 and 7, fewer than its 9 features + 1: singular"
+    assert distance_of_frames(calls(videos(3, rows=20))).note == "N = 60 and 60"
 
 
 def test_wide_rows_have_no_interval():

@@ -82,7 +82,8 @@ def test_one_command_from_a_model_folder_to_the_table(data, capsys):
     mean = sum(video.values["Colour drift"] for video in results.videos) / 2
     figure = results.figures["Colour drift"]
     assert (figure.value, figure.n) == (pytest.approx(mean), 2)
-    assert figure.low <= mean <= figure.high
+    assert figure.low != figure.low  # NaN: of two videos there is no interval
+    assert "looks" in results.judges
     assert (data / "out/report.html").is_file()
     assert json.loads((data / "out/results.json").read_text())["test_set"] == "celebv-hq"
 

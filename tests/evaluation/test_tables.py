@@ -45,6 +45,17 @@ def test_what_is_not_known_is_a_dash_and_never_a_number():
     assert " ".join(row_of("FID", table(RESULTS)).split()) == "lower 33.20 - 2 - - -"
 
 
+def test_what_a_figure_rests_on_stands_beside_it(tmp_path):
+    note = "N = 2 and 2, fewer than its 400 features + 1: singular"
+    noted = replace(RESULTS, figures={**RESULTS.figures, "FID": SetFigure(33.204, n=2, note=note)})
+    assert row_of("FID", table(noted)).endswith(note)
+    columns, _ = write_csv(noted, tmp_path)
+    with columns.open(newline="") as file:
+        assert [row["note"] for row in csv.DictReader(file)] == [note, "", ""]
+    noted.write(tmp_path)
+    assert Results.read(tmp_path).figures["FID"].note == note
+
+
 def test_what_is_missing_says_why_and_has_no_row():
     text = table(RESULTS)
     figures, _, explained = text.partition("Without a figure")
