@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from loopy.commands.animate import usable
 from loopy.commands.judges import equipment_of
-from loopy.errors import ConfigurationError, OutputError
+from loopy.errors import ConfigurationError, MediaError, OutputError
 from loopy.evaluation.draw import open_draw
 from loopy.evaluation.drawn import DrawOptions
 from loopy.evaluation.equipment import EvaluationModels
@@ -142,12 +142,23 @@ def evaluate_videos(
 
 
 def tell(results: Results, out: Path) -> None:
-    """Writes results in every form, and prints the table."""
+    """Writes results in every form, and prints the table.
+
+    Raises:
+        MediaError: No video was judged.
+        OutputError: The folder cannot be written.
+    """
     results.write(out)
     write_csv(results, out)
     write_page(results, out)
     print(table(results))
     print(f"\nresults.json, report.html, table.csv, videos.csv: {out}")
+    if all(video.problem for video in results.videos):
+        first = results.videos[0]
+        raise MediaError(
+            f"none of {len(results.videos)} videos was judged; for one, {first.name}: "
+            f"{first.problem}"
+        )
 
 
 def side_by_side(beside: dict[str, Results]) -> list[str]:

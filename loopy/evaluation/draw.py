@@ -6,6 +6,7 @@ left, the set is smaller, and the N beside each figure says so.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,12 @@ def open_draw(kind: PaperSet, folder: Path, out: Path, *, seed: int, options: Dr
 
     Raises:
         MediaError: No usable file, or not the files that the draw was made from.
-        ConfigurationError: The draw in ``out`` is another one.
+        ConfigurationError: The draw in ``out`` is another one, or ``out`` lies in ``folder``.
     """
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ConfigurationError(
+            f"{out} lies in {folder}, so that videos made would be drawn from; give another --out"
+        )
     path = out / FILE
     if not path.exists():
         fresh = draw(kind, folder, seed=seed, options=options)
@@ -101,13 +106,20 @@ def _crossed(
     )
     names = _names(files["portraits"]) | _names(files["sounds"])
     digests = {name: content_hash(folder / name, "file") for name in (*portraits, *sounds)}
+    both = _told_apart(
+        {
+            (portrait, sound): "--".join(
+                names[each].partition("__")[2] for each in (portrait, sound)
+            )
+            for portrait in sorted(portraits)
+            for sound in sorted(sounds)
+        }
+    )
     items = []
-    for portrait in sorted(portraits):
-        for sound in sorted(sounds):
-            first, frames = _span(sounds[sound], options.longest_s or kind.longest_s, seed, sound)
-            name = "--".join(names[each].partition("__")[2] for each in (portrait, sound))
-            hashes = digests[portrait], digests[sound]
-            items.append(Item(name, portrait, sound, first, frames, 0, hashes, False))
+    for (portrait, sound), name in both.items():
+        first, frames = _span(sounds[sound], options.longest_s or kind.longest_s, seed, sound)
+        hashes = digests[portrait], digests[sound]
+        items.append(Item(name, portrait, sound, first, frames, 0, hashes, False))
     return items, unseen | unheard
 
 
@@ -141,10 +153,25 @@ def _span(length: int, longest_s: float | None, seed: int, name: str) -> tuple[i
 def _names(files: list[str]) -> dict[str, str]:
     """Names without folders; the suffix stays only where two files differ in nothing else."""
     bare = [file.rpartition(".")[0] for file in files]
-    return {
-        file: (file if bare.count(name) > 1 else name).replace("/", "__")
+    counts = Counter(bare)
+    flat = {
+        (file,): (file if counts[name] > 1 else name).replace("/", "__")
         for file, name in zip(files, bare, strict=True)
     }
+    return {file: name for (file,), name in _told_apart(flat).items()}
+
+
+def _told_apart(names: dict[tuple[str, ...], str]) -> dict[tuple[str, ...], str]:
+    """Where names are equal, a hash of the paths behind each."""
+    counts = Counter(names.values())
+    return {
+        files: f"{name}-{_short_hash(files)}" if counts[name] > 1 else name
+        for files, name in names.items()
+    }
+
+
+def _short_hash(files: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join(files).encode()).hexdigest()[:8]
 
 
 def _stamp(folder: Path, files: dict[str, list[str]]) -> str:

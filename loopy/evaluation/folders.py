@@ -9,8 +9,8 @@ from loopy.data.pictures import moving_pictures
 from loopy.data.reader import read_frames
 from loopy.data.sound import read_audio
 from loopy.errors import LoopyError, MediaError
-from loopy.evaluation.judging import Pair
-from loopy.evaluation.test_sets import VIDEOS
+from loopy.evaluation.judging import OF_ALL, Pair
+from loopy.evaluation.test_sets import VIDEOS, check_heard, check_name
 from loopy.timing import FPS
 
 SPARE = 1
@@ -20,15 +20,16 @@ SPARE = 1
 def folder_pairs(made: Path, real: Path | None) -> Iterator[Pair]:
     """Pairs of the videos in two folders, by name without suffix.
 
-    A video that cannot be judged has a problem, in words: not readable, without sound, not 25
-    frames a second, without a real one, or not as long as it.
+    A video that cannot be judged has a problem, in words: not readable, without sound or
+    silent, not 25 frames a second, without a real one, or not as long as it. Where there are no
+    real ones it has no portrait: its own first frame would be near to it whoever it shows.
 
     Args:
         made: The folder of the videos to judge.
         real: The folder of the real ones; None: there are none.
 
     Raises:
-        MediaError: A folder is missing, holds no video, or two of one name.
+        MediaError: A folder is missing, holds no video, two of one name, or one that is no UTF-8.
     """
     ours = _videos(made)
     theirs = {} if real is None else _videos(real)
@@ -42,8 +43,10 @@ def folder_pairs(made: Path, real: Path | None) -> Iterator[Pair]:
                 raise MediaError(
                     f"{path} has {frames} frames, the real one {length}; cut both to one length"
                 )
-            portrait = read_frames(partner or path, [0])[0]
+            portrait = None if partner is None else read_frames(partner, [0])[0]
             yield Pair(name, path, partner, portrait)
+        except OF_ALL:
+            raise
         except LoopyError as error:
             yield Pair(name, path, partner, problem=str(error))
 
@@ -52,7 +55,7 @@ def _videos(folder: Path) -> dict[str, Path]:
     """Videos directly in a folder, by name without suffix.
 
     Raises:
-        MediaError: No such folder, no video in it, or two of one name.
+        MediaError: No such folder, no video in it, two of one name, or one that is no UTF-8.
     """
     if not folder.is_dir():
         raise MediaError(f"{folder} is no folder; give one with videos")
@@ -60,6 +63,7 @@ def _videos(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in VIDEOS or path.name.startswith("."):
             continue
+        check_name(path)
         if path.stem in found:
             raise MediaError(f"{path} and {found[path.stem]} have one name; rename one of them")
         found[path.stem] = path
@@ -84,5 +88,5 @@ def _check(path: Path) -> int:
             )
         ticks = stream.duration and stream.time_base and stream.duration * stream.time_base
         seconds = ticks or Fraction(container.duration or 0, 1_000_000)
-    read_audio(path)
+    check_heard(read_audio(path), f"the sound of {path}")
     return round(seconds * FPS)

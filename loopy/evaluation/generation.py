@@ -110,7 +110,7 @@ class Maker:
 
     def mismatched(self, item: Item, other: Item, out: Path) -> bool:
         """A floor: the real pictures with the sound of another video, from its start again."""
-        record = {"size_px": self.size_px, "crf": CRF, "sound": other.sound} | _content(item)
+        record = {"size_px": self.size_px, "crf": CRF} | _content(item) | {"other": _content(other)}
         if is_finished(out, record):
             return False
         samples, wanted = self.sound(other), _samples(item.frames)

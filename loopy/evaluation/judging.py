@@ -1,5 +1,6 @@
 """A made video and the real one to figures. What is seen is kept, so that nothing is seen twice."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,14 @@ from typing import cast
 from jaxtyping import UInt8
 from torch import Tensor
 
-from loopy.errors import LoopyError, MetricError
+from loopy.errors import (
+    ConfigurationError,
+    DependencyError,
+    LoopyError,
+    MediaError,
+    MetricError,
+    OutputError,
+)
 from loopy.evaluation.equipment import Equipment
 from loopy.evaluation.kept_looks import looked_at
 from loopy.evaluation.looking import Film, Look
@@ -20,6 +28,9 @@ from loopy.evaluation.results import VideoResult
 from loopy.evaluation.strips import curves_of, write_strip
 
 MADE, REAL = "made", "real"
+
+OF_ALL = (OutputError, ConfigurationError, DependencyError)
+"""Errors that are not of one video: the next one would meet them too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +41,7 @@ class Pair:
         name: Of the video.
         made: The file.
         real: The real one; None where there is none.
-        portrait: Whom it shall show; None only where there is a problem.
+        portrait: Whom it shall show; without one nobody can tell whether it does.
         seeds: What other seeds made of the same portrait and sound.
         problem: Why it cannot be judged.
     """
@@ -69,17 +80,20 @@ class Judge:
 
         Raises:
             OutputError: The folder cannot be written.
+            ConfigurationError: Options exclude each other.
+            DependencyError: A library is missing.
         """
         shown = [relpath(p, self.out) if p and p.is_file() else "" for p in (pair.made, pair.real)]
         result = VideoResult(pair.name, video=shown[0], real_video=shown[1])
-        if pair.problem or pair.portrait is None:
-            return replace(result, problem=pair.problem or "it has no portrait")
+        if pair.problem:
+            return replace(result, problem=pair.problem)
         try:
             made, real = self._look(pair, pair.made, MADE), None
             if pair.real is not None:
                 real = self._look(pair, pair.real, REAL)
             others = [self._look(pair, p, f"seed{i}") for i, p in enumerate(pair.seeds, 1)]
-            strip = self._strip(pair, int(made.get("size")[0]))
+        except OF_ALL:
+            raise
         except LoopyError as error:
             return replace(result, problem=str(error))
         for column in self.columns:
@@ -91,6 +105,7 @@ class Judge:
             if real is not None and column.kind == "video":
                 with self.gap(f"{column.name}, real", pair.name):
                     result.real[column.name] = _known(column, real)
+        strip = self._strip(pair, [made] if real is None else [made, real])
         return replace(result, curves=curves_of(made, real), strip=strip)
 
     def lacking(self, column: Column) -> str:
@@ -112,13 +127,17 @@ class Judge:
         return root / "looks" / what / f"{name}.safetensors"
 
     def _look(self, pair: Pair, path: Path, what: str) -> Look:
-        film = Film(path, cast(Tensor, pair.portrait))
-        return looked_at(film, self.equipment, self.kept(what, pair.name))
+        return looked_at(Film(path, pair.portrait), self.equipment, self.kept(what, pair.name))
 
-    def _strip(self, pair: Pair, frames: int) -> str:
+    def _strip(self, pair: Pair, looks: Sequence[Look]) -> str:
         path = self.out / "strips" / f"{pair.name}.jpg"
         path.parent.mkdir(exist_ok=True)
-        write_strip(path, pair.made, pair.real, frames=frames)
+        frames = min(int(look.get("size")[0]) for look in looks)
+        try:
+            write_strip(path, pair.made, pair.real, frames=frames)
+        except MediaError as error:  # the figures stand without it
+            warnings.warn(f"{pair.name} has no strip of frames: {error}", stacklevel=2)
+            return ""
         return relpath(path, self.out)
 
 

@@ -27,9 +27,10 @@ def looked_at(film: Film, equipment: Equipment, kept: Path) -> Look:
         MediaError: The video cannot be read.
         OutputError: It cannot be kept.
     """
+    portrait = b"" if film.given is None else film.given.contiguous().numpy().tobytes()
     stamp = {
         "video": content_hash(film.path, "video"),
-        "portrait": hashlib.sha256(film.portrait.contiguous().numpy().tobytes()).hexdigest(),
+        "portrait": hashlib.sha256(portrait).hexdigest(),
         "equipment": equipment.key(),
     }
     if (before := _read(kept, stamp)) is not None:

@@ -33,11 +33,22 @@ class Film:
 
     Attributes:
         path: The file.
-        portrait: Whom it shall show.
+        given: The portrait; None where there is none.
     """
 
     path: Path
-    portrait: UInt8[Tensor, "h w 3"]
+    given: UInt8[Tensor, "h w 3"] | None
+
+    @property
+    def portrait(self) -> UInt8[Tensor, "h w 3"]:
+        """Whom it shall show.
+
+        Raises:
+            MetricError: There is no portrait.
+        """
+        if self.given is None:
+            raise MetricError("needs --real: the portrait is the first frame of the real video")
+        return self.given
 
     def parts(self) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
         """Its frames, `PART` at a time."""

@@ -35,7 +35,11 @@ def judged(judge: Judge, pairs: Iterable[Pair], *, model: str, test_set: str, se
     Raises:
         OutputError: The folder cannot be written.
     """
-    videos = tuple(judge.video(pair) for pair in pairs)
+    results, seeded = [], False
+    for pair in pairs:
+        results.append(judge.video(pair))
+        seeded = seeded or bool(pair.seeds)
+    videos = tuple(results)
     fit = [video for video in videos if not video.problem]
     figures, real_figures, missing = dict[str, SetFigure](), dict[str, SetFigure](), {}
     for column in judge.columns:
@@ -47,7 +51,7 @@ def judged(judge: Judge, pairs: Iterable[Pair], *, model: str, test_set: str, se
             if (figure := _mean([video.real for video in fit], name, seed)) is not None:
                 real_figures[name] = figure
         if name not in figures:
-            missing[name] = NOT + _reason(judge, column, videos)
+            missing[name] = NOT + _reason(judge, column, videos, seeded=seeded)
         elif name in judge.gaps:
             _warn(name, judge.gaps[name], len(fit))
     infos = tuple(column.info for column in judge.columns)
@@ -95,16 +99,17 @@ def _mean(videos: Sequence[dict[str, float]], name: str, seed: int) -> SetFigure
     return SetFigure(*figure, n=len(values))
 
 
-def _reason(judge: Judge, column: Column, videos: Sequence[VideoResult]) -> str:
+def _reason(judge: Judge, column: Column, videos: Sequence[VideoResult], *, seeded: bool) -> str:
     """Why a column has no figure."""
+    if column.kind == "seeds" and not seeded:
+        lacking = judge.lacking(column)
+        return f"{NEEDS_SEEDS}; and {lacking}" if lacking else NEEDS_SEEDS
     if lacking := judge.lacking(column):
         return f"needs {lacking}"
     real = any(video.real_video for video in videos)
     if column.kind in ("apart", "frames", "rows") and not real:
         return NEEDS_REAL
     told = [*judge.gaps.get(column.name, {}).values(), *(v.problem for v in videos if v.problem)]
-    if column.kind == "seeds" and not told:
-        return NEEDS_SEEDS
     return told[0] if told else "no video was judged"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from loopy.errors import LoopyError
 from loopy.evaluation.drawn import Item
 from loopy.evaluation.generation import Maker
-from loopy.evaluation.judging import Pair
+from loopy.evaluation.judging import OF_ALL, Pair
 
 BOUNDS = {
     "compressed": "ceiling: the real videos, written once more",
@@ -40,6 +40,8 @@ def made_pairs(maker: Maker, items: Sequence[Item], out: Path, *, seeds: int = 1
 
     Raises:
         OutputError: The folder cannot be written.
+        ConfigurationError: Options exclude each other.
+        DependencyError: A library is missing.
     """
     others = [replace(maker, seed=maker.seed + i) for i in range(1, seeds)]
     for item in items:
@@ -65,9 +67,15 @@ def bound_pairs(maker: Maker, items: Sequence[Item], out: Path, bound: str) -> I
 
     Raises:
         OutputError: The folder cannot be written.
+        ConfigurationError: Options exclude each other.
+        DependencyError: A library is missing.
     """
     filmed = [item for item in items if item.filmed]
     for place, item in enumerate(filmed):
+        if bound == "other sound" and len(filmed) < 2:
+            path = _place(out / "bounds" / bound / "videos", item)
+            yield Pair(item.name, path, problem=f"{bound} needs two videos, {item.name} is alone")
+            continue
         other = filmed[(place + 1) % len(filmed)]
         ways: dict[str, Callable[[Path], object]] = {
             "compressed": lambda path, item=item: maker.again(item, out / "real", path),
@@ -87,6 +95,8 @@ def _pair(
             maker.film(item, real)
         make(made)
         return Pair(item.name, made, real, maker.shown_portrait(item))
+    except OF_ALL:
+        raise
     except LoopyError as error:
         return Pair(item.name, made, real, problem=str(error))
 

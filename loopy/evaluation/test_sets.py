@@ -79,7 +79,7 @@ def candidates(kind: PaperSet, folder: Path) -> dict[str, list[str]]:
         "videos", or "portraits" and "sounds".
 
     Raises:
-        MediaError: No such folder, or nothing in it that has the layout.
+        MediaError: No such folder, nothing in it that has the layout, or a name that is no UTF-8.
     """
     if not folder.is_dir():
         raise MediaError(f"{folder} is no folder; give the one with the files of {kind.name}")
@@ -105,6 +105,8 @@ def candidates(kind: PaperSet, folder: Path) -> dict[str, list[str]]:
                 f"{folder / inner} holds no {what} of {kind.name} ({', '.join(suffixes)}{named}); "
                 "docs/evaluation.md shows the layout"
             )
+        for file in files:
+            check_name(folder / file)
     return found
 
 
@@ -157,6 +159,18 @@ def check_heard(samples: Float[Tensor, " samples"], name: str) -> None:
     """
     if not len(samples) or float(samples.abs().max()) < SILENCE:
         raise MediaError(f"{name} is silent; give one in which somebody speaks")
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no table and no page can show.
+
+    Raises:
+        MediaError: It is no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise MediaError(f"{os.fsencode(path)!r} is no name in UTF-8; rename it") from error
 
 
 def fit_portrait(path: Path) -> None:

@@ -1,6 +1,7 @@
 """`loopy evaluate` of test sets and of anybody's videos, with a tiny random model."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,11 +14,16 @@ from safetensors.torch import save_file
 from loopy.cli import main
 from loopy.data.reader import iterate_frames
 from loopy.data.video import Video
-from loopy.evaluation.drawn import Draw
+from loopy.evaluation.draw import draw
+from loopy.evaluation.drawn import Draw, DrawOptions
 from loopy.evaluation.generation import Maker
+from loopy.evaluation.kept_looks import kept_tensor
 from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
 from loopy.evaluation.results import Results
-from loopy.evaluation.set_run import made_pairs
+from loopy.evaluation.set_run import bound_pairs, made_pairs
+from loopy.evaluation.sync_accuracy import SHOWN, late, unseen_talk
+from loopy.evaluation.test_sets import SETS
+from loopy.evaluation.toon import pixels
 from loopy.metrics.drift import colour_drift, sharpness_drift
 from loopy.metrics.frechet import frechet_distance
 from loopy.metrics.smoothness import linear, smoothness
@@ -30,11 +36,11 @@ PAPER = ("IQA", "Sync-C", "Sync-D", "FVD-R", "FVD-I", "FID", "Smooth", "Glo", "E
          "DGlo", "DExp")  # fmt: skip
 
 
-def write_video(path, frames=FRAMES, *, fps=25, sound=True, seed=0, size=16):
+def write_video(path, frames=FRAMES, *, fps=25, sound=True, loud=0.2, seed=0, size=16):
     dice = torch.Generator().manual_seed(seed)
     still = torch.randint(256, (1, size, size, 3), generator=dice)
     noise = torch.randint(-20, 20, (frames, size, size, 3), generator=dice)
-    heard = 0.2 * torch.randn(frames * 640 * 25 // fps, generator=dice)
+    heard = loud * torch.randn(frames * 640 * 25 // fps, generator=dice)
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = (still + noise).clamp(0, 255).byte()
     Video(pictures, fps, heard.clamp(-1, 1) if sound else None).save(path)
@@ -69,7 +75,8 @@ def test_one_command_from_a_model_folder_to_the_table(data, capsys):
         assert column.about
     assert "weights-inception-2015-12-05-6726825d.pth" in results.missing["FID"]
     assert "--weights.inception" in results.missing["FID"]
-    assert "--seeds" in results.missing["Diversity"] or "DWPose" in results.missing["Diversity"]
+    assert "--seeds 2" in results.missing["Diversity"]
+    assert "DWPose" in results.missing["Diversity"]
     assert [video.name for video in results.videos] == ["0", "1"]
     for video in results.videos:
         for shown in (video.video, video.real_video, video.strip):
@@ -103,7 +110,9 @@ def test_toons_are_judged_between_bounds(data, capsys):
     ]
     expected = frechet_distance(*rows).distance
     assert made.figures["FID (toon)"].value == pytest.approx(expected, rel=1e-4)
-    assert {c.name for c in TOON_COLUMNS} <= made.figures.keys() | made.missing.keys()
+    short = {"Sync-C (toon)", "Sync-D (toon)", "Offset (toon)"}
+    assert {c.name for c in TOON_COLUMNS} - made.figures.keys() == short
+    assert all("28 frames are too short" in made.missing[name] for name in short)
     assert made.figures["Diversity (toon)"].value > 0
     for name in "01":
         other = (data / f"out/seeds/1/{name}.mp4").read_bytes()
@@ -133,6 +142,28 @@ def test_what_is_made_is_not_made_again(data):
     next(made_pairs(maker, items, data / "out"))
     path = data / f"out/videos/{items[0].name}.mp4"
     assert path.stat().st_mtime_ns != stamps[path]
+
+
+def test_another_sound_is_of_another_video(desk):
+    for number in range(3):
+        write_video(desk / f"data/{number}.mp4", seed=number)
+    pipe = LoopyPipeline.from_pretrained(desk / "tiny")
+    maker = Maker(pipe, desk / "data")
+    chosen = draw(SETS["celebv-hq"], desk / "data", seed=0, options=DrawOptions()).items
+    first, second, third = chosen
+    (alone,) = bound_pairs(maker, [first], desk / "out", "other sound")
+    assert "needs two videos" in alone.problem
+    assert not list((desk / "out").rglob("*.mp4"))
+    assert maker.mismatched(first, second, desk / "a.mp4")
+    assert not maker.mismatched(first, second, desk / "a.mp4")
+    assert maker.mismatched(first, third, desk / "a.mp4")  # another sound is another video
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run(data, capsys):
+    (data / "out/videos/0.mp4").mkdir(parents=True)
+    assert evaluate(data) == 2
+    assert "0.mp4 is a folder" in capsys.readouterr().err
+    assert not (data / "out/results.json").exists()
 
 
 @pytest.mark.slow
@@ -196,6 +227,61 @@ def test_videos_that_cannot_be_judged_are_named(desk):
     assert "cannot be decoded" in told["broken"]
     assert len(told) == 5
     assert Results.read(desk / "out").figures["Colour drift"].n == 2
+
+
+def test_nothing_judged_is_a_failure(desk, capsys):
+    write_video(desk / "made/silent.mp4", loud=0.0)
+    assert judge(desk) == 2
+    assert "none of 1 videos was judged; for one, silent" in capsys.readouterr().err
+    assert "is silent" in problems(desk)["silent"]
+    (desk / "made/silent.mp4").unlink()
+    write_video(desk / "made/good.mp4")
+    (desk / "out/looks/made/good.safetensors").mkdir(parents=True)
+    assert judge(desk) == 2
+    assert "is a folder" in capsys.readouterr().err
+    (desk / "made" / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
+    assert judge(desk) == 2
+    assert r"caf\xe9.mp4' is no name in UTF-8" in capsys.readouterr().err
+
+
+def test_a_frame_more_than_the_real_video_has(desk):
+    write_video(desk / "made/a.mp4", FRAMES + 1)
+    write_video(desk / "real/a.mp4", seed=1)
+    assert judge(desk, "--real", str(desk / "real")) == 0
+    (video,) = Results.read(desk / "out").videos
+    assert not video.problem
+    assert (desk / "out" / video.strip).is_file()
+    assert {"Colour drift", "Smooth, linear"} <= video.values.keys()
+
+
+@pytest.fixture
+def talks(tmp_path):
+    """Two seconds of a toon: with its sound, with it 6 frames late, with another's."""
+    talk, other = (unseen_talk(99, number) for number in range(2))
+    frames = pixels(talk.frames(range(SHOWN.start, SHOWN.start + 50)))
+    sounds = {"own": late(talk, 0), "late": late(talk, 6), "other": late(other, 0)}
+    (tmp_path / "made").mkdir()
+    for name, sound in sounds.items():
+        Video(frames, 25, sound[: 50 * 640]).save(tmp_path / f"made/{name}.mp4")
+    return tmp_path
+
+
+@pytest.mark.weights
+def test_lips_are_in_step_with_their_own_sound(talks, monkeypatch):
+    monkeypatch.chdir(talks)
+    assert judge(talks, "--toons") == 0
+    results = Results.read(talks / "out")
+    values = {video.name: video.values for video in results.videos}
+    assert values["own"]["Sync-C (toon)"] > 0.3
+    assert values["own"]["Offset (toon)"] == 0
+    assert values["late"]["Offset (toon)"] == 6  # of a set, so that no two cancel
+    assert kept_tensor(talks / "out/looks/made/late.safetensors", "toon_sync")[2] == -6
+    assert values["other"]["Sync-C (toon)"] < values["own"]["Sync-C (toon)"] / 2
+    assert results.figures["Sync-C (toon)"].n == 3
+    # without a real video nobody knows whom it should show, and its own first frame is no answer
+    assert "Identity (toon)" not in results.figures
+    assert results.missing["Identity (toon)"].startswith("not available: needs --real")
+    assert results.figures["Blinks (toon)"].n == 3
 
 
 def test_fewer_frames_than_a_window_leave_an_explained_gap(desk):

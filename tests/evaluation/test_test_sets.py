@@ -1,5 +1,6 @@
 """Test sets: what is drawn, what is left out and why, and that a draw holds."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,42 @@ def test_equal_names_of_different_files_stay_apart(folder, out):
     drawn_names = names(drawn(folder, out))
     assert {"0.mp4", "0.mov", "inner__0"} <= set(drawn_names)
     assert len(set(drawn_names)) == 8
+
+
+def test_names_that_fall_together_stay_apart(folder, out):
+    write_video(folder / "a/b.mp4")
+    write_video(folder / "a__b.mp4")
+    items = drawn(folder, out).items
+    both = {item.picture: item.name for item in items if item.name.startswith("a__b")}
+    assert both.keys() == {"a/b.mp4", "a__b.mp4"}
+    assert len({item.name for item in items}) == 8
+    assert {str(number) for number in range(6)} < {item.name for item in items}
+
+
+def test_crossed_names_that_fall_together_stay_apart(tmp_path, out, write_speech):
+    for inner in ("portraits", "sounds"):
+        (tmp_path / "data" / inner).mkdir(parents=True)
+    for name in ("a", "a--b"):
+        Image.new("RGB", (20, 20)).save(tmp_path / f"data/portraits/{name}.png")
+    for number, name in enumerate(("b--c", "c")):
+        write_speech(tmp_path / f"data/sounds/{name}.wav", 1.1, number)
+    draw = drawn(tmp_path / "data", out, "open-set")
+    assert len(set(names(draw))) == 4
+    assert {"a--c", "a--b--b--c"} < set(names(draw))  # the others keep theirs
+
+
+def test_a_name_that_is_no_utf_8_is_refused(folder, out):
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
+    with pytest.raises(MediaError, match=r"caf\\xe9.mp4' is no name in UTF-8; rename it"):
+        drawn(folder, out)
+
+
+def test_an_out_in_the_folder_of_the_set_is_refused(folder):
+    for out in (folder, folder / "inner/judged"):
+        out.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(ConfigurationError, match="give another --out"):
+            drawn(folder, out)
+        assert not (out / "draw.json").exists()
 
 
 def test_an_open_set_is_every_portrait_with_every_sound(tmp_path, out, write_speech):
