@@ -100,7 +100,7 @@ class LoopyModule(pl.LightningModule):
         """Make sure that data and model say the same.
 
         Raises:
-            ConfigurationError: They differ.
+            ConfigurationError: They differ, or a sync term does not know what made the clips.
         """
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         settings = self.settings
@@ -116,6 +116,8 @@ class LoopyModule(pl.LightningModule):
                 raise ConfigurationError(
                     f"{name}: the model says {value}, the data {getattr(data, name)}; set both"
                 )
+        if self.sync is not None and hasattr(data, "vae"):
+            self.sync.check(data.vae, data.audio_encoder)
 
     def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:
         """What of a batch is trained on; a stage may cut it."""

@@ -5,18 +5,27 @@ Wav2Lip (arXiv 2008.10010) trains a generator against a frozen judge of sync, an
 (`loopy.models.sync.LatentTower`), so that nothing is decoded.
 """
 
+from copy import deepcopy
+
+from diffusers import AutoencoderKL
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from loopy.errors import ConfigurationError
+from loopy.models import AudioEncoder
+from loopy.models.folder import ASSETS, load_part
 from loopy.models.sync import MOUTH_CELLS, WINDOW, SyncJudge
+from loopy.models.weights import store_fingerprints
 
 LATENTS, FEATURES = (8, 16, 16), (5, 160)
 """Of a frame, in the toon model: the judge knows no others."""
 
 
-class SyncTerm(nn.Module):
+class SyncTerm:
     """How far the mouths of clips are from their sound, to the judge of the package.
+
+    No module: what a training writes down is the same with it and without, so that one may be
+    resumed with it switched on or off.
 
     Args:
         weight: What the term is multiplied by.
@@ -26,12 +35,29 @@ class SyncTerm(nn.Module):
     """
 
     def __init__(self, weight: float) -> None:
-        super().__init__()
         self.weight = weight
-        judge = SyncJudge.from_pretrained().requires_grad_(False)
-        self.sound, self.latents = judge.sound, judge.latents
+        self.judge = SyncJudge.from_pretrained().requires_grad_(False)
 
-    def forward(
+    def check(self, vae: AutoencoderKL, audio_encoder: AudioEncoder) -> None:
+        """Make sure that clips are of the networks whose latents and features the judge knows.
+
+        Raises:
+            ConfigurationError: They are of others, though their shapes may be the same.
+            ModelError: A file of the embedded model is missing or damaged.
+        """
+        known = _fingerprints(
+            load_part(ASSETS / "toon", "vae"), load_part(ASSETS / "toon", "audio_encoder")
+        )
+        other = [
+            name for name, ours in _fingerprints(vae, audio_encoder).items() if ours != known[name]
+        ]
+        if other:
+            raise ConfigurationError(
+                f"the sync judge has learned from the embedded model toon, of which these clips "
+                f"have another {' and '.join(other)}; leave sync_weight at 0"
+            )
+
+    def __call__(
         self, latents: Float[Tensor, "b f c h w"], audio: Float[Tensor, "b f n k d"]
     ) -> Float[Tensor, "b"]:
         """1 - cosine of what is seen and what is heard, the mean over a clip's windows.
@@ -50,6 +76,12 @@ class SyncTerm(nn.Module):
                 f"model, {WINDOW} frames at least; got {given[0]} and {given[1]}, "
                 f"{latents.shape[1]} frames; leave sync_weight at 0"
             )
-        heard = self.sound(audio[:, :, audio.shape[2] // 2].float())
-        seen = self.latents(latents[..., *MOUTH_CELLS].float())
+        judge = self.judge.to(latents.device)  # no copy where it is there
+        heard = judge.sound(audio[:, :, audio.shape[2] // 2].float())
+        seen = judge.latents(latents[..., *MOUTH_CELLS].float())
         return self.weight * (1 - (heard * seen).sum(-1)).mean(1)
+
+
+def _fingerprints(vae: AutoencoderKL, audio_encoder: AudioEncoder) -> dict[str, str]:
+    """In half precision, as the embedded model is kept: rounding makes no other network."""
+    return store_fingerprints(deepcopy(vae).half(), deepcopy(audio_encoder).half())

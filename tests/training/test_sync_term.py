@@ -1,5 +1,8 @@
 """The sync judge as a loss: its gradient reaches the denoiser, and steps along it help."""
 
+from copy import deepcopy
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -64,10 +67,36 @@ def test_other_models_are_refused(clip):
         SyncTerm(1.0)(clip.latents[:, :4], clip.audio[:, :4])
 
 
+def test_models_of_the_same_shape_are_refused_too(toon):
+    """Latents of another autoencoder have the right shape and mean nothing to the judge."""
+    term, vae, ears = SyncTerm(1.0), toon.vae, toon.audio_encoder
+    term.check(vae, ears)
+    term.check(deepcopy(vae).double(), ears)
+    other = deepcopy(vae)
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.5)
+    with pytest.raises(ConfigurationError, match="another vae; leave sync_weight at 0"):
+        term.check(other, ears)
+    deaf = deepcopy(ears)
+    with torch.no_grad():
+        next(deaf.parameters()).mul_(1.5)
+    stage = ClipStage(toon.network, toon.scheduler, toon.settings, sync_weight=1.0)
+    stage._trainer = SimpleNamespace(datamodule=SimpleNamespace(vae=vae, audio_encoder=deaf))
+    with pytest.raises(ConfigurationError, match="another audio_encoder"):
+        stage.setup("fit")
+
+
+def test_a_training_goes_on_with_the_term_switched(toon):
+    plain = ClipStage(toon.network, toon.scheduler, toon.settings)
+    term = ClipStage(toon.network, toon.scheduler, toon.settings, sync_weight=1.0)
+    assert term.state_dict().keys() == plain.state_dict().keys()
+    term.load_state_dict(plain.state_dict())
+    plain.load_state_dict(term.state_dict())
+
+
 def test_steps_of_the_denoiser_lower_it_and_plain_training_has_none(toon, clip):
     stage = ClipStage(toon.network.float(), toon.scheduler, toon.settings, sync_weight=1.0)
     plain = ClipStage(toon.network, toon.scheduler, toon.settings)
-    assert not [name for name in plain.state_dict() if name.startswith("sync")]
     denoiser = [p for p in stage.network.denoiser.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in denoiser]
     dubbed = _row(clip, 1)
