@@ -1,0 +1,24 @@
+"""What is judged of a video although something about it fails."""
+
+import pytest
+import torch
+
+from loopy.data.video import Video
+from loopy.evaluation.equipment import Equipment
+from loopy.evaluation.judging import Judge, Pair
+from loopy.evaluation.looking import Between
+from loopy.evaluation.paper_columns import COLUMNS
+from loopy.metrics.smoothness import linear
+from loopy.timing import FPS
+
+
+def test_figures_stand_without_a_strip(tmp_path):
+    frames = torch.randint(256, (6, 16, 16, 3), generator=torch.Generator().manual_seed(0)).byte()
+    Video(frames, FPS, torch.zeros(6 * 640)).save(tmp_path / "a.mp4")
+    more = {"size": lambda *_: torch.tensor([99, 16, 16])}  # frames that nobody can show
+    equipment = Equipment({"linear": lambda _: Between(linear)}, more, {})
+    columns = [column for column in COLUMNS if column.name == "Smooth, linear"]
+    with pytest.warns(UserWarning, match="a has no strip of frames: .* ends before frame"):
+        result = Judge(tmp_path, equipment, columns).video(Pair("a", tmp_path / "a.mp4"))
+    assert (result.problem, result.strip) == ("", "")
+    assert result.values.keys() == {"Smooth, linear"}
