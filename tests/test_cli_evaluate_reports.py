@@ -35,8 +35,8 @@ def test_two_evaluations_are_compared(folders, tmp_path, capsys):
 
 def test_a_study_is_written_and_its_votes_summed_up(folders, tmp_path, capsys):
     out = tmp_path / "study"
-    run(["evaluate", "--study", *folders, "--out", str(out), "--raters", "2", "--trials", "7"])
-    assert "8 videos of each of 2, for 2 raters" in capsys.readouterr().out
+    run(["evaluate", "--study", *folders, "--out", str(out), "--raters", "6", "--trials", "7"])
+    assert "8 videos of each of 2, for 6 raters" in capsys.readouterr().out
     key = Key.read(out / "key.json")
     for rater in key.raters:
         with (out / f"{rater}.csv").open("w", newline="") as file:
@@ -48,7 +48,7 @@ def test_a_study_is_written_and_its_votes_summed_up(folders, tmp_path, capsys):
     votes = [str(out / f"{rater}.csv") for rater in key.raters]
     run(["evaluate", "--votes", *votes, "--key", str(out / "key.json"), "--out", str(tmp_path)])
     [row] = json.loads((tmp_path / "study.json").read_text())["preferences"]
-    assert (row["dimension"], row["winner"], row["votes"]) == ("lip-sync", "after", 14)
+    assert (row["dimension"], row["winner"], row["votes"]) == ("lip-sync", "after", 42)
     assert "lip-sync" in DIMENSIONS
     assert "study.json" in capsys.readouterr().out
 
