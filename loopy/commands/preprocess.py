@@ -112,8 +112,10 @@ def preprocess(
         sweep(store, clips_on_their_way(store))
         print(report(store))
     else:
-        shares = f"--validation {validation} --test {test}" if validation or test else ""
-        print(f"shard {shard} is done; behind the last one: loopy data index {store} {shares}")
+        shares = {"validation": validation, "test": test}
+        words = [f" --{name} {share}" for name, share in shares.items() if share is not None]
+        command = f"loopy data index {store}{''.join(words)}"
+        print(f"shard {shard} is done; behind the last one: {command}")
     if not kept and chosen:
         raise MediaError(f"not one clip came of {len(chosen)} videos; see the reasons above")
     if left:

@@ -207,6 +207,22 @@ def test_the_space_of_all_shards_is_asked_for_by_each(
     assert asked[0].startswith("3 videos; ")
 
 
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ({}, ""),
+        ({"validation": 0.1}, " --validation 0.1"),
+        ({"validation": 0.0, "test": 0.0}, " --validation 0.0 --test 0.0"),
+    ],
+)
+def test_a_shard_says_how_the_index_is_made(
+    talks, talk_parts, talk_options, tmp_path, capsys, shares, words
+):
+    form = {"parts": talk_parts, "options": talk_options, "shard": "0/3"}
+    preprocess(str(talks[0].parent), tmp_path / "store", **form, **shares)
+    assert capsys.readouterr().out.endswith(f"loopy data index {tmp_path / 'store'}{words}\n")
+
+
 def test_a_talk_of_short_shots_leaves_a_reason(command, write_talk, talks, tmp_path):
     write_talk(talks[0].parent / "short.mkv", pictures=12)
     command()
