@@ -70,6 +70,12 @@ class DualUNet(nn.Module):
         self.reference_projection = reference_projection
         self.motion_gradient = motion_gradient
 
+    @property
+    def sees_past(self) -> bool:
+        """Whether the denoiser has layers that look at motion frames."""
+        config = self.denoiser.config
+        return config["clip_frames"] is not None and config["inter_clip"]
+
     def encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
         """Keys and values of the portrait's tokens at each site with attention; rows b."""
         features = self.reference_net.features(portrait, tokens_only=True)
@@ -89,7 +95,7 @@ class DualUNet(nn.Module):
             motion_frames: Squeezed past, oldest first.
             live: Where False, features are zero: the state of a first clip (40 % of training).
         """
-        if self.denoiser.config["clip_frames"] is None:
+        if not self.sees_past:
             return {}
         videos, slots = motion_frames.shape[:2]
         with nullcontext() if self.motion_gradient else torch.no_grad():
@@ -174,7 +180,7 @@ class DualUNet(nn.Module):
         Where no motion frame carries a gradient, only tokens are read, and everything behind
         the last attention's first norm has none.
         """
-        if self.motion_gradient and self.denoiser.config["clip_frames"]:
+        if self.motion_gradient and self.sees_past:
             return [p for p in self.parameters() if p.requires_grad]
         attention = "attn1" if self.reference_projection == "denoiser" else "attn1.to_q"
         unread = {id(p) for p in self.reference_net.behind_tokens(attention)}

@@ -38,13 +38,18 @@ class UNet(ModelMixin, ConfigMixin):
         audio_dim: Width of the audio tokens; None builds no audio attention.
         clip_frames: Frames of a clip; None builds no temporal layers.
         motion_slots: Squeezed past frames that inter-clip attention sees.
+        inter_clip: Whether the temporal layers that see the past are built.
+        intra_clip: Whether those that see the clip alone are; without them the network is the
+            single-layer one of the paper's ablation.
+        temporal_attentions: Self-attentions of each temporal layer: 2 is AnimateDiff's module.
         locality: See `loopy.nn.spatial.SpatialTransformer`; None is the paper's network.
         reference_input: Whether a denoiser also takes the portrait's latents as input, by a
             convolution of their own whose answer is added to that of the noisy ones (zero at
             birth); False is the paper's network.
 
     Raises:
-        ConfigurationError: Lists of different length, or widths the groups or heads do not divide.
+        ConfigurationError: Lists of different length, widths the groups or heads do not divide,
+            or clip frames without a temporal layer.
     """
 
     _supports_gradient_checkpointing = True
@@ -64,6 +69,9 @@ class UNet(ModelMixin, ConfigMixin):
         audio_dim: int | None = None,
         clip_frames: int | None = None,
         motion_slots: int = 20,
+        inter_clip: bool = True,
+        intra_clip: bool = True,
+        temporal_attentions: int = 1,
         locality: float | None = None,
         reference_input: bool = False,
     ) -> None:
@@ -79,6 +87,11 @@ class UNet(ModelMixin, ConfigMixin):
                 f"block_out_channels {widths} must be divisible by norm_num_groups "
                 f"({norm_num_groups}) and heads ({heads})"
             )
+        if clip_frames is not None and not (inter_clip or intra_clip):
+            raise ConfigurationError(
+                "clip_frames without inter_clip and intra_clip builds no temporal layer; "
+                "set clip_frames null, or one of them true"
+            )
         time_dim = widths[0] * 4
         options = StageOptions(
             time_dim=time_dim,
@@ -88,6 +101,9 @@ class UNet(ModelMixin, ConfigMixin):
             audio_dim=audio_dim,
             clip_frames=clip_frames,
             motion_slots=motion_slots,
+            inter_clip=inter_clip,
+            intra_clip=intra_clip,
+            temporal_attentions=temporal_attentions,
             locality=locality,
         )
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)

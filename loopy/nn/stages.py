@@ -72,6 +72,9 @@ class StageOptions:
     audio_dim: int | None
     clip_frames: int | None
     motion_slots: int
+    inter_clip: bool
+    intra_clip: bool
+    temporal_attentions: int
     locality: float | None
 
     def resnet(self, channels: int, out_channels: int) -> ResnetBlock2D:
@@ -95,9 +98,11 @@ class StageOptions:
             locality=self.locality,
         )
 
-    def temporal(self, channels: int, sites: int, motion_slots: int) -> Layers[TemporalLayer]:
+    def temporal(
+        self, channels: int, sites: int, *, built: bool, motion_slots: int
+    ) -> Layers[TemporalLayer]:
         """Temporal layers of a stage's sites; empty for a network of single images."""
-        if self.clip_frames is None:
+        if self.clip_frames is None or not built:
             return Layers()
         return Layers(
             TemporalLayer(
@@ -106,6 +111,7 @@ class StageOptions:
                 groups=self.groups,
                 clip_frames=self.clip_frames,
                 motion_slots=motion_slots,
+                attentions=self.temporal_attentions,
             )
             for _ in range(sites)
         )
@@ -128,8 +134,10 @@ class Stage(nn.Module):
         self.attentions = Layers(
             options.transformer(width) for _ in range(sites if attention else 0)
         )
-        self.inter_clip = options.temporal(width, sites, options.motion_slots)
-        self.intra_clip = options.temporal(width, sites, 0)
+        self.inter_clip = options.temporal(
+            width, sites, built=options.inter_clip, motion_slots=options.motion_slots
+        )
+        self.intra_clip = options.temporal(width, sites, built=options.intra_clip, motion_slots=0)
         self.gradient_checkpointing = False
 
     @property
@@ -164,11 +172,13 @@ class Stage(nn.Module):
             x, tokens = self._attend(self.attentions[index], x, context, call)
         maps = x
         if self.inter_clip:
-            clip = x.unflatten(0, (-1, call.frames))
             past, seeing = context.past, call.branches.seeing_past
             past = past.expand(seeing, 1) if past is not None and seeing else None
+            clip = x.unflatten(0, (-1, call.frames))
             clip = self.inter_clip[index](clip, past=past, past_present=call.past_present)
-            x = self.intra_clip[index](clip).flatten(0, 1)
+            x = clip.flatten(0, 1)
+        if self.intra_clip:
+            x = self.intra_clip[index](x.unflatten(0, (-1, call.frames))).flatten(0, 1)
         match call.collect:
             case "all":
                 return x, SiteFeatures(maps, tokens)

@@ -15,6 +15,7 @@ from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from loopy.errors import ConfigurationError
 from loopy.nn.attention import Attention, KeyValue, extend_mask
 
 
@@ -27,17 +28,33 @@ class TemporalLayer(nn.Module):
         groups: Groups of the normalisation.
         clip_frames: Longest clip (f).
         motion_slots: Motion frames before it (m); 0 builds an intra-clip layer.
+        attentions: Self-attentions in a row: 1, or 2 as in AnimateDiff's module. The past is seen
+            by the first one: its answer carries it on.
+
+    Raises:
+        ConfigurationError: Another number of attentions.
     """
 
     def __init__(
-        self, dim: int, *, heads: int, groups: int, clip_frames: int, motion_slots: int = 0
+        self,
+        dim: int,
+        *,
+        heads: int,
+        groups: int,
+        clip_frames: int,
+        motion_slots: int = 0,
+        attentions: int = 1,
     ) -> None:
         super().__init__()
+        if attentions not in (1, 2):
+            raise ConfigurationError(f"temporal_attentions is 1 or 2, got {attentions}")
         self.motion_slots = motion_slots
         self.norm = nn.GroupNorm(groups, dim, eps=1e-6)
         self.proj_in = nn.Linear(dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.attn1 = Attention(dim, heads=heads)
+        self.attn2_norm = nn.LayerNorm(dim) if attentions == 2 else None
+        self.attn2 = Attention(dim, heads=heads) if attentions == 2 else None
         self.norm2 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim, activation_fn="geglu")
         self.proj_out = nn.Linear(dim, dim)
@@ -82,6 +99,8 @@ class TemporalLayer(nn.Module):
         if past is not None and past_present is not None:
             mask = extend_mask(past_present, frames).repeat_interleave(height * width, 0)
         tokens = tokens + self.attn1(self.norm1(tokens) + here, extra=past, mask=mask)
+        if self.attn2 is not None and self.attn2_norm is not None:
+            tokens = tokens + self.attn2(self.attn2_norm(tokens) + here)
         tokens = tokens + self.ff(self.norm2(tokens))
         y = self.proj_out(tokens).unflatten(0, (videos, height, width))
         return x + y.permute(0, 3, 4, 1, 2)

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part
+from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import neighbour_frames
@@ -31,6 +32,9 @@ class SyntheticTalks(SyntheticData):
         talks: Number of talks, rounded up to whole shards.
         held_out: Number of talks for validation.
         layout: How the past is squeezed; as in the model.
+        past_frames: So many past frames the cache keeps, all of them, so that one cache serves
+            every layout and mode that reach no further; histories are drawn up to this length.
+            None keeps only the frames that ``layout`` reads.
         clip_frames: Frames of a clip.
         size_px: Side of the pictures.
         reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
@@ -54,6 +58,7 @@ class SyntheticTalks(SyntheticData):
         talks: int,
         held_out: int = 32,
         layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
+        past_frames: int | None = None,
         clip_frames: int = 12,
         size_px: int = 128,
         reference: Literal["outside", "within"] = "outside",
@@ -72,10 +77,15 @@ class SyntheticTalks(SyntheticData):
             )
         if batch_size < 2:
             raise ConfigurationError("batch_size 1 leaves no other talk to compare with; give 2")
-        if layout.mode not in ("far", "middle", "near"):
+        if past_frames is None and layout.mode not in ("far", "middle", "near"):
             raise ConfigurationError(
                 f"the cache keeps fixed past frames: layout mode far, middle or near, "
-                f"got {layout.mode!r}"
+                f"got {layout.mode!r}; past_frames keeps all of them, for any mode"
+            )
+        if past_frames is not None and past_frames < layout.past_frames:
+            raise ConfigurationError(
+                f"past_frames ({past_frames}) is less than the {layout.past_frames} that the "
+                "layout reaches"
             )
         super().__init__(
             batch_size=batch_size,
@@ -88,6 +98,8 @@ class SyntheticTalks(SyntheticData):
         self.cache = cache
         self.talks, self.held_out_talks = talks, held_out
         self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
+        self.whole_past = past_frames is not None
+        self.kept = SegmentLayout(past_frames, 1, 1) if past_frames is not None else layout
         self.reference, self.still_start = reference, still_start
         self.weights, self.drops = {"mouth": mouth_weight, "eyes": eye_weight}, drops
         self.build_workers = build_workers
@@ -109,12 +121,12 @@ class SyntheticTalks(SyntheticData):
         """Draw a batch of training clips."""
         talks = len(self.samples["latents"])
         chosen = torch.randint(talks, (self.batch_size,), generator=generator)
-        longest = self.layout.past_frames
+        longest = self.kept.past_frames
         histories = [
             self.drops.history(generator, longest=longest, clip_frames=self.clip_frames)
             for _ in range(self.batch_size)
         ]
-        clip = self._clip(self.samples, chosen, torch.tensor(histories))
+        clip = self._clip(self.samples, chosen, torch.tensor(histories), generator)
         if self.reference == "outside":
             return clip
         frames = torch.randint(self.clip_frames, (self.batch_size,), generator=generator)
@@ -122,26 +134,42 @@ class SyntheticTalks(SyntheticData):
 
     def val_dataloader(self) -> DataLoader:
         """The held-out talks, with whole histories."""
-        whole = torch.full((self.batch_size,), self.layout.past_frames)
+        whole = torch.full((self.batch_size,), self.kept.past_frames)
         batches = torch.arange(self.held_out_talks).split(self.batch_size)
-        clips = [self._clip(self.held_out_samples, chosen, whole) for chosen in batches]
+        clips = [
+            self._clip(self.held_out_samples, chosen, whole, generator(self.seed, "held out", i))
+            for i, chosen in enumerate(batches)
+        ]
         return DataLoader(clips, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list is a data set
 
     def _load(self, talks: int, *, first_talk: int) -> dict[str, Tensor]:
-        recipe = Recipe(self.layout, self.clip_frames, self.size_px, self.seed, first_talk)
+        recipe = Recipe(self.kept, self.clip_frames, self.size_px, self.seed, first_talk)
         shards = TalkShards(self.cache, -(-talks // SHARD), recipe, self.vae, self.audio_encoder)
         return shards.load(workers=self.build_workers)
 
-    def _clip(self, samples: dict[str, Tensor], chosen: Tensor, histories: Tensor) -> Clip:
+    def _clip(
+        self,
+        samples: dict[str, Tensor],
+        chosen: Tensor,
+        histories: Int[Tensor, "b"],
+        generator: torch.Generator,
+    ) -> Clip:
         batch = {name: values[chosen].float() for name, values in samples.items()}
-        slots = self.layout.slots
-        present = self.layout.distances().flip(0) < histories[:, None]
+        slots = self.kept.slots
+        present = self.kept.distances().flip(0) < histories[:, None]
         latents = batch["latents"]
         motion_frames, portrait = latents[:, :slots], latents[:, -1]
         if self.still_start:
             motion_frames, portrait = _begun(motion_frames, portrait, present)
             present = torch.ones_like(present)
         motion_frames = motion_frames * present[..., None, None, None]
+        if self.whole_past:
+            lengths = present.sum(1).tolist()
+            squeezed = [
+                self.layout.select(frames[None, len(frames) - length :], generator)
+                for frames, length in zip(motion_frames, lengths, strict=True)
+            ]
+            motion_frames, present = (torch.cat(each) for each in zip(*squeezed, strict=True))
         windows = neighbour_frames(self.clip_frames + 4)[2:-2]
         extra = [(each - 1) * batch[part] for part, each in self.weights.items() if each != 1]
         weight = 1 + torch.stack(extra).sum(0) if extra else None

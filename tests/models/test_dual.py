@@ -299,6 +299,31 @@ def test_the_past_carries_gradients_on_request_only(make_dual, make_clip, awaken
         assert network.denoiser.down_blocks[0].inter_clip[0].attn1.to_k.weight.grad is not None
 
 
+def test_without_inter_clip_layers_nobody_sees_a_past(make_dual, make_clip, awaken):
+    network = awaken(make_dual(shape={"inter_clip": False}))
+    clip = make_clip()
+    assert network.encode_past(clip.motion_frames) == {}
+    noise, presence = torch.randn_like(clip.latents), Presence.all(len(clip), torch.device("cpu"))
+    times = TIMES[: len(clip)]
+    own = network(noise, times, clip, presence)
+    other = replace(clip, motion_frames=torch.randn_like(clip.motion_frames))
+    assert torch.equal(network(noise, times, other, presence), own)
+    moved = noise.clone()
+    moved[:, 0] += 1  # the intra-clip layer still carries from frame to frame
+    assert differs(network(moved, times, clip, presence)[:, 1], own[:, 1])
+
+
+def test_a_single_layer_sees_past_and_clip(make_dual, make_clip, awaken):
+    network = awaken(make_dual(shape={"intra_clip": False}))
+    clip = make_clip()
+    noise, presence = torch.randn_like(clip.latents), Presence.all(len(clip), torch.device("cpu"))
+    times = TIMES[: len(clip)]
+    own = network(noise, times, clip, presence)
+    other = replace(clip, motion_frames=torch.randn_like(clip.motion_frames))
+    assert differs(network(noise, times, other, presence), own)
+    assert not any("intra_clip" in name for name, _ in network.named_parameters())
+
+
 @pytest.mark.compile
 def test_one_graph_for_fresh_features(seeing, make_clip):
     """Full graph; a new subject, voice, past and timestep need no new one."""

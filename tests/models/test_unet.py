@@ -144,6 +144,7 @@ def test_save_and_load(make_denoiser, awaken, tmp_path):
         ({"attention": (True,)}, "attention has 1 entries for 2"),
         ({"norm_num_groups": 5}, "divisible by norm_num_groups"),
         ({"heads": 5}, "divisible by"),
+        ({"inter_clip": False, "intra_clip": False}, "builds no temporal layer"),
     ],
 )
 def test_impossible_shapes_are_refused(make_denoiser, options, message):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from loopy.errors import ConfigurationError
 from loopy.nn.temporal import TemporalLayer
 
 DIM, FRAMES, SLOTS, SIDE = 16, 3, 4, 2
@@ -121,3 +122,27 @@ def test_intra_clip_has_no_kinds():
     layer = TemporalLayer(DIM, heads=2, groups=4, clip_frames=FRAMES)
     assert layer.kinds is None
     assert layer.positions.shape == (FRAMES, DIM)
+
+
+def test_a_second_attention_asks_the_clip_alone(awaken, clip, past):
+    """AnimateDiff's module has two; the past reaches the second through the first's answers."""
+    shape = {"heads": 2, "groups": 4, "clip_frames": FRAMES, "motion_slots": SLOTS}
+    double = awaken(TemporalLayer(DIM, **shape, attentions=2))
+    single = TemporalLayer(DIM, **shape)
+    single.load_state_dict(
+        {k: v for k, v in double.state_dict().items() if not k.startswith("attn2")}
+    )
+    seen = double(clip, past=view(double, past))
+    assert not torch.allclose(seen, single(clip, past=view(single, past)))
+    assert not torch.allclose(seen, double(clip, past=view(double, past.flip(1))))
+    with torch.no_grad():
+        double.attn2.to_out[0].weight.zero_()
+        double.attn2.to_out[0].bias.zero_()
+    torch.testing.assert_close(
+        double(clip, past=view(double, past)), single(clip, past=view(single, past))
+    )
+
+
+def test_three_attentions_are_refused():
+    with pytest.raises(ConfigurationError, match="1 or 2, got 3"):
+        TemporalLayer(DIM, heads=2, groups=4, clip_frames=FRAMES, attentions=3)

@@ -139,7 +139,7 @@ def pair(data):
         kind, _, seed = torch.randint(2**40, (3,), generator=generator(0, "talk", number)).tolist()
         if KINDS[kind % len(KINDS)] == "speech":
             break
-    clip = data._clip(data.samples, torch.tensor([number]), torch.tensor([PAST]))
+    clip = data._clip(data.samples, torch.tensor([number]), torch.tensor([PAST]), generator(0))
     return clip, random_talk(seed, seconds=(PAST + FRAMES) / 25 + AFTER_S)
 
 
@@ -249,3 +249,37 @@ class TestBatches:
     def test_a_held_out_set_of_broken_batches_is_refused(self, folder):
         with pytest.raises(ConfigurationError, match="multiple of batch_size"):
             talks(folder, held_out=3)
+
+
+class TestWholePast:
+    @pytest.mark.parametrize("still_start", [False, True])
+    def test_it_gives_the_frames_that_the_layout_reads(self, folder, still_start):
+        options = {"still_start": still_start, "drops": DropRates(full_history=0.3)}
+        some, every = talks(folder, **options), talks(folder, **options, past_frames=PAST)
+        for ours, theirs in zip(batches(some, 4), batches(every, 4), strict=True):
+            assert torch.equal(ours.past_present, theirs.past_present)
+            for name in ("latents", "reference", "motion_frames", "audio"):
+                torch.testing.assert_close(
+                    getattr(ours, name), getattr(theirs, name), rtol=0.05, atol=0.05
+                )
+
+    def test_layouts_that_reach_less_share_a_cache(self, folder):
+        talks(folder, past_frames=PAST)
+        before = files(folder / "cache")
+        layout = SegmentLayout(stride=2, segments=2, mode="mean")
+        data = talks(folder, past_frames=PAST, layout=layout, drops=DropRates(full_history=1))
+        assert files(folder / "cache") == before
+        clip = data.make(generator("mean"))
+        newest = data.samples["latents"].float()[:, :PAST].flip(1)
+        talk = int(
+            (data.samples["latents"][:, -1] == clip.reference[0].half())
+            .flatten(1)
+            .all(1)
+            .nonzero()[0]
+        )
+        wanted = [newest[talk, a:b].mean(0) for a, b in [(4, 6), (2, 4), (1, 2), (0, 1)]]
+        torch.testing.assert_close(clip.motion_frames[0], torch.stack(wanted))
+
+    def test_it_must_reach_as_far_as_the_layout(self, folder):
+        with pytest.raises(ConfigurationError, match=f"less than the {PAST}"):
+            talks(folder, past_frames=PAST - 1)
