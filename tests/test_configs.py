@@ -9,7 +9,8 @@ from loopy.cli import main
 
 ROOT = Path(__file__).parents[1]
 PREPROCESS = sorted(ROOT.glob("configs/preprocess/*.yaml"))
-RECIPES = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(PREPROCESS))
+MODEL = ROOT / "configs/sd15/model.yaml"  # for `loopy init`; see tests/test_init_command.py
+RECIPES = sorted(set(ROOT.glob("configs/**/*.yaml")) - {*PREPROCESS, MODEL})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # between lightning and jsonargparse
