@@ -196,7 +196,7 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
             unpaired[name] = why
         elif infos[name].about != column.about:
             unpaired[name] = f"measured in different ways: {column.about} / {infos[name].about}"
-        elif (row := _difference(column, pairs, seed)) is None:
+        elif (row := difference(column, pairs, seed)) is None:
             unpaired[name] = "no video has a figure of its own" + _both(name, first, second)
         else:
             rows.append(row)
@@ -258,12 +258,17 @@ def _both(name: str, *results: Results) -> str:
     return f"; of the whole sets: {' and '.join(said)}" if figures else ""
 
 
-def _difference(
+def difference(
     column: ColumnInfo, pairs: list[tuple[VideoResult, VideoResult]], seed: int
 ) -> Difference | None:
-    """A row, or None where no pair has the column.
+    """Compares one column over pairs of videos; None where no pair has it.
 
     The real figure of a video is the same in both evaluations; the first one that has it counts.
+
+    Args:
+        column: Which.
+        pairs: The same video of both.
+        seed: Of the draws.
     """
     name = column.name
     triples = torch.tensor(

@@ -48,7 +48,7 @@ def judged(judge: Judge, pairs: Iterable[Pair], *, model: str, test_set: str, se
             with judge.gap(name, "all"):
                 if (figure := _figure(judge, column, fit, seed)) is not None:
                     figures[name] = figure
-            if (figure := _mean([video.real for video in fit], name, seed)) is not None:
+            if (figure := mean_figure([video.real for video in fit], name, seed)) is not None:
                 real_figures[name] = figure
         if name not in figures:
             missing[name] = NOT + _reason(judge, column, videos, seeded=seeded)
@@ -68,7 +68,7 @@ def _figure(
         MetricError: It cannot be told.
     """
     if column.kind not in ("frames", "rows"):
-        return _mean([video.values for video in videos], column.name, seed)
+        return mean_figure([video.values for video in videos], column.name, seed)
     if not all(video.real_video for video in videos):
         return None
     (need,) = column.needs
@@ -90,7 +90,14 @@ def _rows(real: Path, made: Path, name: str) -> tuple[Rows, Rows]:
     return kept_tensor(real, name), kept_tensor(made, name)
 
 
-def _mean(videos: Sequence[dict[str, float]], name: str, seed: int) -> SetFigure | None:
+def mean_figure(videos: Sequence[dict[str, float]], name: str, seed: int) -> SetFigure | None:
+    """Mean of a column over the videos that have it, with its interval; None where none has.
+
+    Args:
+        videos: Column to figure, for each video.
+        name: Of the column.
+        seed: Of the draws.
+    """
     values = [values[name] for values in videos if name in values]
     if not values:
         return None

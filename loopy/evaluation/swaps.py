@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from loopy.diffusion.objective import add_noise, diffusion_loss, target
+from loopy.errors import ConfigurationError
 from loopy.evaluation.toon import held_out_talk
 from loopy.metrics.sensitivity import growth
 from loopy.models import AudioToLatents, DualUNet
@@ -45,10 +46,28 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
         pipe: Its autoencoder, audio encoder and layout.
         clips: How many.
         seed: Of the benchmark.
+        past_frames: So many frames of the talk lie before each clip, so that models of other
+            layouts are asked about the same clips; None: as many as the layout reaches.
+
+    Raises:
+        ConfigurationError: The layout reaches further.
     """
 
-    def __init__(self, pipe: LoopyPipeline, *, clips: int = CLIPS, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pipe: LoopyPipeline,
+        *,
+        clips: int = CLIPS,
+        seed: int = 0,
+        past_frames: int | None = None,
+    ) -> None:
+        reach = pipe.settings.rollout.layout.past_frames
+        if past_frames is not None and past_frames < reach:
+            raise ConfigurationError(
+                f"past_frames ({past_frames}) is less than the {reach} that the layout reaches"
+            )
         self.pipe, self.clips, self.seed = pipe, clips, seed
+        self.past_frames = reach if past_frames is None else past_frames
 
     def __len__(self) -> int:
         """How many there are."""
@@ -58,23 +77,29 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
         """Fields of a `Clip`, in the order of `_PARTS`; the weight is 1 at the mouth, else 0."""
         pipe, settings = self.pipe, self.pipe.settings
         layout, frames = settings.rollout.layout, settings.clip_frames
-        past = layout.past_frames
+        past = self.past_frames
         dice = generator(self.seed, "held-out clip", number)
         seconds = (past + frames) / 25 + _AFTER_S
         talk = held_out_talk(self.seed, FIRST + number, seconds=seconds)
-        slots = past - 1 - layout.distances(dice).flip(0)
         portrait = torch.randint(max(past - 30, 1), (1,), generator=dice)
-        wanted = torch.cat([portrait, slots, torch.arange(past, past + frames)])
+        if layout.mode == "mean":
+            read = torch.arange(past - layout.past_frames, past)
+        else:
+            read = past - 1 - layout.distances(dice).flip(0)
+        wanted = torch.cat([portrait, read, torch.arange(past, past + frames)])
         pictures = talk.frames(wanted, size_px=settings.size_px)
         latents = encode_images(pipe.vae, pictures.to(pipe.vae.device)).float()
         features = pipe.audio_encoder.features(talk.audio.to(pipe.vae.device)).float()
         window = neighbour_frames(len(features))[past : past + frames]
+        motion_frames = latents[1 : 1 + len(read)].cpu()
+        if layout.mode == "mean":
+            motion_frames = layout.select(motion_frames[None])[0][0]
         clip = talk.motion[past : past + frames]
         cells = latents.shape[-1]
         return (
-            latents[1 + len(slots) :].cpu(),
+            latents[1 + len(read) :].cpu(),
             latents[0].cpu(),
-            latents[1 : 1 + len(slots)].cpu(),
+            motion_frames,
             features[window.to(features.device)].cpu(),
             clip.normalised(),
             torch.stack([head_motion_variance(clip), expression_variance(clip)]),
@@ -118,17 +143,22 @@ def swaps(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[Tensor, "b"]]:
         clips: Held-out clips, 2 at least; their weight says where the mouth is.
 
     Returns:
-        "past": motion frames of another talker, loss over the whole picture. "keys": the voice of
-        another in the audio keys and values alone; "latents": in audio-to-latents alone; both over
-        the mouth's box, where a voice is seen. What the model has not is left out.
+        "past": motion frames of another talker, loss over the whole picture. "voice": the voice of
+        another; "keys": in the audio keys and values alone; "latents": in audio-to-latents alone;
+        all over the mouth's box, where a voice is seen. What the model has not is left out.
     """
     network = pipe.network
     grown = {}
-    if network.denoiser.config["clip_frames"] is not None:
+    if network.sees_past:
         own = _losses(pipe, network, clips, _everywhere)
         grown["past"] = growth(own, _losses(pipe, network, clips, _with_anothers_past))
-    if network.audio_projection is not None and network.audio_to_latents is not None:
-        own = _losses(pipe, network, clips, _as_it_is)
+    if network.audio_projection is None:
+        return grown
+    own = _losses(pipe, network, clips, _as_it_is)
+    grown["voice"] = growth(own, _losses(pipe, network, clips, _with_anothers_voice))
+    if network.audio_to_latents is None:
+        grown["keys"] = grown["voice"]
+    else:
         grown["latents"] = growth(own, _losses(pipe, _hearing(network, 1), clips, _as_it_is))
         # the keys hear the other voice, audio-to-latents hears back its own
         back = _hearing(network, -1)

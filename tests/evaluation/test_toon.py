@@ -231,7 +231,7 @@ def test_held_out_clips_are_those_of_training(pipeline):
 def test_what_the_network_does_not_use_does_not_change_its_loss(pipeline):
     clips = HeldOutClips(pipeline, clips=5).load(workers=0)
     grown = swaps(pipeline, clips)
-    assert set(grown) == {"past", "keys", "latents"}
+    assert set(grown) == {"past", "voice", "keys", "latents"}
     assert all(len(each) == 5 and each.abs().max() > 1e-6 for each in grown.values())
     deaf, forgetful = pipeline.network, pipeline.network
     with torch.no_grad():
