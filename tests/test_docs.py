@@ -1,6 +1,7 @@
 """README and docs name only what exists: commands, options, files, functions, recipes."""
 
 import ast
+import io
 import os
 import re
 import shlex
@@ -8,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import warnings
 import wave
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,7 +20,7 @@ import pytest
 import torch
 import yaml
 
-from loopy.cli import VERBS
+from loopy.cli import VERBS, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -46,14 +49,16 @@ COMMANDS = sorted(
 
 @cache
 def loopy_help(*words, option="--help"):
-    done = subprocess.run(
-        [sys.executable, "-m", "loopy", *words, option],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What a command says; in this process, which has imported the libraries already."""
+    said = io.StringIO()
+    with redirect_stdout(said), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # between lightning and jsonargparse
+        try:
+            code = main([*words, option])
+        except SystemExit as stopped:
+            code = stopped.code
+    assert code == 0, words
+    return said.getvalue()
 
 
 def check_install(words):
