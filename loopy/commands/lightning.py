@@ -9,7 +9,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from loopy.errors import ConfigurationError, LoopyError
+from loopy.commands.recipes import with_recipe
+from loopy.errors import LoopyError
 from loopy.training.animator import Animator
 from loopy.training.checkpoints import check_whole, last_checkpoint
 
@@ -69,7 +70,7 @@ def run(words: Sequence[str]) -> int:
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
-            args=[_with_recipe(word, before) for before, word in pairwise(["", *words])],
+            args=[with_recipe(word, before) for before, word in pairwise(["", *words])],
         )
     return int(isinstance(cli.model, Animator) and cli.model.failed > 0)
 
@@ -92,27 +93,3 @@ def typed_errors() -> Iterator[None]:
         # of an error in a worker torch tells the traceback first
         name, _, words = str(found).rstrip().rpartition("\n")[2].partition(": ")
         raise type(found)(words if name.endswith(type(found).__name__) else str(found)) from error
-
-
-def _with_recipe(word: str, before: str) -> str:
-    option, equals, name = word.rpartition("=")
-    if before in ("-c", "--config"):
-        return str(find_recipe(word))
-    if option in ("-c", "--config"):
-        return f"{option}{equals}{find_recipe(name)}"
-    return word
-
-
-def find_recipe(name: str) -> Path:
-    """A recipe's file: as it is given, or where the package keeps its recipes.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    package = Path(__file__).parents[1]
-    inside = Path(name).relative_to("configs") if name.startswith("configs/") else Path(name)
-    places = (Path(name), package / "configs" / inside, package.parent / "configs" / inside)
-    for place in places:
-        if place.is_file():
-            return place
-    raise ConfigurationError(f"no recipe {name!r}; give a YAML file, for example toon/vae.yaml")
