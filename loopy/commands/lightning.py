@@ -13,6 +13,7 @@ from loopy.commands.recipes import with_recipe
 from loopy.errors import LoopyError
 from loopy.training.animator import Animator
 from loopy.training.checkpoints import check_whole, last_checkpoint
+from loopy.training.module import LoopyModule
 
 
 class RecipeCLI(LightningCLI):
@@ -49,6 +50,8 @@ class RecipeCLI(LightningCLI):
         if options["resume"] and options["ckpt_path"] is None and last.exists():
             check_whole(last)
             options["ckpt_path"] = str(last)
+        if options["ckpt_path"] is not None and isinstance(self.model, LoopyModule):
+            self.model.init_from = []  # all weights come from the checkpoint
 
 
 def run(words: Sequence[str]) -> int:

@@ -28,6 +28,7 @@ from loopy.training.drops import DropRates
 from loopy.training.own_past import own_motion_frames
 from loopy.training.rehearsal import rehearse
 from loopy.training.schedule import warm_cosine
+from loopy.training.start import start_from, start_table
 from loopy.training.store_clips import StoreClips
 from loopy.training.sync_term import SyncTerm
 from loopy.training.talks import SyntheticTalks
@@ -53,6 +54,9 @@ class LoopyModule(pl.LightningModule):
             small errors of made frames are forgiven; 0 = none, the paper.
         own_past: Share of batches whose motion frames the network draws again (see
             `loopy.training.own_past`); 0 = none, the paper. Needs temporal layers.
+        init_from: Model folders to start from, later ones on top of earlier ones tensor by tensor;
+            read once, when a run begins (see `loopy.training.start`); `loopy fit` does not read
+            them where it continues a checkpoint. None starts from the networks as built.
         sync_weight: Weight of a term for lips in step with the sound (see
             `loopy.training.sync_term`), in training only; 0 = none, the paper. Toon models alone.
         seed: Of everything drawn.
@@ -73,6 +77,7 @@ class LoopyModule(pl.LightningModule):
         timestep_power: float = 1.0,
         motion_noise: float = 0.0,
         own_past: float = 0.0,
+        init_from: Path | list[Path] | None = None,
         sync_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -90,6 +95,7 @@ class LoopyModule(pl.LightningModule):
         self.timestep_power = timestep_power
         self.motion_noise = motion_noise
         self.own_past = own_past
+        self.init_from = [init_from] if isinstance(init_from, Path) else list(init_from or [])
         self.seed = seed
         self.sync = SyncTerm(sync_weight) if sync_weight else None
         trained = {id(p) for p in network.trained_parameters()}
@@ -97,10 +103,11 @@ class LoopyModule(pl.LightningModule):
             parameter.requires_grad_(id(parameter) in trained)
 
     def setup(self, stage: str) -> None:
-        """Make sure that data and model say the same.
+        """Make sure that data and model say the same, and put the first weights in.
 
         Raises:
             ConfigurationError: They differ, or a sync term does not know what made the clips.
+            ModelError: A folder of ``init_from`` is missing or does not fit.
         """
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         settings = self.settings
@@ -118,6 +125,9 @@ class LoopyModule(pl.LightningModule):
                 )
         if self.sync is not None and hasattr(data, "vae"):
             self.sync.check(data.vae, data.audio_encoder)
+        if self.init_from:
+            self.print(start_table(start_from(self.network, self.init_from)))
+        self.init_from = []  # a second run of this module goes on from where the first one ended
 
     def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:
         """What of a batch is trained on; a stage may cut it."""

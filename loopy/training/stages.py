@@ -1,14 +1,12 @@
 """The two stages of Loopy's training (sec. 4): images first, then clips."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 
-from loopy.errors import ConfigurationError, ModelError
-from loopy.models.weights import ADDED, TEXT, load_by_name
+from loopy.errors import ConfigurationError
+from loopy.models.weights import ADDED
 from loopy.records import Clip
 from loopy.training.module import LoopyModule
 
@@ -53,36 +51,23 @@ class ClipStage(LoopyModule):
     """Clips with audio and past; starts from an image stage.
 
     Args:
-        init_from: Folder of the image stage's export; None starts from the network as built.
         trained: ``all`` (the paper's full training), or ``added``: only audio and temporal parts.
         **options: See `LoopyModule`.
 
     Raises:
         ConfigurationError: A network without temporal layers.
-        ModelError: The folder is missing or does not fit.
     """
 
     def __init__(
         self,
         *options: Any,
-        init_from: Path | None = None,
         trained: Literal["all", "added"] = "all",
         **more: Any,
     ) -> None:
         super().__init__(*options, **more)
         if self.network.denoiser.config["clip_frames"] is None:
             raise ConfigurationError("the clip stage needs temporal layers; set clip_frames")
-        if init_from is not None:
-            self._start_from(init_from)
         if trained == "added":
             for name, parameter in self.network.named_parameters():
                 added = name.startswith("audio_") or any(part in name for part in ADDED)
                 parameter.requires_grad_(parameter.requires_grad and added)
-
-    def _start_from(self, folder: Path) -> None:
-        for part in ("reference_net", "denoiser", "audio_projection", "audio_to_latents"):
-            file = folder / part / "diffusion_pytorch_model.safetensors"
-            if file.is_file():
-                load_by_name(getattr(self.network, part), load_file(file), new=(*ADDED, *TEXT))
-            elif not part.startswith("audio_"):
-                raise ModelError(f"no {file}; train and export the image stage first")

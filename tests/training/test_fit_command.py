@@ -1,5 +1,6 @@
 """What `loopy fit` and `loopy export` say and need, with data of a clip store."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def test_an_error_of_a_worker_is_one_line(run, capsys):
     line = said(capsys)
     assert line.startswith(f"{store}/clips/")
     assert "skip_damaged (now 0)" in line
+
+
+def test_folders_to_start_from_are_read_once(run, tmp_path, capfd):
+    """A list of them; a run that goes on, and an export, need none."""
+    fit, _, folder = run
+    shutil.copytree(tmp_path / "parts", tmp_path / "image")
+    begun = f"--model.init_from=[{tmp_path}/parts,{tmp_path}/image]"
+    assert fit(begun, "--model.learning_rate=0", "--model.own_past=0") == 0
+    assert re.search(r"denoiser +\d+ +0 +0\n", capfd.readouterr().out)
+    shutil.rmtree(tmp_path / "image")
+    assert fit(begun, "--model.learning_rate=0", "--model.own_past=0", "--trainer.max_steps=3") == 0
+    assert "denoiser" not in capfd.readouterr().out
+    last = folder / "checkpoints" / "last.ckpt"
+    assert main(["export", "--ckpt", str(last), "--out", str(tmp_path / "model")]) == 0
+    part = "denoiser/diffusion_pytorch_model.safetensors"
+    given, got = load_file(tmp_path / "parts" / part), load_file(tmp_path / "model" / part)
+    assert all(torch.equal(given[name].half(), got[name]) for name in given)
 
 
 def test_a_run_is_exported_where_its_store_is_not(run, tmp_path):

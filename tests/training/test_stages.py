@@ -1,5 +1,6 @@
 """What a step of the dual network's training computes, and what a stage trains on."""
 
+import shutil
 from dataclasses import fields, replace
 
 import lightning.pytorch as pl
@@ -288,10 +289,13 @@ class TestClipStage:
         return export
 
     @pytest.mark.parametrize("silent", [False, True])
-    def test_it_starts_from_the_image_stage(self, image_model, make_stage, silent):
+    def test_it_starts_from_the_image_stage(
+        self, image_model, make_stage, make_clip, tmp_path, silent
+    ):
         shape = {"audio_dim": None} if silent else {}
         folder = image_model(silent=silent, **shape)
-        stage = make_stage(init_from=folder)
+        stage = make_stage(init_from=folder, learning_rate=0.0)
+        trainer(tmp_path, steps=1).fit(stage, datamodule=RandomClips(make_clip))
         for part in ("reference_net", "denoiser"):
             state = getattr(stage.network, part).state_dict()
             stored = load_file(folder / part / "diffusion_pytorch_model.safetensors")
@@ -302,12 +306,24 @@ class TestClipStage:
             assert all(any(part in name for part in new) for name in fresh)
             assert fresh or part == "reference_net"
 
-    def test_strangers_are_refused(self, image_model, make_stage, tmp_path):
+    def test_a_second_run_goes_on_from_the_first(
+        self, image_model, make_stage, make_clip, tmp_path, capsys
+    ):
+        data, folder = RandomClips(make_clip), image_model()
+        stage = make_stage(init_from=[folder], learning_rate=1e-2)
+        trainer(tmp_path, steps=1).fit(stage, datamodule=data)
+        assert "denoiser" in capsys.readouterr().out
+        trained = {name: value.clone() for name, value in stage.state_dict().items()}
+        shutil.rmtree(folder)
+        judge().validate(stage, datamodule=data, verbose=False)
+        assert all(torch.equal(v, trained[name]) for name, v in stage.state_dict().items())
+
+    def test_a_folder_that_is_not_there_ends_it_before_the_first_step(
+        self, make_stage, make_clip, tmp_path
+    ):
+        stage = make_stage(init_from=tmp_path / "nowhere")
         with pytest.raises(ModelError, match="export the image stage first"):
-            make_stage(init_from=tmp_path / "nowhere")
-        folder = image_model(block_out_channels=(8, 16))
-        with pytest.raises(ModelError, match="shape"):
-            make_stage(init_from=folder)
+            trainer(tmp_path, steps=1).fit(stage, datamodule=RandomClips(make_clip))
 
     def test_only_what_was_added_is_trained_on_request(self, make_stage, make_clip, tmp_path):
         stage = make_stage(trained="added", learning_rate=1e-2, drops=NEVER)

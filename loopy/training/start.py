@@ -1,0 +1,101 @@
+"""Start a stage from model folders: what is there is taken by name, and a table says what was.
+
+Folders are laid over each other tensor by tensor, later ones on top: `loopy init`'s has layers
+that the image stage's export does not have yet.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from loopy.errors import ModelError
+from loopy.models import DualUNet
+from loopy.models.weights import ADDED, LoadReport, load_by_name
+
+TRAINED = ("reference_net", "denoiser", "audio_projection", "audio_to_latents")
+"""Parts of a model folder that training changes."""
+
+KINDS = (*ADDED, ".transformer_blocks.0.attn2.", ".transformer_blocks.0.norm2.")
+"""Kinds of layers that a network may have or not; of each a folder has all or none."""
+
+
+def start_from(network: DualUNet, folders: Sequence[Path]) -> dict[str, LoadReport]:
+    """Put weights of model folders into a network.
+
+    Skipped by design: kinds of layers of which the network has none at all (temporal layers or
+    audio in the image stage), and whole audio parts that it lacks. New: kinds, and audio parts,
+    of which the folders have none.
+
+    Args:
+        network: Of the stage; untouched in its UNets when one of them does not fit.
+        folders: Model folders in the diffusers form, in any precision; later ones win.
+
+    Returns:
+        By part: names that were loaded, are new, were skipped.
+
+    Raises:
+        ModelError: A folder has no part of a model, no folder has the UNets, a file is damaged,
+            or a tensor is missing, left over or of another shape.
+    """
+    states = {part: _stacked(folders, part) for part in TRAINED}
+    for folder in folders:
+        if not any(_file(folder, part).is_file() for part in TRAINED):
+            raise ModelError(
+                f"{folder} has no part of a model; give the folder that loopy init wrote, or train "
+                "and export the image stage first"
+            )
+    return {part: _load(network, part, state) for part, state in states.items()}
+
+
+def start_table(reports: Mapping[str, LoadReport]) -> str:
+    """The reports as a table, one line a part, and what kinds of layers are new or skipped."""
+    lines = [f"{'part':<18}{'loaded':>8}{'new':>8}{'skipped':>9}"]
+    for part, report in reports.items():
+        counts = (len(report.loaded), len(report.new), len(report.skipped))
+        words = [
+            f"{word} {', '.join(kinds)}"
+            for word, names in (("new:", report.new), ("skipped:", report.skipped))
+            if (kinds := [kind.strip(".") for kind in KINDS if any(kind in n for n in names)])
+        ]
+        lines.append(
+            f"{part:<18}{counts[0]:>8}{counts[1]:>8}{counts[2]:>9}  {'; '.join(words)}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _load(network: DualUNet, part: str, state: Mapping[str, Tensor]) -> LoadReport:
+    module = getattr(network, part)
+    if module is None:
+        return LoadReport((), (), tuple(state))
+    own = module.state_dict()
+    if not state and part.startswith("audio_"):
+        return LoadReport((), tuple(own), ())
+    if not state:
+        raise ModelError(f"no folder has a {part}; give one that loopy init or loopy export wrote")
+    try:
+        return load_by_name(
+            module,
+            state,
+            new=tuple(kind for kind in KINDS if not any(kind in name for name in state)),
+            skipped=tuple(kind for kind in KINDS if not any(kind in name for name in own)),
+        )
+    except ModelError as error:
+        raise ModelError(f"{part}: {error}") from error
+
+
+def _stacked(folders: Sequence[Path], part: str) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for file in (_file(folder, part) for folder in folders):
+        if file.is_file():
+            try:
+                state |= load_file(file)
+            except (SafetensorError, OSError) as error:
+                raise ModelError(f"{file} cannot be read ({error}); copy it again") from error
+    return state
+
+
+def _file(folder: Path, part: str) -> Path:
+    return folder / part / "diffusion_pytorch_model.safetensors"
