@@ -138,7 +138,8 @@ class LoopyModule(pl.LightningModule):
         first = self.global_rank * len(batch)
         samples = [generator(self.seed, "train", batch_idx, first + i) for i in range(len(batch))]
         clip = self.select(batch, samples)
-        if torch.rand((), generator=generator(self.seed, "own past", batch_idx)) < self.own_past:
+        draw = generator(self.seed, "own past", batch_idx)
+        if self.own_past and torch.rand((), generator=draw) < self.own_past:
             own = own_motion_frames(
                 self.network, self.scheduler, clip, self.settings.rollout, samples
             )
