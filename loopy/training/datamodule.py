@@ -7,6 +7,7 @@ So resuming needs the number of the next batch and nothing else; the loader keep
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar
 
 import lightning.pytorch as pl
@@ -87,9 +88,15 @@ class Onwards(Sampler[int]):
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader whose place lightning keeps in its checkpoints."""
+    """A loader that keeps its place in checkpoints, and knows how long it was waited for."""
 
     sampler: Onwards  # pyright: ignore[reportIncompatibleVariableOverride]
+    waited_s = 0.0
+    """Seconds until the batches so far were there, from when each was asked for."""
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]  # all that is used
+        """The batches to come; workers start now."""
+        return self._timed(super().__iter__())
 
     def state_dict(self) -> dict[str, Any]:
         """The place of the sampler."""
@@ -98,6 +105,13 @@ class ResumableLoader(DataLoader[Batch]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Sets the place of the sampler."""
         self.sampler.load_state_dict(state_dict)
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        asked = perf_counter()
+        for batch in batches:
+            self.waited_s += perf_counter() - asked
+            yield batch
+            asked = perf_counter()
 
 
 class LoopyDataModule(pl.LightningDataModule):

@@ -98,6 +98,8 @@ class LoopyModule(pl.LightningModule):
         self.init_from = [init_from] if isinstance(init_from, Path) else list(init_from or [])
         self.seed = seed
         self.sync = SyncTerm(sync_weight) if sync_weight else None
+        self.latest_losses = torch.zeros(0), torch.zeros(0, dtype=torch.long)
+        """Of each sample of the latest training batch: loss and timestep, for callbacks."""
         trained = {id(p) for p in network.trained_parameters()}
         for parameter in network.parameters():
             parameter.requires_grad_(id(parameter) in trained)
@@ -147,7 +149,9 @@ class LoopyModule(pl.LightningModule):
         clip = self._with_motion_noise(clip, samples)
         presence = _to(self.drops.presence(samples), self.device)
         choice = self.drops.choice(samples, ~clip.measures.isnan()).to(self.device)
-        loss = self._losses(clip, presence, samples, choice).mean()
+        losses, timesteps = self._losses(clip, presence, samples, choice)
+        self.latest_losses = losses.detach(), timesteps
+        loss = losses.mean()
         self.log("loss", loss, batch_size=len(batch), prog_bar=True)
         return loss
 
@@ -155,7 +159,7 @@ class LoopyModule(pl.LightningModule):
         """Logs the loss, and how much worse it gets with another's voice and another's past."""
         presence = Presence.all(len(batch), self.device)
         clip = self.select(batch, self._fixed(batch_idx, len(batch)))
-        right = self._losses(clip, presence, self._fixed(batch_idx, len(batch)))
+        right, _ = self._losses(clip, presence, self._fixed(batch_idx, len(batch)))
         other = {
             "audio": replace(clip, audio=clip.audio.roll(1, 0)),
             "past": replace(clip, motion_frames=clip.motion_frames.roll(1, 0)),
@@ -163,7 +167,7 @@ class LoopyModule(pl.LightningModule):
         }
         scores = {"val/loss": right.mean()}
         for name, wrong in other.items():
-            losses = self._losses(wrong, presence, self._fixed(batch_idx, len(batch)))
+            losses, _ = self._losses(wrong, presence, self._fixed(batch_idx, len(batch)))
             scores[f"val/{name}_sensitivity"] = (losses / right).mean() - 1
         self.log_dict(scores, batch_size=len(batch), prog_bar=True, sync_dist=True)
 
@@ -219,8 +223,8 @@ class LoopyModule(pl.LightningModule):
         presence: Presence,
         samples: list[torch.Generator],
         choice: Int[Tensor, "b"] | None = None,
-    ) -> Float[Tensor, "b"]:
-        """Loss of each sample (Loopy sec. 3.1: MSE to the noise)."""
+    ) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
+        """Loss of each sample (Loopy sec. 3.1: MSE to the noise), and its timestep."""
         config = self.scheduler.config
         longest = config["num_train_timesteps"]
         alphas = self.scheduler.alphas_cumprod.to(self.device)
@@ -242,10 +246,11 @@ class LoopyModule(pl.LightningModule):
             )
         losses = diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
         if self.sync is None or not self.training:
-            return losses
+            return losses, timestep
         made = clean_latents(noisy, prediction, timestep, alphas, prediction_type=kind)
         heard = presence.audio * alphas[timestep]  # in noise, and unheard, lips cannot be known
-        return losses + heard * self.sync(rollout.latents(made, clip.reference), clip.audio)
+        term = heard * self.sync(rollout.latents(made, clip.reference), clip.audio)
+        return losses + term, timestep
 
     def _with_motion_noise(self, clip: Clip, samples: list[torch.Generator]) -> Clip:
         if not self.motion_noise:
