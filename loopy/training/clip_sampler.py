@@ -75,6 +75,11 @@ class ClipSampler:
         """The same of the validation split."""
         return self._long_enough(VALIDATION)
 
+    @property
+    def held_out_size(self) -> int:
+        """Clips in a batch of the validation split: two at least, to be compared."""
+        return max(self.batch_size, 2)
+
     def __getstate__(self) -> dict[str, object]:
         """Another process looks the rows up itself."""
         return {k: v for k, v in vars(self).items() if k not in ("rows", "held_out_rows")}
@@ -119,9 +124,11 @@ class ClipSampler:
             DamageError: More clips than `skip_damaged` are missing or damaged.
             StoreError: A clip is out of reach.
         """
-        first = (number * ranks + rank) * self.batch_size
-        places = range(first, first + self.batch_size)
-        if purpose == "validation":
+        validation = purpose == "validation"
+        size = self.held_out_size if validation else self.batch_size
+        first = (number * ranks + rank) * size
+        places = range(first, first + size)
+        if validation:
             return _joined([self._held_out(place) for place in places])
         self.check(ranks)
         return _joined([self._training(place) for place in places])

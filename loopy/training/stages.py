@@ -6,9 +6,11 @@ from typing import Any, Literal
 import torch
 
 from loopy.errors import ConfigurationError
-from loopy.models.weights import ADDED
 from loopy.records import Clip
 from loopy.training.module import LoopyModule
+
+NEW_IN_CLIPS = (".audio_attn.", ".inter_clip.", ".intra_clip.")
+"""Layers of the denoiser that the clip stage adds, beside the two audio networks."""
 
 
 class ImageStage(LoopyModule):
@@ -51,7 +53,8 @@ class ClipStage(LoopyModule):
     """Clips with audio and past; starts from an image stage.
 
     Args:
-        trained: ``all`` (the paper's full training), or ``added``: only audio and temporal parts.
+        trained: ``all`` (the paper's full training), or ``added``: only audio and temporal parts,
+            with both UNets frozen (as Hallo trains).
         **options: See `LoopyModule`.
 
     Raises:
@@ -69,5 +72,5 @@ class ClipStage(LoopyModule):
             raise ConfigurationError("the clip stage needs temporal layers; set clip_frames")
         if trained == "added":
             for name, parameter in self.network.named_parameters():
-                added = name.startswith("audio_") or any(part in name for part in ADDED)
+                added = name.startswith("audio_") or any(part in name for part in NEW_IN_CLIPS)
                 parameter.requires_grad_(parameter.requires_grad and added)

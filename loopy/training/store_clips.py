@@ -39,7 +39,8 @@ class StoreClips(LoopyDataModule):
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
         eye_weight: Weight in the box around both eyes, likewise.
         drops: Only the share of whole histories is read here.
-        batch_size: Clips in a batch, on each rank.
+        batch_size: Clips in a batch, on each rank; validation takes two at least, to give one
+            clip the sound and the past of another.
         validation_batches: Most batches of the validation split that are looked at.
         skip_damaged: So many damaged clips each process leaves out, with a warning; others take
             their places. 0 ends the run at the first one.
@@ -82,8 +83,6 @@ class StoreClips(LoopyDataModule):
             seed=seed,
             workers=workers,
         )
-        if batch_size < 2:
-            raise ConfigurationError("batch_size 1 leaves no other talk to compare with; give 2")
         if layout.mode not in ("far", "middle", "near"):
             raise ConfigurationError(
                 f"a window names fixed past frames: layout mode far, middle or near, "
@@ -160,17 +159,17 @@ class StoreClips(LoopyDataModule):
 
     def held_out_batches(self, ranks: int) -> int:
         """Whole batches of the validation split, no more than asked for."""
-        whole = len(self.sampler.held_out_rows) // (self.batch_size * ranks)
+        whole = len(self.sampler.held_out_rows) // (self.sampler.held_out_size * ranks)
         return min(self.validation_batches, whole)
 
     def val_dataloader(self) -> DataLoader:
         """The first clips of the validation split, one window each, with whole histories."""
         ranks = self._trainer().world_size
         if self.validation_batches and not self.held_out_batches(ranks):
+            batch = self.sampler.held_out_size * ranks
             warnings.warn(
                 f"the validation split has {len(self.sampler.held_out_rows)} clips, under one "
-                f"batch of {self.batch_size * ranks}: nothing is validated; index with a larger "
-                "share",
+                f"batch of {batch}: nothing is validated; index with a larger share",
                 stacklevel=2,
             )
         return super().val_dataloader()

@@ -49,7 +49,6 @@ def said(capsys):
     ("option", "words"),
     [
         ("--data.store=/no/where", "/no/where/store.json: there is no clip store"),
-        ("--data.batch_size=1", "batch_size 1 leaves no other talk"),
         ("--data.batch_size=90", "and a step takes 90"),
         ("--data.parts=/no/parts", "/no/parts"),
         ("--model.init_from=/no/where", "train and export the image stage first"),

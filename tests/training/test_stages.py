@@ -330,14 +330,69 @@ class TestClipStage:
         before = {name: p.detach().clone() for name, p in stage.named_parameters()}
         trainer(tmp_path, steps=2).fit(stage, datamodule=RandomClips(make_clip))
         changed = {name for name, p in stage.named_parameters() if not torch.equal(p, before[name])}
-        added = {
-            name
-            for name in before
-            if name.startswith("network.audio_") or any(part in name for part in ADDED)
-        }
+        kinds = ("audio_projection", "audio_to_latents", "audio_attn", "inter_clip", "intra_clip")
+        added = {name for name in before if any(f".{kind}." in name for kind in kinds)}
         assert changed <= added
-        for part in ("audio_projection", "audio_attn", "inter_clip", "intra_clip"):
-            assert any(part in name for name in changed)
+        assert all(any(kind in name for name in changed) for kind in kinds)
+        assert {name for name, p in stage.named_parameters() if p.requires_grad} == added
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "frozen"),
+    [
+        (ImageStage, {}, "behind the last tokens"),
+        (ClipStage, {}, "behind the last tokens"),
+        (ClipStage, {"motion_gradient": True}, "nothing"),
+        (ClipStage, {"trained": "added"}, "both UNets"),
+    ],
+)
+def test_what_each_preset_trains(make_dual, awaken, schedule, make_clip, kind, options, frozen):
+    """What is trained has a gradient, and all else is out of the optimiser and of the graph."""
+    shape = {"clip_frames": None} if kind is ImageStage else None
+    gradient = options.get("motion_gradient", False)
+    network = awaken(make_dual(shape=shape, motion_gradient=gradient))
+    more = {key: value for key, value in options.items() if key == "trained"}
+    stage = kind(network, schedule, Settings(size_px=16, clip_frames=3), drops=NEVER, **more)
+    for step in range(4):  # audio-to-latents hears one of four conditions in each sample
+        stage.training_step(make_clip(4), step).backward()
+    reached = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert reached == {name for name, p in network.named_parameters() if p.requires_grad}
+    reference = {name for name in reached if name.startswith("reference_net.")}
+    portrait = network.encode_reference(make_clip().reference).values()
+    sites = len(list(network.reference_net.named_parameters()))
+    assert {
+        "nothing": len(reference) == sites,
+        "behind the last tokens": 0 < len(reference) < sites,
+        "both UNets": not reference and not any(each.key.requires_grad for each in portrait),
+    }[frozen]
+
+
+@pytest.mark.parametrize("options", [{}, {"motion_gradient": True}])
+def test_checkpointing_changes_memory_not_gradients(
+    make_dual, awaken, schedule, make_clip, options
+):
+    def step(**more):
+        torch.manual_seed(0)
+        network = awaken(make_dual(**options))
+        stage = ClipStage(network, schedule, Settings(size_px=16, clip_frames=3), **more)
+        kept = []
+
+        def pack(tensor):
+            kept.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = stage.training_step(make_clip(), 0)
+        loss.backward()
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        return loss.detach(), gradients, sum(kept)
+
+    loss, gradients, kept = step()
+    same_loss, same_gradients, kept_now = step(gradient_checkpointing=True)
+    assert torch.equal(loss, same_loss)
+    for ours, theirs in zip(gradients, same_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert kept_now < kept / 4
 
 
 def test_killed_and_resumed_is_not_killed(make_stage, make_clip, tmp_path):

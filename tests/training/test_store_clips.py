@@ -110,6 +110,16 @@ UNKNOWN = 7
 """A frame in which the tracker lost a corner of the mouth."""
 
 
+def test_one_clip_a_device_is_judged_beside_another(sampler):
+    """Validation swaps sounds and pasts within a batch."""
+    of_one = sampler(batch_size=1)
+    assert len(of_one.batch("training", 0, 0, 1)) == 1
+    judged = of_one.batch("validation", 0, 0, 1)
+    assert torch.equal(judged.latents, sampler().batch("validation", 0, 0, 1).latents)
+    first, second = judged.audio
+    assert not torch.equal(first, second)
+
+
 @pytest.fixture
 def talking(make_record, tmp_path):
     """Clips of a head that drifts to the right, and their mirrored latents."""
