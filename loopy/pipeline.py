@@ -22,7 +22,7 @@ from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.rollout import RolloutOptions, next_clip
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
-from loopy.models.folder import ASSETS, PARTS, load_part, read_index, write_index
+from loopy.models.folder import ABSENT, ASSETS, OPTIONAL, PARTS, load_part, read_index, write_index
 from loopy.models.latents import decode_latents, encode_images
 from loopy.segments import SegmentLayout
 from loopy.stopwatch import Stopwatch
@@ -128,12 +128,12 @@ class LoopyPipeline:
         folder = _find(model)
         index = read_index(folder)
         settings = Settings.from_json(index.get("settings", {}))
-        parts = {part: load_part(folder, part) for part in PARTS}
+        parts = {part: load_part(folder, part) for part in PARTS if index[part] != ABSENT}
         network = DualUNet(
             parts["reference_net"],
             parts["denoiser"],
-            parts["audio_projection"],
-            parts["audio_to_latents"],
+            parts.get("audio_projection"),
+            parts.get("audio_to_latents"),
             reference_projection=settings.reference_projection,
         )
         return cls(
@@ -153,11 +153,11 @@ class LoopyPipeline:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for part in PARTS:
+            without = [part for part in OPTIONAL if getattr(self.network, part) is None]
+            for part in [each for each in PARTS if each not in without]:
                 home = self.network if hasattr(self.network, part) else self
-                if getattr(home, part) is not None:  # an image stage may be without sound
-                    getattr(home, part).save_pretrained(folder / part)
-            write_index(folder, asdict(self.settings))
+                getattr(home, part).save_pretrained(folder / part)
+            write_index(folder, asdict(self.settings), without=without)
         except OSError as error:
             raise OutputError(f"cannot write the model to {folder}: {error}") from error
 

@@ -6,7 +6,7 @@ tensor is an error and never random memory.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ PARTS: Mapping[str, tuple[str, str]] = {
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
 """Name of each part, and the library and class that ``model_index.json`` says it is."""
+ABSENT = [None, None]
+OPTIONAL = ("audio_projection", "audio_to_latents")
+"""Parts that a model may be without; its index says `ABSENT` then, as diffusers does."""
 
 NETWORKS = {
     "UNet": UNet,
@@ -52,7 +55,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     index = _json(folder / INDEX)
     for part, names in PARTS.items():
-        if index.get(part) != list(names):
+        without = part in OPTIONAL and index.get(part) == ABSENT
+        if index.get(part) != list(names) and not without:
             raise ModelError(
                 f"{folder / INDEX} says {part} is {index.get(part)}, expected {list(names)}; "
                 "is it a model of loopy?"
@@ -78,9 +82,18 @@ def load_part(folder: Path, part: str) -> Any:
     return network.eval()
 
 
-def write_index(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write ``model_index.json``; last of all files, so that an index means a whole model."""
-    index = {"_class_name": "LoopyPipeline", **{k: list(v) for k, v in PARTS.items()}}
+def write_index(
+    folder: Path, settings: Mapping[str, Any], *, without: Collection[str] = ()
+) -> None:
+    """Write ``model_index.json``; last of all files, so that an index means a whole model.
+
+    Args:
+        folder: Of the model.
+        settings: See `loopy.pipeline.Settings`.
+        without: Parts of `OPTIONAL` that the model does not have.
+    """
+    parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}
+    index = {"_class_name": "LoopyPipeline", **parts}
     (folder / INDEX).write_text(json.dumps({**index, "settings": settings}, indent=2) + "\n")
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from loopy.errors import ModelError
@@ -40,6 +41,18 @@ def test_every_part_comes_back(pipeline, folder):
         assert list(states[0]) == list(states[1])
         for name, tensor in states[0].items():
             assert torch.equal(states[1][name], tensor), name
+
+
+def test_a_model_may_be_without_audio_to_latents(pipeline, tmp_path):
+    """It says so: a folder that lost the part is another thing."""
+    pipeline.network.audio_to_latents = None
+    pipeline.save_pretrained(tmp_path)
+    assert read_index(tmp_path)["audio_to_latents"] == [None, None]
+    again = type(pipeline).from_pretrained(tmp_path)
+    assert again.network.audio_to_latents is None
+    sound = torch.randn(4800, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    face = Image.new("RGB", (16, 16), (90, 60, 30))
+    assert torch.equal(*(pipe(face, sound, seed=1).frames for pipe in (pipeline, again)))
 
 
 @pytest.mark.parametrize(
