@@ -5,13 +5,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import lightning.pytorch as pl
-import torch
 import yaml
 from jsonargparse import ArgumentParser, auto_cli
 
 from loopy.commands.lightning import typed_errors
 from loopy.errors import ModelError
-from loopy.training.callbacks import AVERAGE
+from loopy.training.checkpoint_files import read_weights
 
 
 def export(*, ckpt: Path, out: Path) -> None:
@@ -25,15 +24,13 @@ def export(*, ckpt: Path, out: Path) -> None:
         out: A model folder; each part has its own folder inside.
     """
     recipe = ckpt.parents[1] / "config.yaml"
-    for file in (ckpt, recipe):
-        if not file.is_file():
-            raise ModelError(f"no file {file}; give a checkpoint inside the folder of its run")
+    for place in (ckpt, recipe):
+        if not place.exists():
+            raise ModelError(f"no file {place}; give a checkpoint inside the folder of its run")
     with typed_errors():
         stage, data = _build(yaml.safe_load(recipe.read_text()))
     try:
-        checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
-        averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
-        stage.load_state_dict(checkpoint["state_dict"] | averages)
+        stage.load_state_dict(read_weights(ckpt))
     except (OSError, EOFError, KeyError, RuntimeError, UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from loopy.commands.recipes import with_recipe
 from loopy.errors import LoopyError
 from loopy.training.animator import Animator
-from loopy.training.checkpoints import check_whole, last_checkpoint
+from loopy.training.checkpoint_files import check_form, check_whole, last_checkpoint
 from loopy.training.module import LoopyModule
 
 
@@ -49,6 +49,7 @@ class RecipeCLI(LightningCLI):
         last = last_checkpoint(Path(self.trainer.default_root_dir))
         if options["resume"] and options["ckpt_path"] is None and last.exists():
             check_whole(last)
+            check_form(last, self.trainer)
             options["ckpt_path"] = str(last)
         if options["ckpt_path"] is not None and isinstance(self.model, LoopyModule):
             self.model.init_from = []  # all weights come from the checkpoint

@@ -81,7 +81,7 @@ class DualUNet(nn.Module):
         features = self.reference_net.features(portrait, tokens_only=True)
         source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
         return {
-            name: stage.attentions[i].block.attn1.project(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
+            name: stage.attentions[i].project_reference(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
             for name, stage, i in source.sites()
             if stage.attentions
         }

@@ -101,8 +101,11 @@ class SpatialTransformer(nn.Module):
 
     def tokens(self, x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
         """Tokens (n hw c) before and after the first norm; the latter is what is attended to."""
-        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
-        return tokens, self.block.norm1(tokens)
+        return self._tokens(x)
+
+    def project_reference(self, tokens: Float[Tensor, "n l c"]) -> KeyValue:
+        """Keys and values that self-attention sees of a reference's normalised tokens."""
+        return self.block.attn1.project(tokens)
 
     def forward(
         self,
@@ -126,7 +129,7 @@ class SpatialTransformer(nn.Module):
             The new map, and the normalised tokens that self-attention saw (for a reference net).
         """
         height, width = x.shape[-2:]
-        tokens, normalised = self.tokens(x)
+        tokens, normalised = self._tokens(x)
         if self.slopes is not None:
             mask = self._local(
                 self.slopes, mask, (height, width), with_reference=reference is not None
@@ -136,6 +139,10 @@ class SpatialTransformer(nn.Module):
         )
         y = tokens.transpose(1, 2).unflatten(2, (height, width)).contiguous()
         return self.proj_out(y) + x, normalised
+
+    def _tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        return tokens, self.block.norm1(tokens)
 
     def _local(
         self,

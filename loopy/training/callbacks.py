@@ -6,19 +6,20 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.checkpoint import load
+from torch.distributed.tensor import DTensor
 
 from loopy.data.writer import draft
-
-AVERAGE = "moving_average"
-"""Key of the averaged weights in a checkpoint: name of the parameter to float32 tensor."""
+from loopy.training.checkpoint_files import AVERAGE, WEIGHTS
 
 
 class MovingAverage(pl.Callback):
     """Exponential moving average of the parameters that are trained, used to validate.
 
     average <- d average + (1 - d) parameter, with d = min(decay, (1 + n) / (10 + n)) at update n,
-    so that a young average follows fast.
+    so that a young average follows fast. Under FSDP2 each device averages its parts.
 
     Args:
         decay: Share of the old average once it is warm.
@@ -33,7 +34,7 @@ class MovingAverage(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts from the weights as they are, unless a checkpoint brought an average."""
         if not self.averages:
-            self.averages = {name: p.detach().float().clone() for name, p in _trained(pl_module)}
+            self.averages = _copies(pl_module)
         self._to(pl_module.device)
 
     def on_train_batch_end(
@@ -72,16 +73,30 @@ class MovingAverage(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Stores the average beside the trained weights."""
+        """Stores the average beside the trained weights; parts of it where these are parts."""
         checkpoint[AVERAGE] = {"averages": self.averages, "updates": self.updates}
+        if self._sharded():  # whatever is not among the weights is written by the first rank alone
+            checkpoint[AVERAGE] = {"updates": self.updates}
+            checkpoint[WEIGHTS] |= self._named()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Continues the stored average; a checkpoint without one starts anew."""
         stored = checkpoint.get(AVERAGE, {"averages": {}, "updates": 0})
-        self.averages, self.updates = stored["averages"], stored["updates"]
+        self.updates = stored["updates"]
+        if "averages" in stored:
+            self.averages = stored["averages"]
+        else:
+            self.averages = _copies(pl_module)
+            load({WEIGHTS: self._named()}, checkpoint_id=trainer.ckpt_path)
         self._to(pl_module.device)
+
+    def _sharded(self) -> bool:
+        return any(isinstance(average, DTensor) for average in self.averages.values())
+
+    def _named(self) -> dict[str, Tensor]:
+        return {f"{AVERAGE}.{name}": average for name, average in self.averages.items()}
 
     def _to(self, device: torch.device) -> None:
         self.averages = {name: average.to(device) for name, average in self.averages.items()}
@@ -100,6 +115,10 @@ def _trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in module.named_parameters() if p.requires_grad)
 
 
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().float().clone() for name, parameter in _trained(module)}
+
+
 @torch.no_grad()
 def _write(module: nn.Module, values: dict[str, Tensor]) -> None:
     parameters = dict(module.named_parameters())
@@ -110,15 +129,16 @@ def _write(module: nn.Module, values: dict[str, Tensor]) -> None:
 class SampleSheet(pl.Callback):
     """Saves what `module.sample_sheet()` draws after each validation, with averaged weights.
 
-    Nothing is saved where that draws nothing (None).
+    Nothing is saved where that draws nothing (None). The first rank draws; under FSDP2 all do the
+    same, since none has all weights.
     """
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws before the averaged weights are taken out again."""
-        if not trainer.is_global_zero:
+        if not (trainer.is_global_zero or isinstance(trainer.strategy, ModelParallelStrategy)):
             return
         sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
-        if sheet is not None:
+        if sheet is not None and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)
             with draft(folder / f"step_{trainer.global_step:06d}.png") as hidden:

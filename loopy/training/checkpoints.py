@@ -1,32 +1,16 @@
-"""Where a run goes on after it was killed: one file, whole at any moment."""
+"""Where a run goes on after it was killed or asked to stop."""
 
-import os
-import zipfile
+import signal
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info
 
-from loopy.errors import ModelError
-
-
-def last_checkpoint(run: Path) -> Path:
-    """Where the last checkpoint of a run is, by the folder of the run."""
-    return run / "checkpoints" / "last.ckpt"
-
-
-def check_whole(path: Path) -> None:
-    """Makes sure that a checkpoint is not cut off, without reading all of it.
-
-    Raises:
-        ModelError: It is.
-    """
-    if not zipfile.is_zipfile(path):  # torch's format ends with a zip file's table of contents
-        raise ModelError(
-            f"the checkpoint {path} is cut off or no checkpoint; give another one by --ckpt_path, "
-            "or delete it to start anew"
-        )
+from loopy.training.checkpoint_files import last_checkpoint, write_checkpoint
+from loopy.training.signals import StopSignals
 
 
 class LastCheckpoint(Checkpoint):
@@ -38,17 +22,37 @@ class LastCheckpoint(Checkpoint):
     saves before that, and a resumed run does not make up for it; and a run begun anew beside
     an old last.ckpt writes last-v1.ckpt, so that the next start goes on with the old one.
 
+    Asked to stop by a signal (`loopy.training.signals`) that any rank gets, all ranks end the step
+    and its validation, save, and leave with exit code 128 + number of the signal.
+
     Args:
         every: Steps between two checkpoints; the last step has one in any case.
     """
 
     def __init__(self, every: int = 100) -> None:
         self.every = every
+        self.signals = StopSignals()
         self._saved_step = 0
+        self._mid_step = False
+        self._stopping = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Knows what the checkpoint that the run goes on from holds."""
         self._saved_step = trainer.global_step
+        self.signals.watch()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Leaves, when all that belongs to the last step is written.
+
+        Raises:
+            SystemExit: The run was asked to stop, and its checkpoint is there.
+        """
+        if self._stopping:
+            name = signal.Signals(self._stopping).name
+            rank_zero_info(f"{name}: stopped after step {trainer.global_step}; it can be resumed")
+            raise SystemExit(128 + self._stopping)
 
     def on_train_batch_end(
         self,
@@ -59,6 +63,7 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Saves, unless a validation is about to follow in this step."""
+        self._mid_step = (batch_idx + 1) % trainer.accumulate_grad_batches > 0
         if not _validates(trainer, batch_idx):
             self._save(trainer)
 
@@ -67,19 +72,29 @@ class LastCheckpoint(Checkpoint):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._save(trainer)
 
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Signals do again what they did before."""
+        self.signals.release()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Signals do again what they did before."""
+        self.signals.release()
+
     def _save(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
-        due = step % self.every == 0 or step == trainer.max_steps
-        if not due or step == self._saved_step:
-            return
-        self._saved_step = step
-        path = last_checkpoint(Path(trainer.default_root_dir))
-        hidden = path.with_name(f".{path.name}")
-        trainer.save_checkpoint(hidden)  # by all ranks; the first one writes
-        if trainer.is_global_zero:
-            with hidden.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(hidden, path)
+        stopping = 0 if self._mid_step else self._asked(trainer)
+        due = step % self.every == 0 or step == trainer.max_steps or stopping
+        if due and step != self._saved_step:
+            self._saved_step = step
+            write_checkpoint(trainer, last_checkpoint(Path(trainer.default_root_dir)))
+        self._stopping = stopping
+
+    def _asked(self, trainer: pl.Trainer) -> int:
+        """The signal that any rank got; all ranks ask at once."""
+        received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(received, reduce_op="max"))
 
 
 def _validates(trainer: pl.Trainer, batch_idx: int) -> bool:

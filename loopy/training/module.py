@@ -29,6 +29,7 @@ from loopy.training.optimisers import OptimiserName, make_optimiser
 from loopy.training.own_past import own_motion_frames
 from loopy.training.rehearsal import rehearse
 from loopy.training.schedule import warm_cosine
+from loopy.training.sharding import shard
 from loopy.training.start import start_from, start_table
 from loopy.training.store_clips import StoreClips
 from loopy.training.sync_term import SyncTerm
@@ -142,6 +143,22 @@ class LoopyModule(pl.LightningModule):
             self.print(start_table(start_from(self.network, self.init_from)))
         self.init_from = []  # a second run of this module goes on from where the first one ended
 
+    def configure_model(self) -> None:
+        """Spread the networks over the devices, where the strategy is ModelParallelStrategy.
+
+        Raises:
+            ConfigurationError: Its options do not go with the networks.
+        """
+        if self.device_mesh is None:
+            return
+        if self.trainer.validate_loop.inference_mode:
+            raise ConfigurationError(
+                "weights gathered in inference mode cannot be trained; with ModelParallelStrategy "
+                "set --trainer.inference_mode=false"
+            )
+        half = self.trainer.precision == "bf16-mixed"
+        shard(self.network, self.device_mesh, compute=torch.bfloat16 if half else None)
+
     def select(self, clip: Clip, generators: list[torch.Generator]) -> Clip:
         """What of a batch is trained on; a stage may cut it."""
         return clip
@@ -163,7 +180,7 @@ class LoopyModule(pl.LightningModule):
         losses, timesteps = self._losses(clip, presence, samples, choice)
         self.latest_losses = losses.detach(), timesteps
         loss = losses.mean()
-        self.log("loss", loss, batch_size=len(batch), prog_bar=True)
+        self.log("loss", loss, batch_size=len(batch), prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:

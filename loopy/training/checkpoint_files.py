@@ -1,0 +1,159 @@
+"""Checkpoints on disk: whole at any moment, and read without a trainer.
+
+A checkpoint is a file, or under FSDP2 a folder in the form of `torch.distributed.checkpoint`, to
+which each rank writes its parts. A folder cannot take the place of another in one move, a link to
+it can: `last.ckpt` is then a link to one of two folders, and the other one is written to.
+"""
+
+import os
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor
+from torch.distributed.checkpoint import FileSystemReader, load
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from loopy.errors import ConfigurationError, ModelError
+
+AVERAGE = "moving_average"
+"""Key of the averaged weights in a file, and what their names begin with in a folder."""
+
+WEIGHTS = "state_dict"
+"""Key of the weights, averaged ones included, in a folder."""
+
+
+def last_checkpoint(run: Path) -> Path:
+    """Where the last checkpoint of a run is, by the folder of the run."""
+    return run / "checkpoints" / "last.ckpt"
+
+
+def check_whole(path: Path) -> None:
+    """Makes sure that a checkpoint is not cut off, without reading all of it.
+
+    Raises:
+        ModelError: It is.
+    """
+    # torch's format ends with a zip file's table of contents
+    if not (_folder_is_whole(path) if path.is_dir() else zipfile.is_zipfile(path)):
+        raise ModelError(
+            f"the checkpoint {path} is cut off or no checkpoint; give another one by --ckpt_path, "
+            "or delete it to start anew"
+        )
+
+
+def check_form(path: Path, trainer: pl.Trainer) -> None:
+    """Makes sure that the strategy of a run reads the form of a checkpoint.
+
+    Raises:
+        ConfigurationError: Another kind of strategy wrote it.
+    """
+    sharded = isinstance(trainer.strategy, ModelParallelStrategy)
+    if path.is_dir() != sharded:
+        here, there = "ModelParallelStrategy", "another strategy"
+        ours, its = (here, there) if sharded else (there, here)
+        raise ConfigurationError(
+            f"{path} was written by {its}, and the run has {ours}: go on with the strategy it was "
+            "begun with, or export the checkpoint and start anew with init_from"
+        )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights in a checkpoint, whole and by name: averaged where it has averages.
+
+    Raises:
+        KeyError: It has none.
+        OSError: It cannot be read, or is none.
+    """
+    if path.is_dir():
+        return _folder_weights(path)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
+    return checkpoint["state_dict"] | averages
+
+
+def write_checkpoint(trainer: pl.Trainer, path: Path) -> None:
+    """Saves, by all ranks; what was there before stays until the new one is whole.
+
+    Args:
+        trainer: What is saved.
+        path: Where; under FSDP2 it becomes a link.
+    """
+    hidden = path.with_name(f".{path.name}")
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        slot = _free_slot(path)
+        if trainer.is_global_zero:
+            shutil.rmtree(slot, ignore_errors=True)
+        trainer.save_checkpoint(slot)  # to the slot of the first rank
+        if trainer.is_global_zero:
+            for written in (*slot.iterdir(), slot):
+                _sync(written)
+            hidden.unlink(missing_ok=True)
+            hidden.symlink_to(slot.name)
+    else:
+        trainer.save_checkpoint(hidden)  # by all ranks; the first one writes
+        if trainer.is_global_zero:
+            _sync(hidden)
+    if trainer.is_global_zero:
+        os.replace(hidden, path)
+        _sync(path.parent)
+        shutil.rmtree(_free_slot(path), ignore_errors=True)
+    trainer.strategy.barrier()  # a rank that leaves makes launchers end the others
+
+
+def _free_slot(path: Path) -> Path:
+    """The folder that a link does not point to."""
+    slots = [path.with_name(f".{path.stem}.{number}{path.suffix}") for number in (0, 1)]
+    if path.is_dir() and not path.is_symlink():  # copied from elsewhere
+        path.rename(slots[1])
+        path.symlink_to(slots[1].name)
+    current = path.readlink().name if path.is_symlink() else None
+    return slots[1] if current == slots[0].name else slots[0]
+
+
+def _sync(path: Path) -> None:
+    """Makes sure that a file's content, or a folder's list of names, is on disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _folder_is_whole(path: Path) -> bool:
+    try:
+        parts = FileSystemReader(path).read_metadata().storage_data or {}
+    except (OSError, EOFError, UnpicklingError):
+        return False
+    ends: dict[str, int] = {}
+    for part in parts.values():
+        ends[part.relative_path] = max(ends.get(part.relative_path, 0), part.offset + part.length)
+    files = ((path / name, end) for name, end in ends.items())
+    return zipfile.is_zipfile(path / "meta.pt") and all(
+        file.is_file() and file.stat().st_size >= end for file, end in files
+    )
+
+
+def _folder_weights(path: Path) -> dict[str, Tensor]:
+    reader = FileSystemReader(path)
+    stored = {
+        key.removeprefix(f"{WEIGHTS}."): about
+        for key, about in reader.read_metadata().state_dict_metadata.items()
+        if key.startswith(f"{WEIGHTS}.") and isinstance(about, TensorStorageMetadata)
+    }
+    names = [name for name in stored if not name.startswith(f"{AVERAGE}.")]
+    averaged = {name: f"{AVERAGE}.{name}" for name in names if f"{AVERAGE}.{name}" in stored}
+    taken = {name: averaged.get(name, name) for name in names}
+    tensors = {
+        key: torch.empty(stored[key].size, dtype=stored[key].properties.dtype)
+        for key in taken.values()
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*in a single process", UserWarning)  # it is meant
+        load({WEIGHTS: tensors}, storage_reader=reader, no_dist=True)
+    return {name: tensors[key] for name, key in taken.items()}
