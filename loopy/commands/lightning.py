@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from loopy.commands.recipes import with_recipe
-from loopy.errors import LoopyError
+from loopy.errors import DependencyError, LoopyError
 from loopy.training.animator import Animator
 from loopy.training.checkpoint_files import check_form, check_whole, last_checkpoint
 from loopy.training.module import LoopyModule
@@ -31,6 +33,36 @@ class RecipeCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Reads the words that are given, wherever they come from."""
         self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Builds what the recipe names.
+
+        Raises:
+            DependencyError: One of its classes needs what is not installed.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, ModuleNotFoundError) as error:
+            missing = _beneath(error, ModuleNotFoundError)
+            if missing is None:
+                raise
+            words = " ".join(str(missing).split())
+            raise DependencyError(
+                f"a class of the recipe needs a package that is missing: {words}; install it, or "
+                "leave the class out"
+            ) from error
+
+    def instantiate_trainer(self, **options: Any) -> pl.Trainer:
+        """The trainer; unless a recipe says otherwise, fit logs for TensorBoard.
+
+        The events are in the run's own folder, where a resumed run adds to them.
+        """
+        given = self._get(self.config_init, "trainer")
+        if given["logger"] in (None, True):
+            folder = given["default_root_dir"] or "."
+            log = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
+            options["logger"] = log if self.subcommand == "fit" else False
+        return super().instantiate_trainer(**options)
 
     def before_fit(self) -> None:
         """Continues, unless told otherwise."""
@@ -89,11 +121,17 @@ def typed_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        found: BaseException | None = error
-        while found is not None and not isinstance(found, LoopyError):
-            found = found.__cause__ or found.__context__
+        found = _beneath(error, LoopyError)
         if found is None:
             raise
         # of an error in a worker torch tells the traceback first
         name, _, words = str(found).rstrip().rpartition("\n")[2].partition(": ")
         raise type(found)(words if name.endswith(type(found).__name__) else str(found)) from error
+
+
+def _beneath(error: BaseException, kind: type[Exception]) -> BaseException | None:
+    """The first of a kind in what led to an error, itself included."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, kind):
+        found = found.__cause__ or found.__context__
+    return found
