@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Literal
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from jsonargparse import ArgumentParser, auto_cli
 
@@ -13,7 +15,7 @@ from loopy.errors import ModelError
 from loopy.training.checkpoint_files import read_weights
 
 
-def export(*, ckpt: Path, out: Path) -> None:
+def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "float16") -> None:
     """Saves the part that a checkpoint trained, in the form that inference reads.
 
     The averaged weights are taken where the checkpoint has them. The recipe is read from
@@ -22,6 +24,7 @@ def export(*, ckpt: Path, out: Path) -> None:
     Args:
         ckpt: A checkpoint of `loopy fit`, for example runs/toon/vae/checkpoints/last.ckpt.
         out: A model folder; each part has its own folder inside.
+        dtype: Precision of the files: float16 to make videos, float32 to train on from there.
     """
     recipe = ckpt.parents[1] / "config.yaml"
     for place in (ckpt, recipe):
@@ -36,7 +39,25 @@ def export(*, ckpt: Path, out: Path) -> None:
         raise ModelError(
             f"{ckpt} is no checkpoint of this recipe ({reason}); give another of its run"
         ) from error
-    stage.eval().export(out, data)  # pyright: ignore[reportCallIssue]
+    precision: torch.dtype = getattr(torch, dtype)
+    _check_range(stage, precision, ckpt)
+    stage.eval().export(out, data, dtype=precision)  # pyright: ignore[reportCallIssue]
+
+
+def _check_range(stage: pl.LightningModule, dtype: torch.dtype, ckpt: Path) -> None:
+    """Makes sure that all weights are numbers, in the file too.
+
+    Raises:
+        ModelError: They are not.
+    """
+    for name, weights in stage.named_parameters():
+        if not weights.isfinite().all():
+            raise ModelError(f"{ckpt}: {name} is not finite; the run diverged, take an older one")
+        if not weights.to(dtype).isfinite().all():
+            raise ModelError(
+                f"{ckpt}: {name} has values up to {weights.abs().max():.3g}, which {dtype} does "
+                "not hold; give --dtype float32"
+            )
 
 
 def run(words: Sequence[str]) -> None:

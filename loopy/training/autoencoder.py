@@ -161,12 +161,15 @@ class AutoencoderStage(pl.LightningModule):
         return Image.fromarray(((sheet.cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
 
     @torch.no_grad()
-    def export(self, folder: Path, data: SyntheticFaces) -> None:
-        """Saves `folder`/vae in diffusers' form and float16, with measured channel statistics.
+    def export(
+        self, folder: Path, data: SyntheticFaces, *, dtype: torch.dtype = torch.float16
+    ) -> None:
+        """Saves `folder`/vae in diffusers' form, with measured channel statistics.
 
         Args:
             folder: A model folder, whole or to be filled.
             data: Its held-out faces give the mean and deviation of each latent channel.
+            dtype: Precision of the file.
         """
         posteriors = (self.network.encode(batch.pictures)[0] for batch in data.held_out())
         latents = torch.cat([posterior.mean for posterior in posteriors]).transpose(0, 1).flatten(1)
@@ -175,7 +178,7 @@ class AutoencoderStage(pl.LightningModule):
             latents_std=latents.std(1).tolist(),
             scaling_factor=1.0,
         )
-        self.network.half().save_pretrained(folder / "vae")
+        self.network.to(dtype=dtype).save_pretrained(folder / "vae")
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         return self.network.decode(latents, return_dict=False)[0].float()  # pyright: ignore[reportArgumentType]  # any Tensor will do

@@ -231,16 +231,23 @@ class LoopyModule(pl.LightningModule):
             folder / f"step_{self.global_step:06d}.mp4",
         )
 
-    def export(self, folder: Path, data: SyntheticTalks | StoreClips) -> None:
-        """Save the whole model as a folder in the diffusers form, in half precision.
+    def export(
+        self,
+        folder: Path,
+        data: SyntheticTalks | StoreClips,
+        *,
+        dtype: torch.dtype = torch.float16,
+    ) -> None:
+        """Save the whole model as a folder in the diffusers form.
 
         Args:
             folder: Where it goes.
             data: Has the frozen autoencoder and audio encoder.
+            dtype: Precision of the files; float32 where training goes on from them.
         """
         pipeline = self.pipeline(data.audio_encoder, data.vae)
         for part in (self.network, data.audio_encoder, data.vae):
-            part.half()
+            part.to(dtype)
         pipeline.save_pretrained(folder)
 
     def _fixed(self, batch_idx: int, samples: int) -> list[torch.Generator]:

@@ -129,11 +129,14 @@ class AudioEncoderStage(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def export(self, folder: Path, data: SyntheticSpeech) -> None:
-        """Saves `folder`/audio_encoder in transformers' form and float16, without the heads.
+    def export(
+        self, folder: Path, data: SyntheticSpeech, *, dtype: torch.dtype = torch.float16
+    ) -> None:
+        """Saves `folder`/audio_encoder in transformers' form, without the heads.
 
         Args:
             folder: A model folder, whole or to be filled.
             data: Not needed here.
+            dtype: Precision of the file.
         """
-        AudioEncoder(self.network.half()).save_pretrained(folder / "audio_encoder")
+        AudioEncoder(self.network.to(dtype)).save_pretrained(folder / "audio_encoder")

@@ -98,3 +98,24 @@ def test_a_run_is_exported_where_its_store_is_not(run, tmp_path):
     assert main(["export", "--ckpt", str(checkpoint), "--out", str(tmp_path / "model")]) == 0
     exported = load_file(tmp_path / "model/denoiser/diffusion_pytorch_model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in exported.values())
+
+
+def test_a_model_to_train_on_keeps_its_precision(run, tmp_path, capsys):
+    fit, _, folder = run
+    assert fit() == 0
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    words = ["export", "--ckpt", str(checkpoint), "--out"]
+    assert main([*words, str(tmp_path / "whole"), "--dtype", "float32"]) == 0
+    part = "denoiser/diffusion_pytorch_model.safetensors"
+    exported = load_file(tmp_path / "whole" / part)
+    stored = torch.load(checkpoint)
+    averages = stored["moving_average"]["averages"]
+    weights = stored["state_dict"] | averages
+    assert all(torch.equal(v, weights[f"network.denoiser.{k}"]) for k, v in exported.items())
+    name = "network.denoiser.conv_out.weight"
+    for weight, complaint in ((1e6, "--dtype float32"), (float("nan"), "not finite")):
+        averages[name].fill_(weight)
+        torch.save(stored, checkpoint)
+        assert main([*words, str(tmp_path / "half")]) == 2
+        assert complaint in said(capsys)
+        assert not (tmp_path / "half").exists()
