@@ -61,6 +61,11 @@ VERBS: dict[str, Verb] = {
         "Measures how well a model speaks, on faces and voices that no training saw.",
         "loopy evaluate toon",
     ),
+    "ablate": Verb(
+        "loopy.commands.ablate:run",
+        "Trains variants of one recipe with several seeds, and prints how they differ.",
+        "loopy ablate --variants full,no_tsm --seeds 0,1",
+    ),
     "export": Verb(
         "loopy.commands.export:run",
         "Turns a training checkpoint into a folder that inference reads, with averaged weights.",

@@ -46,7 +46,7 @@ def judged(judge: Judge, pairs: Iterable[Pair], *, model: str, test_set: str, se
         name = column.name
         if not judge.lacking(column) and fit:
             with judge.gap(name, "all"):
-                if (figure := _figure(judge, column, fit, seed)) is not None:
+                if (figure := set_figure(judge, column, fit, seed)) is not None:
                     figures[name] = figure
             if (figure := mean_figure([video.real for video in fit], name, seed)) is not None:
                 real_figures[name] = figure
@@ -59,10 +59,16 @@ def judged(judge: Judge, pairs: Iterable[Pair], *, model: str, test_set: str, se
     return Results(model, test_set, seed, infos, videos, figures, real_figures, missing, who)
 
 
-def _figure(
+def set_figure(
     judge: Judge, column: Column, videos: Sequence[VideoResult], seed: int
 ) -> SetFigure | None:
     """The figure of a set; None where it has none by its nature.
+
+    Args:
+        judge: Who has judged the videos.
+        column: Which figure.
+        videos: Of the set, without those that have a problem.
+        seed: Of the interval.
 
     Raises:
         MetricError: It cannot be told.
