@@ -1,0 +1,293 @@
+"""Runs of an ablation: what a run is judged on, and what the table makes of made-up runs."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from loopy.errors import ConfigurationError
+from loopy.evaluation import ablation_judge
+from loopy.evaluation.ablation import LOSS, Run, tabulate
+from loopy.evaluation.ablation_judge import JudgeOptions, judge_run
+from loopy.evaluation.ablation_table import markdown, tables, terminal, write
+from loopy.evaluation.equipment import Equipment
+from loopy.evaluation.judging import MADE, REAL, Judge
+from loopy.evaluation.paper_columns import TOON_COLUMNS
+from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.swaps import HeldOutClips
+from loopy.segments import SegmentLayout
+
+UP, DOWN = ColumnInfo("Up", "higher"), ColumnInfo("Down", "lower")
+LIKE, SIZE = ColumnInfo("Like", "truth"), ColumnInfo("Size", "")
+WHOLE = ColumnInfo("Whole", "lower")
+TALKS = 8
+HARD = [0.0, 3.0, -2.0, 5.0, 1.0, -4.0, 2.0, 7.0]
+"""How hard each talk is: the same for all, and far more than variants differ."""
+
+
+def run_of(variant, seed, changes, *, talks=TALKS, steps=10, loss=0.5, real=None):
+    """A run whose figure of talk i is 10 + HARD[i] + the change of its column (a number, or a list
+    of one for each talk)."""
+    columns = [UP, DOWN, LIKE, SIZE]
+    real = {} if real is None else {"Like": real}
+    videos = []
+    for i in range(talks):
+        of_talk = {
+            column.name: each[i] if isinstance(each, list) else each
+            for column in columns
+            for each in [changes.get(column.name, 0.0)]
+        }
+        values = {name: 10 + HARD[i] + change for name, change in of_talk.items()}
+        shown = {name: value + HARD[i] for name, value in real.items()}
+        videos.append(VideoResult(f"{i:04d}", values, shown))
+    means = {
+        column.name: SetFigure(sum(v.values[column.name] for v in videos) / talks, n=talks)
+        for column in columns
+    }
+    means["Whole"] = SetFigure(2.0 + changes.get("Whole", 0.0), n=talks)
+    own = {name: SetFigure(sum(v.real[name] for v in videos) / talks, n=talks) for name in real}
+    results = Results(
+        variant, "made up", 0, (*columns, WHOLE), tuple(videos), means, own, judges={"talks": 1}
+    )
+    return Run(variant, seed, steps, loss, results)
+
+
+def against(changes, *others, **options):
+    """The variant's row: full models of two seeds that are alike, and variants by their changes."""
+    full = [run_of("full", seed, {}, **options) for seed in range(2)]
+    own = [run_of("other", seed, each, **options) for seed, each in enumerate([changes, *others])]
+    return tabulate([*own, *full]).entries["other"]
+
+
+def test_a_difference_is_of_the_same_talk_and_of_the_mean_over_seeds():
+    """Talks differ by far more than variants; the pairs take that out."""
+    spread = [0.1, -0.1] * 4
+    row = against({"Up": [0.5 + each for each in spread]}, {"Up": 0.7})
+    assert row["Up"].seeds == pytest.approx({0: 12.0, 1: 12.2})
+    assert row["Up"].value == pytest.approx(12.1)
+    value, low, high = row["Up"].difference
+    assert value == pytest.approx(0.6)
+    assert 0.54 < low < 0.6 < high < 0.66  # half of the spread: the other seed has none
+    assert row["Down"].difference.value == 0
+    assert row["Down"].verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "verdict"),
+    [
+        ("Up", 1.0, "better"),
+        ("Up", -1.0, "worse"),
+        ("Down", 1.0, "worse"),
+        ("Down", -1.0, "better"),
+        ("Size", 1.0, "more"),
+        ("Size", -1.0, "less"),
+        ("Like", 2.0, "better"),  # the real ones have 2 more
+        ("Like", 4.5, "worse"),  # beyond them, and farther than the full model was
+    ],
+)
+def test_the_direction_of_a_column_says_what_is_better(column, change, verdict):
+    spread = [0.05, -0.05] * 4
+    each = {column: [change + small for small in spread]}
+    assert against(each, each, real=12.0)[column].verdict == verdict
+
+
+def test_seeds_that_disagree_decide_nothing():
+    """Their mean is beyond the noise of talks: only the seeds know that it was luck of training."""
+    row = against({"Up": 1.0}, {"Up": -0.4})
+    assert row["Up"].difference.low > 0
+    assert row["Up"].verdict == "seeds disagree"
+
+
+def test_few_talks_decide_nothing():
+    assert against({"Up": 1.0}, {"Up": 1.0}, talks=5)["Up"].verdict == "too few talks"
+
+
+def test_only_seeds_of_both_are_compared():
+    full = [run_of("full", seed, {}) for seed in (0, 1)]
+    own = [run_of("other", seed, {"Up": change}) for seed, change in [(1, 1.0), (2, 9.0)]]
+    table = tabulate([*full, *own])
+    assert table.entries["other"]["Up"].difference.value == pytest.approx(1.0)
+    assert table.seeds == {"full": [0, 1], "other": [1, 2]}
+    alone = tabulate([run_of("full", 0, {}), run_of("other", 1, {})])
+    assert math.isnan(alone.entries["other"]["Up"].difference.value)
+
+
+def test_a_figure_without_talks_has_a_difference_and_no_verdict():
+    row = against({"Whole": 1.0}, {"Whole": 2.0})
+    assert row["Whole"].difference.value == pytest.approx(1.5)
+    assert math.isnan(row["Whole"].difference.low)
+    assert row["Whole"].verdict == row[LOSS.name].verdict == ""
+
+
+def test_runs_that_do_not_compare_are_refused():
+    full = run_of("full", 0, {})
+    with pytest.raises(ConfigurationError, match=r"full/seed_0 10, other/seed_1 20"):
+        tabulate([full, run_of("other", 1, {}, steps=20)])
+    with pytest.raises(ConfigurationError, match="other/seed_0 and full/seed_0 were judged on"):
+        tabulate([full, run_of("other", 0, {}, talks=7)])
+    own = run_of("other", 0, {})
+    elsewhere = replace(own.results, judges={"talks": 2})
+    with pytest.raises(ConfigurationError, match="were judged on other talks"):
+        tabulate([full, Run("other", 0, 10, 0.5, elsewhere)])
+    with pytest.raises(ConfigurationError, match="no run was judged"):
+        tabulate([])
+
+
+def claimed(variant, seed, *, distance=0.0, step=0.0):
+    """A run with the columns that stand for the paper's."""
+    run = run_of(variant, seed, {"Down": step}, loss=0.5 + step)
+    columns = (replace(DOWN, name="Sync-D (toon)"), replace(WHOLE, name="FID (toon)"))
+    figures = {
+        "Sync-D (toon)": run.results.figures["Down"],
+        "FID (toon)": SetFigure(2.0 + distance, n=TALKS),
+    }
+    videos = tuple(
+        replace(
+            video,
+            values={
+                "Sync-D (toon)": video.values["Down"],
+                "FID (toon)": 2.0 + distance + 0.01 * HARD[i],
+            },
+        )
+        for i, video in enumerate(run.results.videos)
+    )
+    return replace_run(run, replace(run.results, columns=columns, figures=figures, videos=videos))
+
+
+def replace_run(run, results):
+    return Run(run.variant, run.seed, run.steps, run.loss, results)
+
+
+def test_the_papers_order_is_told_as_it_comes_out():
+    runs = [
+        claimed(name, seed, distance=distance, step=step)
+        for name, distance, step in [
+            ("full", 0.0, 0.0),
+            ("s4_r1", 1.0, -1.0),
+            ("no_a2l", 0.5, 2.0),
+            ("no_tsm", 0.0, 0.0),
+        ]
+        for seed in (0, 1)
+    ]
+    rows = tables(tabulate(runs))[2].rows
+    says = {(row[0], row[1]): row[-1] for row in rows[:5]}
+    assert says == {
+        ("IQA", "s4_r1"): "agrees",  # the distance of faces grows
+        ("IQA", "no_tsm"): "undecided",
+        ("IQA", "single_layer"): "not trained here",
+        ("Sync-D", "s4_r1"): "the other way",
+        ("Smooth", "single_layer"): "not trained here",
+    }
+    assert [(row[3], row[-1]) for row in rows[5:]] == [
+        ("Sync-D (toon)", "agrees"),
+        ("FID (toon)", "the other way: s4_r1"),
+        (LOSS.name, "agrees"),
+    ]
+
+
+def test_every_form_of_the_table_holds_all_of_it(tmp_path):
+    full = [run_of("full", seed, {}, real=12.0) for seed in (0, 1)]
+    own = [run_of("other", seed, {"Up": 1.0}, real=12.0, loss=math.nan) for seed in (0, 1)]
+    table = tabulate([*own, *full])
+    assert table.variants == ("full", "other")
+    text = terminal(table)
+    assert "n = 2; so few say little" in text
+    assert "10 steps" in text
+    for block in markdown(table).split("\n\n"):
+        widths = {line.count("|") for line in block.splitlines() if line.startswith("|")}
+        assert len(widths) < 2, block
+    assert "| Up | +1.000 [1.000, 1.000] better |" in markdown(table)
+    write(table, tmp_path)
+    with (tmp_path / "ablations.csv").open() as file:
+        rows = {(row["variant"], row["figure"]): row for row in csv.DictReader(file)}
+    assert float(rows["other", "Up"]["difference"]) == pytest.approx(1.0)
+    assert rows["other", "Up"]["verdict"] == "better"
+    assert rows["other", LOSS.name]["value"] == ""
+    kept = json.loads((tmp_path / "ablations.json").read_text())
+    assert kept["entries"]["other"]["Up"]["difference"]["value"] == pytest.approx(1.0)
+    assert kept["entries"]["other"][LOSS.name]["value"] is None
+    assert (tmp_path / "ablations.md").read_text() == markdown(table)
+
+
+def test_the_distance_of_a_set_is_shared_out_among_its_talks(tmp_path):
+    """The mean is the distance, and the talk that makes it large has the largest share."""
+    column = next(each for each in TOON_COLUMNS if each.name == "FID (toon)")
+    judge = Judge(tmp_path, Equipment({}, {}, {}), [column])
+    videos = []
+    for i in range(6):
+        name = f"{i:04d}"
+        videos.append(VideoResult(name, real_video="there"))
+        for what in (MADE, REAL):
+            rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(i))
+            judge.kept(what, name).parent.mkdir(parents=True, exist_ok=True)
+            far = 3.0 * (i == 4 and what == MADE)
+            save_file({"toon_face": rows + far}, judge.kept(what, name), {"problems": "{}"})
+    figure = ablation_judge.set_figure(judge, column, videos, 0)
+    results = Results("m", "s", 0, (column.info,), tuple(videos), {column.name: figure})
+    ablation_judge._share(judge, column, results)
+    shares = [video.values[column.name] for video in videos]
+    assert sum(shares) / 6 == pytest.approx(figure.value)
+    assert shares.index(max(shares)) == 4
+    error = torch.tensor(shares).double().std() / 6**0.5  # of the mean: the jackknife's
+    assert float(error) == pytest.approx((figure.high - figure.value) / 1.96, rel=1e-6)
+
+
+def test_clips_are_the_same_for_every_layout(make_pipeline):
+    """What comes before the clip differs; the clip, its sound and the portrait do not."""
+    layouts = [
+        SegmentLayout(2, 2, 2),
+        SegmentLayout(4, 1, 1),
+        SegmentLayout(2, 2, 2, mode="mean"),
+        SegmentLayout(2, 2, 2, mode="random"),
+        SegmentLayout(2, 2, 2, mode="near"),
+    ]
+    clips = [
+        HeldOutClips(make_pipeline(rollout={"layout": layout}), clips=1, past_frames=10)[0]
+        for layout in layouts
+    ]
+    for one in clips[1:]:
+        for place in (0, 1, 3, 4, 5, 6):
+            torch.testing.assert_close(one[place], clips[0][place])
+    assert all(clip[2].shape[0] == 4 for clip in clips)
+    newest = [clip[2][-1] for clip in clips]
+    torch.testing.assert_close(newest[0], newest[1])  # one frame a slot, both at distance 0
+    assert not torch.equal(clips[0][2][0], clips[1][2][0])
+    far, mean, near = (clips[i][2][0] for i in (0, 2, 4))
+    torch.testing.assert_close(mean, (far + near) / 2)  # of distances 5 and 4
+    with pytest.raises(ConfigurationError, match=r"past_frames \(5\) is less than the 6"):
+        HeldOutClips(make_pipeline(), past_frames=5)
+
+
+@pytest.mark.weights
+def test_a_run_is_judged_and_what_it_lacks_is_named(make_pipeline, tmp_path):
+    """A model without audio-to-latents; looked at once more, nothing is filmed anew."""
+    pipe = make_pipeline(rollout={"steps": 1})
+    pipe.network.audio_to_latents = None
+    pipe.save_pretrained(tmp_path / "model")
+    (tmp_path / "run").mkdir()
+    options = JudgeOptions(talks=1, seconds=2.0, clips=2)
+
+    def judged():
+        return judge_run(
+            tmp_path / "model", tmp_path / "run", tmp_path / "truth", name="toy", options=options
+        )
+
+    results = judged()
+    talk, *clips = results.videos
+    assert talk.problem == ""
+    assert {"Mouth opening, r", "Clip border", "Sync-D (toon)", "Glo (toon)"} <= set(talk.values)
+    assert talk.real["Mouth opening, r"] > talk.values["Mouth opening, r"]
+    assert [set(clip.values) for clip in clips] == [
+        {"Past, another's", "Voice, another's", "Voice, in the keys"}
+    ] * 2
+    assert results.missing["Voice, in A2L"].startswith("not available")
+    assert results.judges["talks"]["seconds"] == 2.0
+    video = tmp_path / "run" / "videos" / "3000.mp4"
+    before = video.stat().st_mtime_ns
+    again = judged()
+    assert video.stat().st_mtime_ns == before
+    assert again.as_json() == results.as_json()
