@@ -31,6 +31,11 @@ VERBS: dict[str, Verb] = {
         "Makes a portrait speak: a picture and a sound become a video.",
         "loopy animate portrait.png speech.wav -o out.mp4",
     ),
+    "init": Verb(
+        "loopy.commands.init:run",
+        "Makes an untrained model of real size out of SD1.5, wav2vec2 and a motion module.",
+        "loopy init --config configs/sd15/model.yaml --sd15 sd15 --wav2vec2 wav2vec2 --out model",
+    ),
     "fit": Verb(
         "loopy.commands.lightning:run",
         "Trains a part of the model by a recipe, or continues where it stopped.",

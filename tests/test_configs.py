@@ -9,7 +9,7 @@ from loopy.cli import main
 
 ROOT = Path(__file__).parents[1]
 PREPROCESS = sorted(ROOT.glob("configs/preprocess/*.yaml"))
-MODEL = ROOT / "configs/sd15/model.yaml"  # for `loopy init`; see tests/test_init_command.py
+MODEL = ROOT / "configs/sd15/model.yaml"  # for `loopy init`; see tests/test_cli_init.py
 RECIPES = sorted(set(ROOT.glob("configs/**/*.yaml")) - {*PREPROCESS, MODEL})
 BASES = {"ablations": "base.yaml", "sd15": "clip.yaml", "toon": "clip.yaml"}
 """What a recipe without a class is laid over, by its folder."""
@@ -19,7 +19,8 @@ def parsed(recipe, capsys):
     """A recipe as the code understands it, laid over its base if it needs one."""
     written = yaml.safe_load(recipe.read_text())
     whole = "class_path" in written.get("model", {}) or recipe.stem == "predict"
-    layers = [recipe] if whole else [recipe.with_name(BASES[recipe.parent.name]), recipe]
+    base = "image.yaml" if recipe.stem.endswith("_image") else BASES.get(recipe.parent.name)
+    layers = [recipe] if whole else [recipe.with_name(str(base)), recipe]
     words = ["predict" if recipe.stem == "predict" else "fit"]
     for layer in layers:
         words += ["--config", str(layer)]

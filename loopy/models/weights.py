@@ -5,8 +5,9 @@ a network is built first and the file's tensors are then put in by name.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from diffusers import AutoencoderKL
@@ -20,8 +21,11 @@ from loopy.models.unet import UNet
 ADDED = (".audio_attn.", ".inter_clip.", ".intra_clip.", ".slopes", "conv_reference.")
 """What Loopy adds to SD1.5's network; new in every case."""
 
-TEXT = (".attn2.", ".transformer_blocks.0.norm2.")
+TEXT = (".transformer_blocks.0.attn2.", ".transformer_blocks.0.norm2.")
 HEAD = ("conv_norm_out.", "conv_out.")
+FEW = 12
+"""Up to so many names an error says them all."""
+NO_TENSORS: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -43,15 +47,20 @@ class LoadReport:
         return f"{len(self.loaded)} loaded, {len(self.new)} new, {len(self.skipped)} skipped"
 
 
-def load_sd15(network: UNet, state: Mapping[str, Tensor]) -> LoadReport:
-    """Put SD1.5's UNet weights into a network of ours, by name.
+def load_sd15(
+    network: UNet, state: Mapping[str, Tensor], *, motion: Mapping[str, Tensor] = NO_TENSORS
+) -> LoadReport:
+    """Put SD1.5's UNet weights into a network of ours, by name, and a motion module's with them.
 
     Skipped by design: the text attentions (80 tensors) of a network without a text slot, their
     norms where no audio stands behind them, and the head of a reference net.
 
     Args:
-        network: Denoiser or reference net, of SD1.5's widths.
+        network: Denoiser or reference net, of SD1.5's widths. On the meta device names and shapes
+            are checked, and nothing is copied.
         state: SD1.5's UNet state dict (686 tensors).
+        motion: Tensors of temporal layers, from `loopy.models.motion_module`: all of a kind or
+            none. Inter-clip layers keep their own ``kinds`` and their output, which is zero.
 
     Returns:
         What was loaded, is new, was skipped.
@@ -59,7 +68,11 @@ def load_sd15(network: UNet, state: Mapping[str, Tensor]) -> LoadReport:
     Raises:
         ModelError: A tensor of another shape, one that is missing, or one nobody expects.
     """
-    return load_by_name(network, state, new=ADDED, skipped=(*TEXT, *HEAD))
+    fresh = tuple(part for part in ADDED if not any(part in name for name in motion))
+    if ".inter_clip." not in fresh:
+        sites = range(network.config["layers_per_block"] + 1)
+        fresh += (".kinds", *(f".inter_clip.{i}.proj_out." for i in sites))
+    return load_by_name(network, {**state, **motion}, new=fresh, skipped=(*TEXT, *HEAD))
 
 
 def load_by_name(
@@ -72,34 +85,42 @@ def load_by_name(
     """Copy tensors by name; names may be missing or left over only where that is expected.
 
     Args:
-        network: Where they go. Untouched when an error is raised.
+        network: Where they go. Untouched when an error is raised, or on the meta device.
         state: The tensors.
         new: Parts of names that the file may lack.
         skipped: Parts of names that the network may lack.
 
     Raises:
-        ModelError: See `load_sd15`.
+        ModelError: See `load_sd15`. It names all surprises of a kind, or three of very many.
     """
     own = network.state_dict()
     loaded = [name for name in own if name in state]
     lacking = [name for name in own if name not in state]
     left = [name for name in state if name not in own]
-    _refuse("the file lacks", [n for n in lacking if not any(part in n for part in new)])
-    _refuse("the network has no", [n for n in left if not any(part in n for part in skipped)])
-    for name in loaded:
-        if own[name].shape != state[name].shape:
-            raise ModelError(
-                f"{name}: the network has shape {tuple(own[name].shape)}, the file "
-                f"{tuple(state[name].shape)}; use the configuration the file was made with"
-            )
-    network.load_state_dict({name: state[name] for name in loaded}, strict=False)
+    missing = [name for name in lacking if not any(part in name for part in new)]
+    unknown = [name for name in left if not any(part in name for part in skipped)]
+    if missing or unknown:
+        found = {"the file lacks": missing, "the network has no": unknown}
+        words = "; ".join(f"{what} {listed(names)}" for what, names in found.items() if names)
+        raise ModelError(f"{words}; is it a file for this network?")
+    shapes = {name: (tuple(own[name].shape), tuple(state[name].shape)) for name in loaded}
+    misshapen = [
+        f"{name}: the network has shape {ours}, the file {theirs}"
+        for name, (ours, theirs) in shapes.items()
+        if ours != theirs
+    ]
+    if misshapen:
+        raise ModelError(f"{listed(misshapen, '; ')}; use the configuration the file was made with")
+    if not any(tensor.is_meta for tensor in own.values()):
+        network.load_state_dict({name: state[name] for name in loaded}, strict=False)
     return LoadReport(tuple(loaded), tuple(lacking), tuple(left))
 
 
-def _refuse(what: str, names: list[str]) -> None:
-    if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise ModelError(f"{what} {', '.join(names[:3])}{more}; is it a file for this network?")
+def listed(names: Sequence[str], between: str = ", ") -> str:
+    """All names when they are few, else the first three and how many more."""
+    shown = names if len(names) <= FEW else names[:3]
+    more = f" and {len(names) - 3} more" if len(names) > FEW else ""
+    return between.join(shown) + more
 
 
 def fingerprint(network: torch.nn.Module) -> str:

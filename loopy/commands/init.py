@@ -1,0 +1,215 @@
+"""`loopy init`: an untrained model of real size, out of the weights that others have trained."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from jsonargparse import ArgumentError, ArgumentParser
+from safetensors import SafetensorError
+
+from loopy.commands.init_report import Source, Summary, is_made, table
+from loopy.commands.recipes import with_recipe
+from loopy.data.finished import content_hash
+from loopy.data.writer import draft
+from loopy.diffusion.objective import check_schedule
+from loopy.errors import ConfigurationError, OutputError
+from loopy.models import DualUNet, LoadReport, load_by_name, load_sd15
+from loopy.models.folder import write_index
+from loopy.models.motion_module import read_motion_module
+from loopy.models.sd15_files import read_unet, read_vae
+from loopy.models.speech_files import read_audio_encoder
+from loopy.models.tensor_files import Weights
+from loopy.models.weights import fingerprint
+from loopy.pipeline import Settings
+from loopy.randomness import generator
+
+Fill = Callable[[Any], LoadReport]
+NOTHING = Weights((), {})
+USAGE = """loopy init --config configs/sd15/model.yaml
+    --sd15 FOLDER_OR_FILE --wav2vec2 FOLDER_OR_ID --out FOLDER
+    [--vae FOLDER_OR_FILE] [--motion_module FOLDER_OR_FILE] [--inter_clip_from_motion_module]
+    [--dtype float32|bfloat16|float16] [--seed NUMBER]"""
+ONE_FILE = "1TB"
+"""Parts are never cut in shards: a model folder has one file a part."""
+
+
+def init(
+    *,
+    sd15: Path,
+    wav2vec2: str,
+    out: Path,
+    vae: Path | None = None,
+    motion_module: Path | None = None,
+    inter_clip_from_motion_module: bool = False,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    seed: int = 0,
+    network: DualUNet,
+    autoencoder: dict[str, Any],
+    scheduler: DDIMScheduler,
+    settings: Settings,
+    text_width: int,
+) -> None:
+    """Makes an untrained model folder out of parts on this disk; what has no part is new.
+
+    Args:
+        sd15: Stable Diffusion 1.5: its diffusers folder, or one file (.safetensors, .ckpt).
+        wav2vec2: A transformers folder, or a hub id, which is the only thing ever fetched.
+        out: The model's folder, a new one.
+        vae: Another autoencoder with the same latents: a folder or a file; that of --sd15 if not
+            given.
+        motion_module: AnimateDiff's, version 2: a diffusers folder or one file; without it the
+            temporal layers are new.
+        inter_clip_from_motion_module: Put it into the layers that see the past too, silent at
+            first.
+        dtype: Of the four networks that are trained; the two frozen ones stay float32.
+        seed: Of all that is new.
+        network: The networks (from --config), on the meta device.
+        autoencoder: Configuration of SD1.5's AutoencoderKL (from --config).
+        scheduler: The noise schedule (from --config).
+        settings: What belongs to the model besides its weights (from --config).
+        text_width: Width of the text tokens that SD1.5 was trained with (from --config).
+
+    Raises:
+        LoopyError: A part is missing or of another kind, a name nobody expects, or no room.
+    """
+    _check(network, scheduler, settings, inter_clip_from_motion_module and motion_module is None)
+    denoiser = network.denoiser.config
+    unet = read_unet(sd15, config=denoiser, text_width=text_width)
+    decoder = _autoencoder(autoencoder)
+    pictures = read_vae(vae or sd15, config=decoder.config)
+    motion = NOTHING
+    if motion_module is not None:
+        motion = read_motion_module(
+            motion_module, config=denoiser, inter_clip=inter_clip_from_motion_module
+        )
+    fills: Mapping[str, Fill] = {
+        "reference_net": lambda net: load_sd15(net, unet.tensors),
+        "denoiser": lambda net: load_sd15(net, unet.tensors, motion=motion.tensors),
+        "audio_projection": lambda net: LoadReport((), tuple(net.state_dict()), ()),
+        "audio_to_latents": lambda net: LoadReport((), tuple(net.state_dict()), ()),
+        "vae": lambda net: load_by_name(net, pictures.tensors),
+    }
+    plans: dict[str, Any] = {part: getattr(network, part, decoder) for part in fills}
+    for part, fill in fills.items():
+        fill(plans[part])  # names and shapes, before anything takes long
+    with _seeded(seed, "audio_encoder"):
+        hearing, heard, files = read_audio_encoder(
+            wav2vec2, config=plans["audio_projection"].config
+        )
+    _say("every name and shape fits; hashing the files")
+    sources = [Source("sd15", str(sd15), _hashes(unet.files), unet.skipped)]
+    sources.append(Source("vae", str(vae or sd15), _hashes(pictures.files), pictures.skipped))
+    if motion_module is not None:
+        sources.append(Source("motion_module", str(motion_module), _hashes(motion.files)))
+    speech = _hashes(files) if files else {wav2vec2: fingerprint(hearing.network)}
+    sources.append(Source("wav2vec2", wav2vec2, speech))
+    options = {
+        "seed": seed,
+        "dtype": dtype,
+        "inter_clip_from_motion_module": inter_clip_from_motion_module,
+        "settings": asdict(settings),
+        "scheduler": _plain(scheduler.config),
+        "networks": {part: _plain(plan.config) for part, plan in plans.items()},
+    }
+    summary = Summary(options, tuple(sources))
+    if is_made(out, summary.made_of):
+        _say(f"{out} is there already, made of just this")
+        print(table(out))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with draft(out, folder=True) as folder:
+        try:
+            for part, fill in fills.items():
+                built = _built(plans[part], seed, part)
+                summary.parts[part] = fill(built)
+                if part != "vae":
+                    torch.nn.Module.to(built, getattr(torch, dtype))  # diffusers' warns of nothing
+                built.save_pretrained(folder / part, max_shard_size=ONE_FILE)
+                del built  # before the next one
+            summary.parts["audio_encoder"] = heard
+            hearing.save_pretrained(folder / "audio_encoder")
+            scheduler.save_pretrained(folder / "scheduler")
+            summary.write(folder)
+            write_index(folder, asdict(settings))
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"{out} cannot be written ({error}); free some space") from error
+    print(table(out))
+
+
+def run(words: Sequence[str]) -> None:
+    """Runs the verb with the words behind it.
+
+    Raises:
+        ConfigurationError: Words that make no sense.
+    """
+    parser = ArgumentParser(prog="loopy init", description=__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="The model: configs/sd15/model.yaml.")
+    flag = "inter_clip_from_motion_module"
+    parser.add_function_arguments(init, as_positional=False, skip={flag})
+    parser.add_argument(
+        f"--{flag}",
+        action="store_true",
+        help="Also for the layers that see the past, silent first.",
+    )
+    try:
+        given = parser.parse_args([with_recipe(w, before) for before, w in pairwise(words)])
+        with torch.device("meta"):  # names and shapes, without memory
+            chosen = vars(parser.instantiate(given))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{reason}; see loopy init --help") from error
+    init(**{name: value for name, value in chosen.items() if name != "config"})
+
+
+def _check(
+    network: DualUNet, scheduler: DDIMScheduler, settings: Settings, lacks_module: bool
+) -> None:
+    if network.audio_projection is None or network.audio_to_latents is None:
+        raise ConfigurationError("a whole model has audio_projection and audio_to_latents")
+    if lacks_module:
+        raise ConfigurationError("inter_clip_from_motion_module needs a --motion_module")
+    check_schedule(scheduler)
+    settings.check(network)
+
+
+def _built(plan: Any, seed: int, part: str) -> Any:
+    millions = sum(p.numel() for p in plan.parameters()) / 1e6
+    _say(f"{part}: {millions:.0f} million parameters")
+    with _seeded(seed, part):
+        return type(plan).from_config(plan.config)
+
+
+def _autoencoder(config: dict[str, Any]) -> AutoencoderKL:
+    """On the meta device; its own type hints are too narrow for jsonargparse."""
+    try:
+        with torch.device("meta"):
+            return AutoencoderKL(**config)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"autoencoder: {error}; see configs/sd15/model.yaml") from error
+
+
+@contextmanager
+def _seeded(seed: int, part: str) -> Iterator[None]:
+    """New weights of a part depend on nothing but the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(seed, "init", part).initial_seed())
+        yield
+
+
+def _hashes(files: Sequence[Path]) -> dict[str, str]:
+    return {str(file): content_hash(file, "file") for file in files}
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without diffusers' own notes in it."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def _say(words: str) -> None:
+    print(f"loopy: {words}", file=sys.stderr, flush=True)

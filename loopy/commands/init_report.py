@@ -1,0 +1,148 @@
+"""What `loopy init` has done: a table in the terminal, and ``init.json`` in the model's folder."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loopy.errors import OutputError
+from loopy.models.sd15_files import BESIDE
+from loopy.models.weights import LoadReport
+
+RECORD = "init.json"
+FROM: Mapping[str, tuple[str, ...]] = {
+    "reference_net": ("sd15",),
+    "denoiser": ("sd15", "motion_module"),
+    "vae": ("vae",),
+    "audio_encoder": ("wav2vec2",),
+}
+"""What a part may be made of; the others are new."""
+WORDS: Mapping[str, str] = {
+    ".transformer_blocks.0.attn2.": "text attention",
+    ".transformer_blocks.0.norm2.": "norm before the text attention",
+    "conv_norm_out.": "head",
+    "conv_out.": "head",
+    ".audio_attn.": "audio attention",
+    ".inter_clip.": "inter-clip layers",
+    ".intra_clip.": "intra-clip layers",
+    ".slopes": "locality",
+    "conv_reference.": "portrait as an input",
+    "lm_head.": "letters",
+    "quantizer.": "quantiser",
+    "project_q.": "quantiser",
+    "project_hid.": "quantiser",
+    "masked_spec_embed": "mask of its training",
+}
+"""Parts of names -> what they are."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where tensors came from.
+
+    Args:
+        name: The option that gave it.
+        path: As it was given.
+        hashes: SHA-256 by file; of a hub id, its fingerprint.
+        skipped: Names beside what was wanted.
+    """
+
+    name: str
+    path: str
+    hashes: Mapping[str, str]
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that was done.
+
+    Args:
+        options: What decides the result, besides the sources' content.
+        sources: Where tensors came from.
+        parts: What each part got; a name is that of its folder.
+    """
+
+    options: Mapping[str, Any]
+    sources: tuple[Source, ...]
+    parts: dict[str, LoadReport] = field(default_factory=dict)
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What decides the result, in plain values."""
+        hashes = {source.name: sorted(source.hashes.values()) for source in self.sources}
+        return json.loads(json.dumps({"options": dict(self.options), "sources": hashes}))
+
+    def write(self, folder: Path) -> None:
+        """Write ``init.json``."""
+        given = {source.name for source in self.sources}
+        parts = {
+            part: {
+                "from": [name for name in FROM.get(part, ()) if name in given],
+                "loaded": len(report.loaded),
+                "new": grouped(report.new),
+                "skipped": grouped(report.skipped),
+            }
+            for part, report in self.parts.items()
+        }
+        sources = {
+            source.name: {
+                "path": source.path,
+                "sha256": dict(source.hashes),
+                "skipped": grouped(source.skipped),
+            }
+            for source in self.sources
+        }
+        record = {"parts": parts, "sources": sources, "made_of": self.made_of}
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def grouped(names: Iterable[str]) -> dict[str, int]:
+    """How many names there are of each kind."""
+    return dict(Counter(_kind(name) for name in names))
+
+
+def table(folder: Path) -> str:
+    """The record of a model's folder as a table: parts, then kinds of layers, then sources."""
+    record = json.loads((folder / RECORD).read_text())
+    lines = [f"{'part':<18}{'loaded':>8}{'new':>8}{'skipped':>9}  from"]
+    kinds = []
+    for part, counts in record["parts"].items():
+        new, skipped = sum(counts["new"].values()), sum(counts["skipped"].values())
+        origin = ", ".join(counts["from"]) or "-"
+        lines.append(f"{part:<18}{counts['loaded']:>8}{new:>8}{skipped:>9}  {origin}")
+        kinds += [f"{part}: {w} {s}" for w in ("new", "skipped") if (s := _sum(counts[w]))]
+    for name, source in record["sources"].items():
+        kinds += [f"{name}: {source['path']}"]
+        kinds += [f"    {sha[:16]}  {file}" for file, sha in source["sha256"].items()]
+        kinds += [f"    skipped {s}" for s in [_sum(source["skipped"])] if s]
+    return "\n".join([*lines, "", *kinds])
+
+
+def is_made(out: Path, made_of: Mapping[str, Any]) -> bool:
+    """Whether the very same model is there already.
+
+    Raises:
+        OutputError: Something else is there.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    try:
+        there = json.loads((out / RECORD).read_text())["made_of"]
+    except (OSError, ValueError, KeyError):
+        there = None
+    if there != made_of:
+        raise OutputError(f"{out} is there, and is not this model; give --out another name")
+    return True
+
+
+def _kind(name: str) -> str:
+    beside = (words for start, words in BESIDE.items() if name.startswith(start))
+    inside = (words for part, words in WORDS.items() if part in name)
+    return next(beside, None) or next(inside, "all")
+
+
+def _sum(groups: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in groups.items())

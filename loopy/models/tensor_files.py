@@ -1,0 +1,125 @@
+"""Files of tensors that others have made: safetensors, whole or in shards, and pickles.
+
+Nothing is copied before it is used (files are mapped), and no code of a pickle is run.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from loopy.errors import ModelError
+
+NAMES = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.fp16.bin",
+)
+"""The weights of a diffusers folder, the best ones first."""
+HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "numpy.", "omegaconf.")
+"""Libraries whose objects old checkpoints hold beside their tensors."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors out of files.
+
+    Args:
+        files: Where they were.
+        tensors: By name.
+        skipped: Names in the files that by design are not among them.
+    """
+
+    files: tuple[Path, ...]
+    tensors: Mapping[str, Tensor]
+    skipped: tuple[str, ...] = ()
+
+
+class NotTaken:
+    """Stands for an object that a checkpoint holds beside its tensors; never the object itself."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None:
+        """Takes nothing."""
+
+
+def read_weights(path: Path) -> Weights:
+    """All tensors of a file, or of a diffusers folder.
+
+    Args:
+        path: ``.safetensors``, a pickle of any suffix, or a folder with ``config.json``.
+
+    Raises:
+        ModelError: No such file, one that is damaged, or a pickle of more than tensors.
+    """
+    if path.is_dir():
+        path = _inside(path)
+    if path.name.endswith(".index.json"):
+        files = tuple(path.parent / name for name in sorted({*_json(path)["weight_map"].values()}))
+        shards = [_tensors(file) for file in files]
+        return Weights(files, {name: t for shard in shards for name, t in shard.items()})
+    return Weights((path,), _tensors(path))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a diffusers folder; empty for a single file, which has none.
+
+    Raises:
+        ModelError: It is missing or no JSON.
+    """
+    return _json(folder / "config.json") if folder.is_dir() else {}
+
+
+def _inside(folder: Path) -> Path:
+    for name in NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"{folder} has no weights; expected one of {', '.join(NAMES)}")
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelError(f"no file {path}; give one that is there")
+    loaded: dict[str, Any]
+    try:
+        loaded = {**load_file(path)} if path.suffix == ".safetensors" else _unpickled(path)
+    except (SafetensorError, OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{path} cannot be read ({reason}); copy it again") from error
+    while isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    return {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    zipped = is_zipfile(path)
+    foreign = get_unsafe_globals_in_checkpoint(path) if zipped else []
+    if strange := [name for name in foreign if not name.startswith(HARMLESS)]:
+        raise ModelError(
+            f"{path} holds {', '.join(strange)}, which could run code; give the same weights as "
+            ".safetensors"
+        )
+    with safe_globals([(NotTaken, name) for name in foreign]):
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    if not isinstance(loaded, dict):
+        raise ModelError(f"{path} holds no tensors by name; is it a file of weights?")
+    return loaded
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); copy the folder again") from error
