@@ -33,7 +33,7 @@ def ablate(
     recipes: str = "configs/ablations",
     talks: int = 8,
     seconds: float = 4.0,
-    clips: int = 12,
+    clips: int = 8,
     seed: int = 0,
     jobs: int = 2,
     finished: bool = False,
@@ -151,10 +151,11 @@ def _all(plans: Sequence[Plan], options: JudgeOptions, shared: Path, *, jobs: in
 
 def _start(base: Path) -> None:
     """Trains the model that all variants start from, where there is a recipe for it."""
-    recipe, content = base.with_name(START), yaml.safe_load(base.read_text())
-    model = content["model"]["init_args"].get("init_from")
-    if recipe.is_file() and isinstance(model, str):
-        train_start(recipe, Path(model))
+    recipe = base.with_name(START)
+    if recipe.is_file():
+        train_start(
+            recipe, Path(yaml.safe_load(base.read_text())["model"]["init_args"]["init_from"])
+        )
 
 
 def _is_trained(plan: Plan) -> bool:

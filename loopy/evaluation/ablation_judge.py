@@ -87,7 +87,7 @@ class JudgeOptions:
 
     talks: int = 8
     seconds: float = 4.0
-    clips: int = 12
+    clips: int = 8
     seed: int = 0
 
     def scenes(self) -> list[Scene]:

@@ -1,0 +1,176 @@
+"""`loopy ablate`: what is done stays, what fails keeps nothing back, and the table is written."""
+
+import fcntl
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+import yaml
+
+from loopy.cli import main
+from loopy.data.finished import content_hash, mark_finished
+from loopy.evaluation.ablation_judge import VERSION, JudgeOptions
+from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.training.loss_plot import append_rows
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+STEPS = 2
+
+
+def write_yaml(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    """A recipe that never needs to be run, and a variant that cannot be."""
+    write_yaml(tmp_path / "recipes/base.yaml", {"trainer": {"max_steps": STEPS}})
+    write_yaml(tmp_path / "recipes/broken.yaml", {"model": {"init_args": {"nonsense": 1}}})
+    return tmp_path / "recipes"
+
+
+@pytest.fixture
+def ablate(recipes, tmp_path):
+    """The command: (options)."""
+
+    def run(*options):
+        return main(["ablate", "--recipes", str(recipes), "--out", str(tmp_path / "out"), *options])
+
+    return run
+
+
+@pytest.fixture
+def done(tmp_path):
+    """Puts a run there that is trained, exported and judged: (variant, seed, figure)."""
+
+    def put(variant, seed, figure, *, steps=STEPS):
+        folder = tmp_path / "out" / variant / f"seed_{seed}"
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        checkpoint.parent.mkdir(parents=True)
+        torch.save({"global_step": steps, "of": f"{variant} {seed}"}, checkpoint)
+        write_yaml(folder / "config.yaml", {"trainer": {"max_steps": steps}})
+        append_rows(folder / "losses.csv", [(1, "val/loss", 0.9), (2, "val/loss", 0.1 * figure)])
+        videos = tuple(VideoResult(f"{i}", {"Up": figure + i}) for i in range(8))
+        figures = {"Up": SetFigure(figure + 3.5, n=8)}
+        Results(variant, "made up", 0, (ColumnInfo("Up", "higher"),), videos, figures).write(folder)
+        record = {"checkpoint": content_hash(checkpoint, "checkpoint")}
+        (folder / "model").mkdir()
+        mark_finished(folder / "model", record)
+        options = asdict(JudgeOptions()) | {"version": VERSION}
+        mark_finished(folder / "results.json", record | options)
+        return folder
+
+    return put
+
+
+def test_what_is_done_is_not_done_again(ablate, done, tmp_path, capsys):
+    folders = [done(name, 0, figure) for name, figure in [("full", 2.0), ("broken", 1.0)]]
+    assert ablate("--variants", "broken,full", "--seeds", "0") == 0
+    assert not any((folder / "ablate.log").exists() for folder in folders)
+    table = json.loads((tmp_path / "out/ablations.json").read_text())
+    assert table["variants"] == ["full", "broken"]
+    entry = table["entries"]["broken"]
+    assert entry["Up"]["difference"]["value"] == pytest.approx(-1.0)
+    assert entry["Up"]["verdict"] == "worse"
+    assert entry["Held-out loss"]["value"] == pytest.approx(0.1)  # of the last validation
+    assert "Against full" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_is_one_line_and_the_others_are_in_the_table(
+    ablate, done, tmp_path, capsys
+):
+    done("full", 0, 2.0)
+    assert ablate("--variants", "full,broken", "--seeds", "0") == 1
+    told = capsys.readouterr()
+    (line,) = (each for each in told.err.splitlines() if each.startswith("loopy: error: "))
+    log = tmp_path / "out/broken/seed_0/ablate.log"
+    assert "broken/seed_0: fit failed with code" in line
+    assert line.endswith(f"its log: {log}")
+    assert "nonsense" in log.read_text() or "model" in log.read_text()
+    assert "failed, and not in the table: broken/seed_0" in told.err
+    assert list(json.loads((tmp_path / "out/ablations.json").read_text())["entries"]) == ["full"]
+
+
+def test_runs_that_are_not_trained_are_left_out_if_asked(ablate, done, tmp_path, capsys):
+    done("full", 0, 2.0)
+    assert ablate("--variants", "full,broken", "--seeds", "0,1", "--finished") == 0
+    assert "broken/seed_1 is left out: 0 of 2 steps" in capsys.readouterr().err
+    assert not (tmp_path / "out/broken").exists()
+
+
+def test_runs_of_other_lengths_are_refused_before_anything_is_trained(
+    ablate, done, tmp_path, capsys
+):
+    done("full", 0, 2.0)
+    assert ablate("--variants", "full", "--seeds", "0", "--steps", "3") == 2
+    assert "was planned for 2 steps, not 3; give --steps 2" in capsys.readouterr().err
+    done("broken", 0, 1.0, steps=5)
+    assert ablate("--variants", "full,broken", "--seeds", "0,1") == 2
+    assert "full/seed_0 2, broken/seed_0 5" in capsys.readouterr().err
+    assert not (tmp_path / "out/full/seed_1").exists()
+
+
+def test_a_run_that_another_holds_is_left_alone(ablate, done, capsys):
+    held, _ = done("full", 0, 2.0), done("full", 1, 2.0)
+    with (held / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert ablate("--variants", "full") == 1
+    assert "another loopy ablate, or a child that one left, is at" in capsys.readouterr().err
+
+
+def test_a_cut_off_checkpoint_is_named(ablate, done, capsys):
+    folder = done("full", 0, 2.0)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    assert ablate("--variants", "full", "--seeds", "0") == 2
+    assert f"{checkpoint} cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--variants", "full,nobody"], "nobody.yaml"),
+        (["--variants", ","], "names nothing"),
+        (["--seeds", "one"], "'one' is no seed"),
+        (["--seconds", "1"], "and 2 s"),
+        (["--talks", "many"], "see loopy ablate --help"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_line(ablate, capsys, options, words):
+    assert ablate(*options) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_two_variants_from_recipes_to_the_table(
+    clip_recipe, make_store, make_pipeline, tmp_path, capsys
+):
+    """Trained, judged and written by one command; a second one finds all of it done."""
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    store = make_store(tmp_path / "store", [str(number) for number in range(8)])
+    recipe = clip_recipe(store, tmp_path / "parts")
+    last = {"class_path": "loopy.training.checkpoints.LastCheckpoint", "init_args": {"every": 1}}
+    recipe["trainer"]["callbacks"].append(last)
+    recipe["trainer"] |= {"max_steps": 9, "limit_val_batches": 0}
+    write_yaml(tmp_path / "recipes/base.yaml", recipe)
+    deaf = {"network": {"init_args": {"audio_to_latents": None}}}
+    write_yaml(tmp_path / "recipes/no_a2l.yaml", {"model": {"init_args": deaf}})
+    words = ["ablate", "--recipes", str(tmp_path / "recipes"), "--out", str(tmp_path / "out")]
+    words += ["--variants", "full,no_a2l", "--seeds", "0", "--steps", str(STEPS)]
+    words += ["--talks", "1", "--seconds", "2", "--clips", "2"]
+    assert main(words) == 0, capsys.readouterr().err
+    table = json.loads((tmp_path / "out/ablations.json").read_text())
+    assert table["steps"] == STEPS
+    assert table["entries"]["full"]["Voice, in A2L"]["value"] is not None
+    assert table["entries"]["no_a2l"]["Voice, in A2L"]["value"] is None
+    assert table["entries"]["no_a2l"]["Voice, another's"]["value"] is not None
+    logs = [(tmp_path / f"out/{name}/seed_0/ablate.log") for name in ("full", "no_a2l")]
+    before = [log.read_text() for log in logs]
+    assert main(words) == 0
+    assert [log.read_text() for log in logs] == before
