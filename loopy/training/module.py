@@ -85,7 +85,7 @@ class LoopyModule(pl.LightningModule):
         timestep_power: float = 1.0,
         motion_noise: float = 0.0,
         own_past: float = 0.0,
-        init_from: Path | list[Path] | None = None,
+        init_from: list[Path] | Path | None = None,  # list first, or jsonargparse dumps its repr
         sync_weight: float = 0.0,
         seed: int = 0,
     ) -> None:

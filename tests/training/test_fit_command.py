@@ -80,6 +80,8 @@ def test_folders_to_start_from_are_read_once(run, tmp_path, capfd):
     begun = f"--model.init_from=[{tmp_path}/parts,{tmp_path}/image]"
     assert fit(begun, "--model.learning_rate=0", "--model.own_past=0") == 0
     assert re.search(r"denoiser +\d+ +0 +0\n", capfd.readouterr().out)
+    kept = yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]
+    assert kept["init_from"] == [f"{tmp_path}/parts", f"{tmp_path}/image"]
     shutil.rmtree(tmp_path / "image")
     assert fit(begun, "--model.learning_rate=0", "--model.own_past=0", "--trainer.max_steps=3") == 0
     assert "denoiser" not in capfd.readouterr().out

@@ -1,0 +1,132 @@
+"""Overfitting on purpose: one clip, again and again, and how near sampling comes to it.
+
+What does not learn one clip learns nothing. The first thing to run with new data, new weights or
+changed code: minutes tell what a long run would tell in days.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopy.data.video import contact_sheet
+from loopy.data.writer import draft
+from loopy.diffusion.rollout import RolloutState, next_clip
+from loopy.models.latents import decode_latents
+from loopy.pipeline import LoopyPipeline
+from loopy.records import Clip
+from loopy.training.datamodule import Deciders, LoopyDataModule
+from loopy.training.store_clips import StoreClips
+from loopy.training.talks import SyntheticTalks
+
+
+class SameClip(LoopyDataModule):
+    """The first training clip of other data, in every batch, for training and validation.
+
+    Noise, timesteps and drops differ from sample to sample, so the loss that falls is that of all
+    noise levels. Sensitivities of the validation are 0: there is no other clip.
+
+    Args:
+        data: Where the clip is from.
+        batch_size: How often it stands in a batch.
+        validation_batches: Batches of the validation: so many times ``batch_size`` noise levels,
+            the same every time.
+    """
+
+    def __init__(
+        self,
+        data: StoreClips | SyntheticTalks,
+        *,
+        batch_size: int = 2,
+        validation_batches: int = 8,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size, validation_batches=validation_batches, seed=data.seed
+        )
+        self.data = data
+        self.vae, self.audio_encoder = data.vae, data.audio_encoder
+        # the model is compared with these
+        self.layout, self.clip_frames, self.drops = data.layout, data.clip_frames, data.drops
+        self.still_start = data.still_start
+
+    @property
+    def size_px(self) -> int:
+        """Side of the crop."""
+        return self.data.size_px
+
+    def setup(self, stage: str) -> None:
+        """Opens the other data."""
+        super().setup(stage)
+        self.data.setup(stage)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The clip, alone."""
+        return _rows(self.data.batches()("training", 0, 0, 1), 1)
+
+    def decided_by(self) -> Deciders:
+        """The clip is that of the other data."""
+        return self.data.decided_by()
+
+    def batches(self) -> Callable[[str, int, int, int], Clip]:
+        """What makes a batch: the clip, so many times."""
+        return partial(_repeated, self.clip, self.batch_size)
+
+
+class Reproduction(pl.Callback):
+    """After each validation, samples the clip of `SameClip` and says how near it came.
+
+    Sampling is that of inference: all steps, guidance, the averaged weights, no past. Logs
+    ``val/psnr_db``, of the decoded frames, and saves truth above what was made in ``samples``.
+    """
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Samples before the averaged weights are taken out again."""
+        data: SameClip = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        device = pl_module.device
+        pipeline = pl_module.pipeline(data.audio_encoder, data.vae.to(device))  # pyright: ignore[reportCallIssue]
+        truth, made = _pictures(pipeline, data.clip.to(device))
+        error = (truth - made).square().mean() / 4  # of [-1, 1]; the peak is 2
+        pl_module.log("val/psnr_db", -10 * error.log10(), prog_bar=True, sync_dist=True)
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir) / "samples"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = ((torch.cat([truth, made]) + 1) * 127.5).round().to(torch.uint8)
+            sheet = contact_sheet(pixels.permute(0, 2, 3, 1), columns=len(truth))
+            with draft(folder / f"step_{trainer.global_step:06d}.png") as hidden:
+                sheet.save(hidden)
+
+
+@torch.no_grad()
+def _pictures(
+    pipeline: LoopyPipeline, clip: Clip
+) -> tuple[Float[Tensor, "f 3 h w"], Float[Tensor, "f 3 h w"]]:
+    """The clip, and what is made of its portrait and its sound."""
+    latents, _ = next_clip(
+        pipeline.network,
+        pipeline.scheduler,
+        reference=pipeline.network.encode_reference(clip.reference),
+        portrait=clip.reference,
+        audio=clip.audio,
+        state=RolloutState.first(clip.reference),
+        size=(clip.reference.shape[1], clip.reference.shape[2], clip.reference.shape[3]),
+        options=pipeline.settings.rollout,
+    )
+    truth, made = (decode_latents(pipeline.vae, each[0]) for each in (clip.latents, latents))
+    return truth.clamp(-1, 1), made.clamp(-1, 1)
+
+
+def _rows(clip: Clip, count: int, *, times: int = 1) -> Clip:
+    values: dict[str, Any] = {field.name: getattr(clip, field.name) for field in fields(clip)}
+    kept = {name: value[:count] for name, value in values.items() if value is not None}
+    return Clip(**{name: torch.cat([value] * times) for name, value in kept.items()})
+
+
+def _repeated(clip: Clip, times: int, purpose: str, number: int, rank: int, ranks: int) -> Clip:
+    return _rows(clip, 1, times=times)
