@@ -1,18 +1,18 @@
 """What happens while a stage trains: averaged weights and sheets of samples."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.checkpoint import load
-from torch.distributed.tensor import DTensor
 
 from loopy.data.writer import draft
 from loopy.training.checkpoint_files import AVERAGE, WEIGHTS
+from loopy.training.sharding import is_sharded
 
 
 class MovingAverage(pl.Callback):
@@ -75,7 +75,7 @@ class MovingAverage(pl.Callback):
     ) -> None:
         """Stores the average beside the trained weights; parts of it where these are parts."""
         checkpoint[AVERAGE] = {"averages": self.averages, "updates": self.updates}
-        if self._sharded():  # whatever is not among the weights is written by the first rank alone
+        if is_sharded(pl_module):  # all ranks write only what is among the weights
             checkpoint[AVERAGE] = {"updates": self.updates}
             checkpoint[WEIGHTS] |= self._named()
 
@@ -91,9 +91,6 @@ class MovingAverage(pl.Callback):
             self.averages = _copies(pl_module)
             load({WEIGHTS: self._named()}, checkpoint_id=trainer.ckpt_path)
         self._to(pl_module.device)
-
-    def _sharded(self) -> bool:
-        return any(isinstance(average, DTensor) for average in self.averages.values())
 
     def _named(self) -> dict[str, Tensor]:
         return {f"{AVERAGE}.{name}": average for name, average in self.averages.items()}
@@ -135,9 +132,12 @@ class SampleSheet(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws before the averaged weights are taken out again."""
-        if not (trainer.is_global_zero or isinstance(trainer.strategy, ModelParallelStrategy)):
+        together = is_sharded(pl_module)
+        if not (trainer.is_global_zero or together):
             return
-        sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
+        # weights are then gathered in the precision of the training
+        with trainer.precision_plugin.forward_context() if together else nullcontext():
+            sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
         if sheet is not None and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from loopy.data.index import TRAIN, VALIDATION
@@ -45,7 +45,7 @@ class ClipSampler:
         weights: Weight of the loss around ``eyes`` and ``mouth``.
         drops: Only the share of whole histories is read here.
         posterior: Latents are the ``mean`` of their posterior, or a ``sample`` of it.
-        skip_damaged: So many damaged clips are left out by each process, with a warning; the next
+        skip_damaged: So many damaged clips are left out by each rank, with a warning; the next
             clip in the order takes the place of one. It is found damaged by what a window reads
             of it, so that a batch remains a function of its number and the files.
         seed: Of order and windows.
@@ -63,7 +63,17 @@ class ClipSampler:
     posterior: Literal["mean", "sample"] = "mean"
     skip_damaged: int = 0
     seed: int = 0
-    _damaged: set[int] = field(default_factory=set, init=False, repr=False)
+    _damaged: Bool[Tensor, " clips"] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Count damaged clips in memory that workers share."""
+        seen = torch.zeros(len(self.store.index), dtype=torch.bool).share_memory_()
+        object.__setattr__(self, "_damaged", seen)
+
+    @property
+    def damaged(self) -> int:
+        """Clips that were found damaged so far, by this process and its workers."""
+        return int(self._damaged.sum())
 
     @cached_property
     def rows(self) -> Int[np.ndarray, " clips"]:
@@ -167,13 +177,13 @@ class ClipSampler:
             try:
                 return read(row)
             except DamageError as error:
-                if row not in self._damaged:
-                    if len(self._damaged) == self.skip_damaged:
+                if not self._damaged[row]:
+                    if self.damaged >= self.skip_damaged:
                         raise DamageError(
                             f"{error}; loopy data check lists all damage, and skip_damaged "
                             f"(now {self.skip_damaged}) leaves so many clips out"
                         ) from error
-                    self._damaged.add(row)
+                    self._damaged[row] = True
                     warnings.warn(f"a clip is left out: {error}", stacklevel=2)
         raise DamageError(f"{self.store.root}: not one clip is whole; preprocess again")
 

@@ -163,6 +163,12 @@ class LoopyModule(pl.LightningModule):
         """What of a batch is trained on; a stage may cut it."""
         return clip
 
+    def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
+        """Logs how many damaged clips were left out since the start, summed over ranks."""
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(data, StoreClips):
+            self.log("damaged", float(data.damaged), sync_dist=True, reduce_fx="sum")
+
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         first = self.global_rank * len(batch)
@@ -228,7 +234,7 @@ class LoopyModule(pl.LightningModule):
         return rehearse(
             self.pipeline(data.audio_encoder.to(self.device), data.vae.to(self.device)),
             data,
-            folder / f"step_{self.global_step:06d}.mp4",
+            folder / f"step_{self.global_step:06d}.mp4" if self.global_rank == 0 else None,
         )
 
     def export(

@@ -24,15 +24,15 @@ SEED = 2**62 + 0x5EED_CAFE
 
 
 def rehearse(
-    pipeline: LoopyPipeline, data: LoopyDataModule, video: Path, *, seconds: float = 1.92
+    pipeline: LoopyPipeline, data: LoopyDataModule, video: Path | None, *, seconds: float = 1.92
 ) -> Image.Image | None:
     """Lets a held-out face speak: a person of the clip store that is trained on, else a toon.
 
     Args:
         pipeline: The model.
         data: What it is trained on.
-        video: Where the video goes (mp4). A person's is silent: a store holds no sound, only what
-            the audio encoder heard.
+        video: Where the video goes (mp4); None = nowhere. A person's is silent: a store holds no
+            sound, only what the audio encoder heard.
         seconds: How long the face speaks; a shorter clip of a store ends sooner.
 
     Returns:
@@ -47,8 +47,9 @@ def rehearse(
     except (DependencyError, StoreError) as error:
         warnings.warn(f"there are no sample sheets: {error}", stacklevel=2)
         return None
-    video.parent.mkdir(parents=True, exist_ok=True)
-    made.save(video)
+    if video is not None:
+        video.parent.mkdir(parents=True, exist_ok=True)
+        made.save(video)
     shown = torch.linspace(0, min(len(made.frames), len(truth)) - 1, 24).long()
     rows = [frames[shown].unflatten(0, (2, 12)) for frames in (truth, made.frames)]
     return contact_sheet(torch.stack(rows, 1).flatten(0, 2), columns=12)

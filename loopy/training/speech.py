@@ -104,19 +104,20 @@ class AudioEncoderStage(pl.LightningModule):
         labels, truth = (x[:, : last.shape[1]] for x in (batch.phonemes, batch.visemes))
         right = (last.argmax(-1) == labels).float()
         speech = (labels > 0).float().mean(1) > SPEECH_FRAMES
-        for name, column in (("open", 0), ("wide", 1), ("round", 2), ("teeth", 3)):
+        heard = ((last.argmax(-1) > 0) == (labels > 0)).float()
+        scores = {
+            "val/phoneme_accuracy": _mean(right[speech]),
+            "val/speech_or_silence": _mean(heard[speech]),
+        }
+        for column, name in enumerate(("open", "wide", "round", "teeth")):
             pair = torch.stack([visemes[speech][..., column], truth[speech][..., column]])
-            if speech.any():
-                r = torch.corrcoef(pair.flatten(1))[0, 1]
-                self.log(f"val/{name}_r", r, batch_size=int(speech.sum()), prog_bar=column == 0)
-        if speech.any():
-            accuracy = right[speech].mean()
-            heard = ((last.argmax(-1) > 0) == (labels > 0)).float()[speech].mean()
-            scores = {"val/phoneme_accuracy": accuracy, "val/speech_or_silence": heard}
-            self.log_dict(scores, batch_size=int(speech.sum()), prog_bar=True)
-        if not speech.all():
-            opening = visemes[~speech][..., 0].mean()
-            self.log("val/open_in_noise", opening, batch_size=int((~speech).sum()))
+            r = torch.corrcoef(pair.flatten(1))[0, 1] if speech.any() else right.new_zeros(())
+            scores[f"val/{name}_r"] = r
+        # Every rank logs every name in every batch, else one would wait for what another leaves
+        # out; a batch of nothing has no weight.
+        self.log_dict(scores, batch_size=int(speech.sum()), prog_bar=True, sync_dist=True)
+        opening = _mean(visemes[~speech][..., 0])
+        self.log("val/open_in_noise", opening, batch_size=int((~speech).sum()), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""
@@ -140,3 +141,8 @@ class AudioEncoderStage(pl.LightningModule):
             dtype: Precision of the file.
         """
         AudioEncoder(self.network.to(dtype)).save_pretrained(folder / "audio_encoder")
+
+
+def _mean(values: Tensor) -> Float[Tensor, ""]:
+    """Their mean; 0 of none."""
+    return values.mean() if values.numel() else values.new_zeros(())

@@ -42,8 +42,8 @@ class StoreClips(LoopyDataModule):
         batch_size: Clips in a batch, on each rank; validation takes two at least, to give one
             clip the sound and the past of another.
         validation_batches: Most batches of the validation split that are looked at.
-        skip_damaged: So many damaged clips each process leaves out, with a warning; others take
-            their places. 0 ends the run at the first one.
+        skip_damaged: So many damaged clips each rank leaves out, with a warning; others take their
+            places, and ``damaged`` is logged. 0 ends the run at the first one.
         copies: Folder that clips of a bucket are copied to, whole, at their first use.
         copies_gb: Bound of that folder.
         bucket_options: Of `obstore.store.from_url`, for a bucket.
@@ -130,6 +130,11 @@ class StoreClips(LoopyDataModule):
             skip_damaged=self.skip_damaged,
             seed=self.seed,
         )
+
+    @property
+    def damaged(self) -> int:
+        """Damaged clips that this rank left out since it was started."""
+        return self.sampler.damaged
 
     @property
     def size_px(self) -> int:

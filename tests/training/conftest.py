@@ -12,6 +12,7 @@ from loopy.data.index import build_index
 from loopy.data.store import write_clip
 from loopy.motion import MotionSequence
 from loopy.randomness import generator
+from tests.training.ranks import Runs
 
 SIZE, SIDE, FRAMES = 16, 8, 20
 
@@ -124,3 +125,11 @@ def _clip_recipe(store, parts):
 def clip_recipe() -> Callable[..., dict]:
     """A recipe for `loopy fit`: (store, parts)."""
     return _clip_recipe
+
+
+@pytest.fixture
+def runs(make_store, make_pipeline, tmp_path) -> Runs:
+    """Runs of the tiny networks on 12 clips, by one process or two."""
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    store = make_store(tmp_path / "store", [str(number) for number in range(12)], noise=True)
+    return Runs(store, tmp_path / "parts", make_pipeline)

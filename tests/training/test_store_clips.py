@@ -2,11 +2,13 @@
 
 import pickle
 import shutil
+import warnings
 from dataclasses import replace
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from loopy.data.clips import clip_id, clip_path
 from loopy.data.description import StoreDescription, create_store
@@ -16,6 +18,7 @@ from loopy.errors import ConfigurationError, DamageError, StoreError
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
+from loopy.training.datamodule import Stream
 from loopy.training.drops import DropRates
 from loopy.training.store_clips import StoreClips
 
@@ -301,6 +304,18 @@ def test_the_next_clip_takes_the_place_of_a_damaged_one(damaged, sampler):
             clip = again.batch("training", place, 0, 1)
         assert torch.equal(clip.audio, clips[place].audio)
     assert source.decided_by() == whole.decided_by()
+
+
+def test_workers_count_damaged_clips_together(damaged):
+    """So that what is logged is the truth, and the bound is one of the rank."""
+    order, make = damaged
+    source = make(2, skip_damaged=2)
+    batches = Stream(lambda number: source.batch("training", number, 0, 1), batches=len(order))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clips = list(DataLoader(batches, batch_size=None, num_workers=2))
+    assert len(clips) == len(order)
+    assert source.damaged == 2
 
 
 def test_one_more_damaged_clip_ends_the_run_with_advice(damaged):
