@@ -144,7 +144,7 @@ def judge_run(model: Path, out: Path, shared: Path, *, name: str, options: Judge
         figures=results.figures | _figures(more, [v.values for v in (*talks, *asked)], options),
         real_figures=results.real_figures | _figures(more, [v.real for v in talks], options),
         missing=results.missing | dict.fromkeys(lacking, "not available: the model has no such"),
-        judges=results.judges | {"talks": asdict(options) | {"version": VERSION}},
+        judges=results.judges | {"talks": {**asdict(options), "past": reach, "version": VERSION}},
     )
 
 

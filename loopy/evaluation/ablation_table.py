@@ -3,12 +3,13 @@
 import json
 import math
 from pathlib import Path
+from textwrap import wrap
 from typing import NamedTuple
 
 from loopy.data.writer import draft
 from loopy.evaluation.ablation import FULL, LOSS, Ablation, Entry
 from loopy.evaluation.results import ColumnInfo
-from loopy.evaluation.tables import DIRECTIONS, aligned, count, interval, short, write_rows
+from loopy.evaluation.tables import DIRECTIONS, WIDTH, aligned, count, interval, short, write_rows
 
 
 class Claim(NamedTuple):
@@ -70,7 +71,8 @@ def terminal(found: Ablation) -> str:
     """As text."""
     parts = []
     for table in tables(found):
-        parts += [table.title, "", *aligned(table.head, table.rows), "", *table.notes, ""]
+        notes = [line for note in table.notes for line in wrap(note, WIDTH)]
+        parts += [table.title, "", *aligned(table.head, table.rows), "", *notes, ""]
     return "\n".join(parts).rstrip()
 
 
