@@ -71,6 +71,11 @@ VERBS: dict[str, Verb] = {
         "Trains variants of one recipe with several seeds, and prints how they differ.",
         "loopy ablate --variants full,no_tsm --seeds 0,1",
     ),
+    "estimate": Verb(
+        "loopy.commands.estimate:run",
+        "Tells memory and computation of a recipe before it runs, and what of it fits a card.",
+        "loopy estimate --config configs/toon/clip.yaml --card 24GB",
+    ),
     "export": Verb(
         "loopy.commands.export:run",
         "Turns a training checkpoint into a folder that inference reads, with averaged weights.",

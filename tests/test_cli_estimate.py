@@ -1,0 +1,125 @@
+"""`loopy estimate` as a user types it."""
+
+import json
+
+import pytest
+import yaml
+
+from loopy.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # lightning and jsonargparse
+
+UNET = {
+    "block_out_channels": [16, 24],
+    "attention": [True, False],
+    "layers_per_block": 1,
+    "heads": 2,
+    "norm_num_groups": 4,
+}
+
+
+def of(class_path, **init_args):
+    return {"class_path": class_path, "init_args": init_args}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A clip stage whose store and parts do not exist yet."""
+    network = of(
+        "loopy.models.DualUNet",
+        reference_net=of("loopy.models.UNet", **UNET, in_channels=4, out_channels=None),
+        denoiser=of("loopy.models.UNet", **UNET, in_channels=4, clip_frames=3, motion_slots=4),
+        motion_gradient=True,
+    )
+    settings = {
+        "size_px": 64,
+        "clip_frames": 3,
+        "rollout": {"layout": {"stride": 2, "segments": 2}},
+    }
+    said = {
+        "seed_everything": 0,
+        "model": of(
+            "loopy.training.stages.ClipStage",
+            network=network,
+            scheduler=of("diffusers.DDIMScheduler", clip_sample=False, set_alpha_to_one=False),
+            settings=settings,
+            init_from="models/nowhere",
+        ),
+        "data": of(
+            "loopy.training.store_clips.StoreClips",
+            store="no/store",
+            parts="no/parts",
+            layout=settings["rollout"]["layout"],
+            clip_frames=3,
+            batch_size=2,
+        ),
+        "trainer": {
+            "accelerator": "gpu",
+            "devices": 4,
+            "strategy": "ddp",
+            "precision": "bf16-mixed",
+            "callbacks": [of("loopy.training.callbacks.MovingAverage")],
+        },
+    }
+    path = tmp_path / "clip.yaml"
+    path.write_text(yaml.safe_dump(said))
+    return path
+
+
+def test_it_reads_the_recipe_and_names_what_fits(recipe, tmp_path, capsys):
+    overlay = tmp_path / "again.yaml"
+    overlay.write_text("model: {init_args: {gradient_checkpointing: true}}")
+    words = ["estimate", "--config", str(recipe), "--config", str(overlay), "--card", "24GB"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    for part in ("each of 4 devices (ddp)", "buckets of DDP", "moving average", "TFLOP"):
+        assert part in said
+    assert (
+        said.rstrip()
+        .splitlines()[-1]
+        .startswith(f"{recipe} + {overlay} is the first that fits 24 GiB: ")
+    )
+
+
+@pytest.mark.slow
+def test_each_variant_is_tried_where_none_fits(recipe, capsys):
+    assert main(["estimate", "--config", str(recipe), "--card", "1.5", "--json", "true"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    tried = {tuple(each["changes"]): each["peak"] for each in told["variants"]}
+    assert len(tried) == len(told["variants"]) == 9
+    again = ("gradient checkpointing",)
+    assert tried[()] == told["training"]["peak"] > tried[again]
+    assert tried[again] > tried[(*again, "FSDP2")]
+    assert tried[again] > tried[(*again, "no history gradient")] > tried[(*again, "frozen nets")]
+    assert told["training"]["flops_a_step"] > told["inference"]["step"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--card", "big"], "no card 'big'"),
+        (["--gpus", "0"], "--gpus is at least 1, got 0"),
+        (["--trainer.strategy", "deepspeed_stage_2"], "no estimate for the strategy"),
+        (["--trainer.precision", "64-true"], "no estimate for precision '64-true'"),
+        (["--model.init_args.network.init_args.denoiser.init_args.in_channels", "5"], "5 channels"),
+    ],
+)
+def test_what_has_no_estimate_is_one_line(recipe, words, part, capsys):
+    assert main(["estimate", "--config", str(recipe), *words]) == 2
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert part in answer.err
+    assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ([], "nothing to estimate"),
+        (["--config", "configs/none.yaml"], "no recipe 'configs/none.yaml'"),
+        (["--config", "configs/toon/audio.yaml"], "give an image or clip stage"),
+    ],
+)
+def test_without_a_stage_it_says_so(words, part, capsys):
+    assert main(["estimate", *words]) == 2
+    assert part in capsys.readouterr().err

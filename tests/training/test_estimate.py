@@ -1,0 +1,268 @@
+"""Bytes that are told before a training are those that the allocator gives out in one."""
+
+import gc
+from functools import partial
+from itertools import accumulate
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
+
+from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
+from loopy.errors import ConfigurationError
+from loopy.models import decode_latents
+from loopy.pipeline import Settings
+from loopy.segments import SegmentLayout
+from loopy.training.callbacks import MovingAverage
+from loopy.training.estimate import Spread, card_bytes, needs
+from loopy.training.estimate_inference import inference_cost
+from loopy.training.estimate_ledger import Ledger
+from loopy.training.estimate_step import fake_clip, step_cost
+from loopy.training.stages import ClipStage, ImageStage
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*Profiler clears events")
+
+SIDE, BATCH = 16, 2
+LAYOUT = SegmentLayout(stride=2, segments=2)
+VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "block_out_channels": (8, 8),
+    "norm_num_groups": 4,
+}
+
+
+@pytest.fixture
+def make_stage(make_dual):
+    def make(kind=ClipStage, *, motion_gradient=False, **options):
+        shape = {"clip_frames": None} if kind is ImageStage else None
+        return kind(
+            make_dual(shape=shape, motion_gradient=motion_gradient),
+            DDIMScheduler(clip_sample=False, set_alpha_to_one=False),
+            Settings(size_px=128, clip_frames=3, rollout=RolloutOptions(layout=LAYOUT)),
+            **options,
+        )
+
+    return make
+
+
+class Clips(pl.LightningDataModule):
+    """The same random clips, and one batch to validate on."""
+
+    def __init__(self, clip):
+        super().__init__()
+        self.clip = clip
+
+    def train_dataloader(self):
+        return DataLoader([0, 0], batch_size=1, collate_fn=lambda _: self.clip)
+
+    val_dataloader = train_dataloader
+
+
+def allocated(run):
+    """Most bytes that torch's CPU allocator had given out at once; the profiler saw each."""
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        run()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events))
+
+
+def fit(make, clip, precision, *, accelerator="cpu", validates=False):
+    """Two steps by lightning's trainer, with a moving average."""
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,
+        max_steps=2,
+        limit_val_batches=1 if validates else 0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[MovingAverage()],
+    )
+    trainer.fit(make(), Clips(clip))
+
+
+def told(make, precision, **options):
+    """Bytes at the largest moment of a training on one device, by the estimate."""
+    options = {"batch_size": BATCH, "latent_px": SIDE, "device": "cpu"} | options
+    return needs(step_cost(make, precision=precision, **options), Spread(averaged=True))
+
+
+def as_clip(make):
+    """A real batch of the shapes that are reckoned with."""
+    return fake_clip(make(), BATCH, SIDE, weighted=False)
+
+
+FULL = {"motion_gradient": True}
+IMAGE = {"kind": ImageStage, "targets": 2}
+AGAIN = {"gradient_checkpointing": True}
+FROZEN = {"trained": "added"}
+
+
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        (FULL, "32-true"),
+        (FROZEN | AGAIN, "bf16-mixed"),
+        (IMAGE, "bf16-mixed"),
+        (IMAGE | AGAIN, "32-true"),
+        pytest.param(FULL, "bf16-mixed", marks=pytest.mark.slow),
+        pytest.param(FULL | AGAIN, "bf16-mixed", marks=pytest.mark.slow),
+        pytest.param(FULL | AGAIN, "32-true", marks=pytest.mark.slow),
+        pytest.param(FROZEN, "32-true", marks=pytest.mark.slow),
+    ],
+)
+def test_the_peak_is_the_allocators(make_stage, options, precision):
+    def make():
+        return make_stage(**options)
+
+    clip = as_clip(make)
+    measured = allocated(lambda: fit(make, clip.to("cpu"), precision))
+    given = sum(x.nbytes for x in vars(clip).values() if x is not None)
+    # the batch was there before the profiler
+    assert told(make, precision).peak == pytest.approx(measured + given, rel=0.05)
+
+
+@pytest.mark.slow
+def test_the_peak_of_a_validation_is_the_allocators(make_stage):
+    """Nothing is trained but little, so a step is small beside the copy of all weights."""
+
+    def make():
+        return make_stage(trained="added", gradient_checkpointing=True)
+
+    clip = as_clip(make)
+    measured = allocated(lambda: fit(make, clip.to("cpu"), "32-true", validates=True))
+    given = sum(x.nbytes for x in vars(clip).values() if x is not None)
+    assert told(make, "32-true").peak == pytest.approx(measured + given, rel=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_peak_is_that_of_cuda(make_stage, checkpointing):
+    def make():
+        return make_stage(motion_gradient=True, gradient_checkpointing=checkpointing)
+
+    torch.cuda.reset_peak_memory_stats()
+    fit(make, as_clip(make), "bf16-mixed", accelerator="gpu")
+    wanted = told(make, "bf16-mixed", device="cuda").peak
+    assert wanted == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.1)
+
+
+def test_a_clip_of_inference_is_the_allocators(make_stage):
+    vae = AutoencoderKL.from_config(dict(VAE)).eval()
+    stage = make_stage().eval()
+    network, options = stage.network, stage.settings.rollout
+    portrait = torch.randn(1, 4, SIDE, SIDE)
+    past = torch.randn(1, LAYOUT.past_frames, 4, SIDE, SIDE)
+
+    @torch.no_grad()
+    def run():
+        latents, _ = next_clip(
+            network,
+            stage.scheduler,
+            reference=network.encode_reference(portrait),
+            portrait=portrait,
+            audio=torch.randn(1, 3, 5, 3, 8),
+            state=RolloutState(past),
+            size=(4, SIDE, SIDE),
+            options=options.altered(steps=1),
+        )
+        decode_latents(vae, latents[0])
+
+    cost = inference_cost(make_stage, VAE, latent_px=SIDE)
+    assert cost.transient == pytest.approx(allocated(run), rel=0.1)
+    assert cost.networks == sum(p.nbytes for p in network.parameters())
+    assert set(cost.keys) == {"reference", "past", "audio"}
+    assert all(cost.keys.values())
+
+
+def test_strategies_share_what_they_say(make_stage):
+    cost = step_cost(make_stage, batch_size=1, latent_px=8, device="cpu")
+    trained = sum(cost.trained)
+    one, ddp, view, four = (
+        needs(cost, Spread(strategy, 4, bucket_view=view, averaged=True))
+        for strategy, view in (("one", False), ("ddp", False), ("ddp", True), ("fsdp2", False))
+    )
+    assert one.step["optimiser"] == 2 * trained
+    assert one.step["average"] == trained
+    assert one.validation["average"] == 2 * trained
+    assert ddp.peak == one.peak + trained
+    assert view.step["gradients"] == 0
+    assert view.step["buckets"] == trained
+    assert view.peak < ddp.peak
+    for part in ("weights", "optimiser", "average"):
+        assert four.step[part] == pytest.approx(one.step[part] / 4, abs=2)
+    assert four.step["gathered"] >= 2 * cost.unit
+    eight = needs(cost, Spread(optimizer="adamw_8bit"))
+    large = sum(size // 4 for size in cost.trained if size >= 4 * 4096)
+    assert 2 * large < eight.step["optimiser"] < 2 * trained - 5 * large
+
+
+def test_cuda_normalises_in_float32_under_autocast(make_stage):
+    cpu, cuda, whole = (
+        step_cost(make_image, batch_size=1, latent_px=8, precision=precision, device=device)
+        for precision, device in (
+            ("bf16-mixed", "cpu"),
+            ("bf16-mixed", "cuda"),
+            ("32-true", "cuda"),
+        )
+    )
+    peaks = [each.ledger.peak()["activations"] for each in (cpu, cuda, whole)]
+    assert peaks == sorted(peaks)
+    assert peaks[0] * 1.1 < peaks[1] < peaks[2]
+    assert cpu.ledger.flops == cuda.ledger.flops == whole.ledger.flops
+
+
+def test_checkpointing_computes_more_and_keeps_less(make_stage):
+    plain, again = (
+        step_cost(
+            partial(make_stage, ImageStage, gradient_checkpointing=on),
+            batch_size=1,
+            latent_px=8,
+        ).ledger
+        for on in (False, True)
+    )
+    assert again.peak()["activations"] < 0.7 * plain.peak()["activations"]
+    assert 1.2 < again.flops / plain.flops < 1.4
+
+
+def test_the_ledger_knows_births_deaths_and_operations():
+    with Ledger() as ledger:
+        x = torch.zeros(8, 16)
+        ledger.follow([x], "batch")
+        y = x @ torch.zeros(16, 4)  # 512 bytes, 256 bytes, then 128
+        view = y[1:]
+        del y
+        key = torch.zeros(1, 2, 5, 4)
+        torch.nn.functional.scaled_dot_product_attention(key, key, key)
+    assert ledger.flops == 2 * 8 * 16 * 4 + 2 * (2 * 2 * 5 * 5 * 4)
+    assert ledger.lives[0].kind == "batch"
+    assert ledger.held == x.nbytes + view.untyped_storage().nbytes() + key.nbytes
+    assert ledger.peak().total() == ledger.most >= 512 + 256 + 128
+    assert ledger.peak({"batch": 0.5})["batch"] == 256
+
+
+@pytest.mark.parametrize(
+    ("card", "gib"), [("24GB", 24), ("a100_80", 79.2), ("H100", 79.2), ("11.5", 11.5)]
+)
+def test_cards_by_name_or_size(card, gib):
+    assert card_bytes(card) == gib * 2**30
+
+
+@pytest.mark.parametrize("card", ["a hundred", "-4", "nan", "0GB"])
+def test_no_such_card(card):
+    with pytest.raises(ConfigurationError, match="card"):
+        card_bytes(card)
+
+
+def test_no_such_precision(make_stage):
+    with pytest.raises(ConfigurationError, match="64-true"):
+        step_cost(make_stage, batch_size=1, latent_px=8, precision="64-true")
