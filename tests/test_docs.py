@@ -98,6 +98,13 @@ def check_script(words):
     assert all(word in told for word in rest if word.startswith("-"))
 
 
+def check_launcher(words):
+    """A script that hands its words on to `loopy fit`."""
+    assert "loopy fit" in (ROOT / words[0]).read_text()
+    subprocess.run(["bash", "-n", ROOT / words[0]], check=True)
+    check_loopy(["fit", *words[1:]])
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_exist(command):
     first, *rest = shlex.split(command)
@@ -111,6 +118,8 @@ def test_commands_exist(command):
             check_install(rest)
         case "python":
             check_script(rest)
+        case "bash" | "sbatch":
+            check_launcher(rest)
         case _:
             pytest.fail(f"no test knows the command {first!r}")
 

@@ -67,10 +67,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Weights in a checkpoint, whole and by name: averaged where it has averages.
 
     Raises:
+        ModelError: A folder that is cut off.
         KeyError: It has none.
         OSError: It cannot be read, or is none.
     """
     if path.is_dir():
+        check_whole(path)
         return _folder_weights(path)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}

@@ -156,6 +156,11 @@ class LoopyModule(pl.LightningModule):
                 "weights gathered in inference mode cannot be trained; with ModelParallelStrategy "
                 "set --trainer.inference_mode=false"
             )
+        if self.optimizer == "adamw_8bit":
+            raise ConfigurationError(
+                "adamw_8bit knows no parts of weights; with ModelParallelStrategy set optimizer to "
+                "adamw, whose moments are in parts too"
+            )
         half = self.trainer.precision == "bf16-mixed"
         shard(self.network, self.device_mesh, compute=torch.bfloat16 if half else None)
 
