@@ -103,10 +103,16 @@ def init(
             wav2vec2, config=plans["audio_projection"].config
         )
     _say("every name and shape fits; hashing the files")
-    sources = [Source("sd15", str(sd15), _hashes(unet.files), unet.skipped)]
-    sources.append(Source("vae", str(vae or sd15), _hashes(pictures.files), pictures.skipped))
-    if motion_module is not None:
-        sources.append(Source("motion_module", str(motion_module), _hashes(motion.files)))
+    read = (
+        ("sd15", sd15, unet),
+        ("vae", vae or sd15, pictures),
+        ("motion_module", motion_module, motion),
+    )
+    sources = [
+        Source(name, str(path), _hashes(weights.files), weights.skipped)
+        for name, path, weights in read
+        if weights.files
+    ]
     speech = _hashes(files) if files else {wav2vec2: fingerprint(hearing.network)}
     sources.append(Source("wav2vec2", wav2vec2, speech))
     options = {
@@ -123,22 +129,19 @@ def init(
         print(table(out))
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    with draft(out, folder=True) as folder:
-        try:
-            for part, fill in fills.items():
-                built = _built(plans[part], seed, part)
-                summary.parts[part] = fill(built)
-                if part != "vae":
-                    torch.nn.Module.to(built, getattr(torch, dtype))  # diffusers' warns of nothing
-                built.save_pretrained(folder / part, max_shard_size=ONE_FILE)
-                del built  # before the next one
-            summary.parts["audio_encoder"] = heard
-            hearing.save_pretrained(folder / "audio_encoder")
-            scheduler.save_pretrained(folder / "scheduler")
-            summary.write(folder)
-            write_index(folder, asdict(settings))
-        except (OSError, SafetensorError) as error:
-            raise OutputError(f"{out} cannot be written ({error}); free some space") from error
+    with draft(out, folder=True) as folder, _refused_by_disk(out):
+        for part, fill in fills.items():
+            built = _built(plans[part], seed, part)
+            summary.parts[part] = fill(built)
+            if part != "vae":
+                torch.nn.Module.to(built, getattr(torch, dtype))  # diffusers' own warns of nothing
+            built.save_pretrained(folder / part, max_shard_size=ONE_FILE)
+            del built  # before the next one
+        summary.parts["audio_encoder"] = heard
+        hearing.save_pretrained(folder / "audio_encoder")
+        scheduler.save_pretrained(folder / "scheduler")
+        summary.write(folder)
+        write_index(folder, asdict(settings))
     print(table(out))
 
 
@@ -192,6 +195,14 @@ def _autoencoder(config: dict[str, Any]) -> AutoencoderKL:
             return AutoencoderKL(**config)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"autoencoder: {error}; see configs/sd15/model.yaml") from error
+
+
+@contextmanager
+def _refused_by_disk(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{out} cannot be written ({error}); free some space") from error
 
 
 @contextmanager

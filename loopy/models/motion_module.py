@@ -62,20 +62,22 @@ def temporal_layers(
         config: Of the denoiser.
         inter_clip: Also for the inter-clip layers.
     """
-    frames, slots = config["clip_frames"], config["motion_slots"]
     state = _diffusers_names(path, tensors)
     _refuse_others(path, state)
+    rows = {".intra_clip.": config["clip_frames"]}
+    if inter_clip:
+        rows[".inter_clip."] = config["motion_slots"] + config["clip_frames"]
     taken: dict[str, Tensor] = {}
     for name, tensor in state.items():
         ours = name
         for old, new in RENAMED.items():
             ours = ours.replace(old, new)
-        value = tensor[0] if ours.endswith(".positions") else tensor
-        intra = ours.replace(".motion_modules.", ".intra_clip.")
-        taken[intra] = _first(path, value, frames) if value is not tensor else value
-        if inter_clip and ".proj_out." not in ours:
-            inter = ours.replace(".motion_modules.", ".inter_clip.")
-            taken[inter] = _first(path, value, slots + frames) if value is not tensor else value
+        for layer, length in rows.items():
+            if layer == ".inter_clip." and ".proj_out." in ours:
+                continue
+            is_table = ours.endswith(".positions")
+            value = _first(path, tensor[0], length) if is_table else tensor
+            taken[ours.replace(".motion_modules.", layer)] = value
     return taken
 
 

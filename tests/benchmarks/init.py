@@ -29,12 +29,11 @@ RECIPE = ROOT / "configs/sd15/model.yaml"
 
 
 def filled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Random numbers, and true tables of positions, in place of tensors without memory."""
-    noise = 0.02 * torch.randn(2**22)
+    """Random numbers, and counted positions, in place of tensors without memory."""
     return {
-        name: noise.repeat(-(-t.numel() // len(noise)))[: t.numel()].reshape(t.shape)
-        if not name.endswith("pos_embed.pe")
-        else torch.arange(t.numel()).float().reshape(t.shape)
+        name: torch.arange(t.numel()).float().reshape(t.shape)
+        if name.endswith("pos_embed.pe")
+        else torch.empty(t.shape).uniform_(-0.02, 0.02)
         for name, t in state.items()
     }
 
