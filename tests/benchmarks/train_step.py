@@ -240,7 +240,7 @@ def animate(options: argparse.Namespace) -> str:
     on_cpu = options.accelerator == "cpu"
     dtype = torch.float32 if on_cpu else torch.bfloat16
     make = maker(ROWS["clip"], options)
-    description = yaml.safe_load((RECIPES / "model.yaml").read_text())["vae"]["init_args"]
+    description = yaml.safe_load((RECIPES / "model.yaml").read_text())["autoencoder"]
     if options.widths != "real":
         description |= {"block_out_channels": [32, 64, 128, 128], "norm_num_groups": 8}
     cost = inference_cost(make, description, latent_px=options.size_px // 8, dtype=dtype)
