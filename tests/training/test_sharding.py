@@ -1,8 +1,12 @@
 """Two devices, by DDP and by FSDP2, train what one device trains on the joined batch."""
 
+from itertools import product
+
 import pytest
 import torch
 
+from loopy.models import CONDITIONS
+from loopy.records import Presence
 from loopy.training.checkpoint_files import last_checkpoint
 from loopy.training.stages import ClipStage, ImageStage
 from tests.training.ranks import furthest, losses, weights
@@ -21,6 +25,26 @@ def test_two_devices_train_what_one_does(runs, tmp_path):
     for two in (ddp, fsdp2):
         assert losses(two) == pytest.approx(losses(one), rel=1e-5)
         assert furthest(one, two) < 0.01
+
+
+def test_whatever_a_sample_sees_every_weight_has_a_gradient(make_dual, make_clip, awaken):
+    """One clip a device: a rank that skipped a weight would leave the others waiting for it."""
+    network = awaken(make_dual())
+    clip = make_clip(1)
+    trained = {id(parameter) for parameter in network.trained_parameters()}
+    for *seen, choice in product((False, True), (False, True), (False, True), range(4)):
+        audio, reference, past = (torch.tensor([each]) for each in seen)
+        network.zero_grad()
+        answer = network(
+            clip.latents,
+            torch.tensor([500]),
+            clip,
+            Presence(audio, audio, reference, past),
+            choice=torch.tensor([choice]),
+        )
+        answer.sum().backward()
+        reached = {id(weight) for weight in network.parameters() if weight.grad is not None}
+        assert reached == trained, (seen, CONDITIONS[choice])
 
 
 CASES = {
