@@ -101,20 +101,17 @@ def _units(network: UNet) -> list[list[nn.Module]]:
 
 
 def _shard(modules: list[nn.Module], mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
-    here = torch.device(mesh.device_type, torch.cuda.current_device() if _on_gpu(mesh) else None)
+    here = torch.device(mesh.device_type)
+    if here.type == "cuda":
+        here = torch.device("cuda", torch.cuda.current_device())
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
             if not isinstance(tensor, DTensor):
                 tensor.data = tensor.data.to(here)
                 distributed.broadcast(tensor.data, src=0, group=mesh.get_group())
-    # A unit of one module is given as such: only that may be run by its entries.
     fully_shard(
         modules[0] if len(modules) == 1 else modules,
         mesh=mesh,
         mp_policy=policy,
         reshard_after_forward=True,
     )
-
-
-def _on_gpu(mesh: DeviceMesh) -> bool:
-    return mesh.device_type == "cuda"

@@ -140,7 +140,8 @@ class AudioEncoderStage(pl.LightningModule):
             data: Not needed here.
             dtype: Precision of the file.
         """
-        AudioEncoder(self.network.to(dtype)).save_pretrained(folder / "audio_encoder")
+        network = self.network.to(dtype)  # pyright: ignore[reportArgumentType]  # transformers wraps it
+        AudioEncoder(network).save_pretrained(folder / "audio_encoder")
 
 
 def _mean(values: Tensor) -> Float[Tensor, ""]:
