@@ -83,7 +83,8 @@ class Reproduction(pl.Callback):
     """After each validation, samples the clip of `SameClip` and says how near it came.
 
     Sampling is that of inference: all steps, guidance, the averaged weights, no past. Logs
-    ``val/psnr_db``, of the decoded frames, and saves truth above what was made in ``samples``.
+    ``val/psnr_db``, of the decoded frames, beside ``val/portrait_psnr_db``, what frames that only
+    repeat the portrait would have; saves truth above what was made in ``samples``.
     """
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -91,9 +92,13 @@ class Reproduction(pl.Callback):
         data: SameClip = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         device = pl_module.device
         pipeline = pl_module.pipeline(data.audio_encoder, data.vae.to(device))  # pyright: ignore[reportCallIssue]
-        truth, made = _pictures(pipeline, data.clip.to(device))
-        error = (truth - made).square().mean() / 4  # of [-1, 1]; the peak is 2
-        pl_module.log("val/psnr_db", -10 * error.log10(), prog_bar=True, sync_dist=True)
+        clip = data.clip.to(device)
+        truth, made = _pictures(pipeline, clip)
+        with torch.no_grad():
+            portrait = decode_latents(data.vae, clip.reference).clamp(-1, 1)
+        near = {"val/psnr_db": made, "val/portrait_psnr_db": portrait.expand_as(truth)}
+        figures = {name: _psnr_db(truth, frames) for name, frames in near.items()}
+        pl_module.log_dict(figures, prog_bar=True, sync_dist=True)
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +125,11 @@ def _pictures(
     )
     truth, made = (decode_latents(pipeline.vae, each[0]) for each in (clip.latents, latents))
     return truth.clamp(-1, 1), made.clamp(-1, 1)
+
+
+def _psnr_db(truth: Tensor, frames: Tensor) -> Float[Tensor, ""]:
+    """Peak signal to noise of pictures in [-1, 1], whose peak is 2."""
+    return -10 * ((truth - frames).square().mean() / 4).log10()
 
 
 def _rows(clip: Clip, count: int, *, times: int = 1) -> Clip:

@@ -68,14 +68,18 @@ def test_it_says_how_near_sampling_comes(data, make_dual, tmp_path):
         rows = {name: value for _, name, value in read_rows(folder / "losses.csv")}
         with Image.open(folder / "samples/step_000001.png") as opened:
             sheet = torch.frombuffer(bytearray(opened.convert("RGB").tobytes()), dtype=torch.uint8)
-        return rows["val/psnr_db"], sheet.view(2, 16, 48, 3).float()
+        return rows, sheet.view(2, 16, 48, 3).float()
 
-    far, (truth, made) = near(tmp_path / "far")
+    rows, (truth, made) = near(tmp_path / "far")
+    far = rows["val/psnr_db"]
     with torch.no_grad():
         decoded = decode_latents(data.vae, data.clip.latents[0]).clamp(-1, 1)
         assert torch.equal(truth, ((decoded + 1) * 127.5).round().permute(2, 0, 3, 1).flatten(1, 2))
         error = ((made - truth) / 255).square().mean()
         assert -10 * error.log10() == pytest.approx(far, abs=0.1)
+        still = decode_latents(data.vae, data.clip.reference).clamp(-1, 1)
+        error = ((still - decoded) / 2).square().mean()
+        assert -10 * error.log10() == pytest.approx(rows["val/portrait_psnr_db"], abs=1e-3)
         latents, _ = next_clip(
             network,
             schedule,
@@ -86,8 +90,8 @@ def test_it_says_how_near_sampling_comes(data, make_dual, tmp_path):
             options=rollout,
         )
     data.clip = replace(data.clip, latents=latents)
-    there, (truth, same) = near(tmp_path / "there")
-    assert there > 80 > far + 40
+    rows, (truth, same) = near(tmp_path / "there")
+    assert rows["val/psnr_db"] > 80 > far + 40
     assert torch.equal(same, made)
     assert torch.equal(same, truth)
 
