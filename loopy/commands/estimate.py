@@ -49,9 +49,13 @@ def read_recipe(words: Sequence[str]) -> Namespace:
     """The whole configuration of a recipe with later ones and options on top.
 
     Raises:
-        ConfigurationError: There is no such recipe, or it has no model.
+        ConfigurationError: No recipe is given, or there is no such recipe.
     """
     given = [with_recipe(word, before) for before, word in pairwise(["", *words])]
+    if not any(word.startswith(("-c", "--config", "-h", "--help")) for word in given):
+        raise ConfigurationError(
+            "nothing to estimate; give a recipe: loopy estimate --config configs/sd15/clip.yaml"
+        )
     cli = EstimateCLI(
         pl.LightningModule,
         pl.LightningDataModule,
@@ -62,10 +66,6 @@ def read_recipe(words: Sequence[str]) -> Namespace:
         run=False,
         args=[*given, "--seed_everything=false"],
     )
-    if cli.config.get("model") is None or cli.config.get("data") is None:
-        raise ConfigurationError(
-            "nothing to estimate; give a recipe: loopy estimate --config configs/sd15/clip.yaml"
-        )
     return cli.config
 
 

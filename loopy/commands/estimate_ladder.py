@@ -17,7 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no history gradient": {"network": {"init_args": {"motion_gradient": False}}},
     "frozen nets": {"trained": "added"},
 }
-"""What may be changed, as options of the clip stage; overlays in configs/sd15 do the same."""
+"""What may be changed, as options of the clip stage; the overlays of `_options` do the same."""
 
 IMAGE = ("gradient checkpointing", "8-bit optimiser", "FSDP2")
 """What may be changed in the image stage."""
@@ -76,7 +76,8 @@ def climb(plan: Plan, step: StepCost, inference: InferenceCost, card: float) -> 
         seen.append(variant)
         if _key(variant) not in known:
             known[_key(variant)] = variant.step()
-        found = Rung(changes, _options(changes), variant.needs(known[_key(variant)], inference))
+        needs = variant.needs(known[_key(variant)], inference)
+        found = Rung(changes, _options(changes, plan.spread.devices), needs)
         yield found
         if found.room(card) >= 0:
             return
@@ -109,13 +110,14 @@ def _merge(into: dict[str, Any], options: dict[str, Any]) -> None:
             into[name] = value
 
 
-def _options(changes: tuple[str, ...]) -> str:
+def _options(changes: tuple[str, ...], devices: int) -> str:
     words = {
         "gradient checkpointing": "--model.init_args.gradient_checkpointing=true",
-        "8-bit optimiser": "--model.init_args.optimizer=adamw_8bit",
-        "no history gradient": "--model.init_args.network.init_args.motion_gradient=false",
-        "frozen nets": "--model.init_args.trained=added",
-        "FSDP2": "--trainer.strategy=ModelParallelStrategy --trainer.inference_mode=false",
+        "8-bit optimiser": "--config configs/sd15/adam_8bit.yaml",
+        "no history gradient": "--config configs/sd15/no_history_gradient.yaml",
+        "frozen nets": "--config configs/sd15/frozen.yaml",
+        "FSDP2": "--config configs/sd15/fsdp2.yaml "
+        f"--trainer.strategy.init_args.data_parallel_size={devices}",
     }
     return " ".join(words[change] for change in changes)
 

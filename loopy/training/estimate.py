@@ -123,7 +123,7 @@ def needs(cost: StepCost, spread: Spread) -> Needs:
             share["casts"] = 0.0
         held["gathered"] = cost.unit + 4 * (cost.unit // (2 if spread.half else 1))
     if spread.strategy == "ddp":
-        held["buckets"] = trained
+        held["gradients" if spread.bucket_view else "buckets"] = trained
         if spread.bucket_view:
             share["gradients"], gradients = 0.0, 0
     in_step = cost.ledger.peak(share)

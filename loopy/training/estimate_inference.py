@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import gcd
 
 import torch
 from diffusers import AutoencoderKL
@@ -27,7 +28,8 @@ class InferenceCost:
         around: Weights of the autoencoder and the audio encoder.
         keys: Keys and values at all sites, by whose they are: reference, past, audio.
         denoising: Most that one diffusion step holds besides weights, keys included.
-        decoding: Most that turning the clip's latents into pictures holds, keys included.
+        decoding: Most that turning the clip's latents into pictures holds, the portrait's keys
+            included.
         frames: Frames of the clip.
         once: Operations of the portrait's keys, once a video.
         clip: Operations of the past's and the sound's keys, once a clip.
@@ -98,6 +100,10 @@ def inference_cost(
                 motion = network.audio_to_latents and network.audio_to_latents(tokens)
             audio = network.project_audio(tokens)
             marks.append(ledger.flops)
+            sizes = {
+                name: bytes_of(tree_leaves(keys))
+                for name, keys in (("reference", reference), ("past", past), ("audio", audio))
+            }
 
             rollout = stage.settings.rollout
             branches = rollout.guidance.branches()
@@ -121,14 +127,11 @@ def inference_cost(
                 )
             marks.append(ledger.flops)
             denoising = ledger.most
+            del past, audio, tokens, motion  # the next clip has others
             ledger.forget_peak()
             pictures = decode_latents(decoder, clip.latents[0])
             ((pictures + 1) * 127.5).round().to(torch.uint8)
             marks.append(ledger.flops)
-            sizes = {
-                name: bytes_of(tree_leaves(keys))
-                for name, keys in (("reference", reference), ("past", past), ("audio", audio))
-            }
             once, every_clip, step, decode = (b - a for a, b in pairwise(marks))
             return InferenceCost(
                 networks=networks,
@@ -156,5 +159,6 @@ def _audio_encoder_bytes(stage: LoopyModule) -> int:
         num_hidden_layers=hearing.config["layers"] - 1,
         num_attention_heads=max(width // 64, 1),
         intermediate_size=4 * width,
+        num_conv_pos_embedding_groups=gcd(16, width),
     )
     return bytes_of(AudioEncoder.from_config(config).parameters())

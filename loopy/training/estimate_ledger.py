@@ -42,7 +42,9 @@ class Life:
 class Ledger(TorchDispatchMode):
     """Follows all storages that are born inside its context, and counts operations.
 
-    What a kernel takes for itself and gives back before it answers is not seen.
+    What a kernel takes for itself and gives back before it answers is not seen. What is seen too
+    much: under any such mode torch adds the bias of a linear map of a strided input in a new
+    tensor, for a moment; of 15 % in the inference of tiny networks, of nothing in training.
 
     Attributes:
         lives: In order of birth.

@@ -178,14 +178,15 @@ def test_a_clip_of_inference_is_the_allocators(make_stage):
         decode_latents(vae, latents[0])
 
     cost = inference_cost(make_stage, VAE, latent_px=SIDE)
-    assert cost.transient == pytest.approx(allocated(run), rel=0.1)
+    # more, for here torch adds the bias of some linear maps in a new tensor; see `Ledger`
+    assert 0.95 < cost.transient / allocated(run) < 1.2
     assert cost.networks == sum(p.nbytes for p in network.parameters())
     assert set(cost.keys) == {"reference", "past", "audio"}
     assert all(cost.keys.values())
 
 
 def test_strategies_share_what_they_say(make_stage):
-    cost = step_cost(make_stage, batch_size=1, latent_px=8, device="cpu")
+    cost = step_cost(partial(make_stage, ImageStage), batch_size=1, latent_px=8, device="cpu")
     trained = sum(cost.trained)
     one, ddp, view, four = (
         needs(cost, Spread(strategy, 4, bucket_view=view, averaged=True))
@@ -195,8 +196,8 @@ def test_strategies_share_what_they_say(make_stage):
     assert one.step["average"] == trained
     assert one.validation["average"] == 2 * trained
     assert ddp.peak == one.peak + trained
-    assert view.step["gradients"] == 0
-    assert view.step["buckets"] == trained
+    assert view.step["gradients"] == trained
+    assert view.step["buckets"] == 0
     assert view.peak < ddp.peak
     for part in ("weights", "optimiser", "average"):
         assert four.step[part] == pytest.approx(one.step[part] / 4, abs=2)
@@ -207,13 +208,11 @@ def test_strategies_share_what_they_say(make_stage):
 
 
 def test_cuda_normalises_in_float32_under_autocast(make_stage):
+    kinds = (("bf16-mixed", "cpu"), ("bf16-mixed", "cuda"), ("32-true", "cuda"))
+    stage = partial(make_stage, ImageStage)
     cpu, cuda, whole = (
-        step_cost(make_image, batch_size=1, latent_px=8, precision=precision, device=device)
-        for precision, device in (
-            ("bf16-mixed", "cpu"),
-            ("bf16-mixed", "cuda"),
-            ("32-true", "cuda"),
-        )
+        step_cost(stage, batch_size=1, latent_px=8, precision=precision, device=device)
+        for precision, device in kinds
     )
     peaks = [each.ledger.peak()["activations"] for each in (cpu, cuda, whole)]
     assert peaks == sorted(peaks)
