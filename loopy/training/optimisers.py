@@ -33,7 +33,7 @@ def make_optimiser(
     if name == "adamw":
         return AdamW(parameters, learning_rate, weight_decay=weight_decay)
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]  # optional
     except (ImportError, OSError, RuntimeError) as error:
         raise DependencyError(
             f"adamw_8bit needs bitsandbytes, which does not load ({error}); "
