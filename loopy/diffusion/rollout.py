@@ -221,12 +221,12 @@ def _past(
     options: RolloutOptions,
 ) -> tuple[SiteKeys, Tensor | None]:
     """Keys and values of the past, and which of its slots exist (None = all)."""
-    parameter = next(network.parameters())
+    device, dtype = network.denoiser.device, network.denoiser.dtype
     if not state.past.shape[1]:
-        zeros = parameter.new_zeros(videos, options.layout.slots, *size)
-        return network.encode_past(zeros, parameter.new_zeros(videos).bool()), None
+        zeros = torch.zeros(videos, options.layout.slots, *size, device=device, dtype=dtype)
+        return network.encode_past(zeros, zeros.new_zeros(videos).bool()), None
     slots, present = options.layout.select(
-        state.past.to(parameter), generator(state.seed, "segments", state.clip)
+        state.past.to(device, dtype), generator(state.seed, "segments", state.clip)
     )
     return network.encode_past(slots), None if present.all() else present
 

@@ -32,9 +32,11 @@ def launch(make_store, make_pipeline, clip_recipe, tmp_path):
     recipe["trainer"] |= {"max_steps": STEPS, "val_check_interval": STEPS}
     recipe["trainer"]["default_root_dir"] = str(tmp_path / "run")
     recipe["data"]["init_args"]["batch_size"] = 1
-    recipe["trainer"]["callbacks"].append(
-        {"class_path": "loopy.training.checkpoints.LastCheckpoint", "init_args": {"every": 1000}}
-    )
+    recipe["trainer"]["precision"] = "bf16-mixed"
+    recipe["trainer"]["callbacks"] += [
+        {"class_path": "loopy.training.callbacks.SampleSheet"},
+        {"class_path": "loopy.training.checkpoints.LastCheckpoint", "init_args": {"every": 1000}},
+    ]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
 
     def start(*options):
@@ -81,5 +83,7 @@ def test_torchrun_is_stopped_goes_on_and_is_exported(launch, tmp_path):
     assert process.wait(600) == 0, log.read_text()[-3000:]
     rows = [step for step, name, _ in read_rows(run / "losses.csv") if name == "loss"]
     assert rows == list(range(1, stopped + 3))
+    names = sorted(path.name for path in (run / "samples").iterdir())
+    assert names == [f"step_{stopped + 2:06d}.mp4", f"step_{stopped + 2:06d}.png"]  # of all ranks
     assert main(["export", "--ckpt", str(last), "--out", str(tmp_path / "model")]) == 0
     LoopyPipeline.from_pretrained(tmp_path / "model")
