@@ -113,7 +113,7 @@ FROZEN = {"trained": "added"}
         (FULL, "32-true"),
         (FROZEN | AGAIN, "bf16-mixed"),
         (IMAGE, "bf16-mixed"),
-        (IMAGE | AGAIN, "32-true"),
+        pytest.param(IMAGE | AGAIN, "32-true", marks=pytest.mark.slow),
         pytest.param(FULL, "bf16-mixed", marks=pytest.mark.slow),
         pytest.param(FULL | AGAIN, "bf16-mixed", marks=pytest.mark.slow),
         pytest.param(FULL | AGAIN, "32-true", marks=pytest.mark.slow),
@@ -208,16 +208,13 @@ def test_strategies_share_what_they_say(make_stage):
 
 
 def test_cuda_normalises_in_float32_under_autocast(make_stage):
-    kinds = (("bf16-mixed", "cpu"), ("bf16-mixed", "cuda"), ("32-true", "cuda"))
     stage = partial(make_stage, ImageStage)
-    cpu, cuda, whole = (
-        step_cost(stage, batch_size=1, latent_px=8, precision=precision, device=device)
-        for precision, device in kinds
+    cpu, cuda = (
+        step_cost(stage, batch_size=1, latent_px=8, precision="bf16-mixed", device=device).ledger
+        for device in ("cpu", "cuda")
     )
-    peaks = [each.ledger.peak()["activations"] for each in (cpu, cuda, whole)]
-    assert peaks == sorted(peaks)
-    assert peaks[0] * 1.1 < peaks[1] < peaks[2]
-    assert cpu.ledger.flops == cuda.ledger.flops == whole.ledger.flops
+    assert cpu.peak()["activations"] * 1.1 < cuda.peak()["activations"]
+    assert cpu.flops == cuda.flops
 
 
 def test_checkpointing_computes_more_and_keeps_less(make_stage):
