@@ -29,7 +29,8 @@ class MovingAverage(pl.Callback):
         self.decay = decay
         self.averages: dict[str, Tensor] = {}
         self.updates = 0
-        self._trained: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
+        self._inside = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts from the weights as they are, unless a checkpoint brought an average."""
@@ -99,13 +100,28 @@ class MovingAverage(pl.Callback):
         self.averages = {name: average.to(device) for name, average in self.averages.items()}
 
     def _swap_in(self, module: pl.LightningModule) -> None:
-        if self.averages:
-            self._trained = {name: p.detach().clone() for name, p in _trained(module)}
-            _write(module, self.averages)
+        if self.averages and not self._inside:
+            self._exchange(module)
+            self._inside = True
 
     def _swap_out(self, module: pl.LightningModule) -> None:
-        _write(module, self._trained)
-        self._trained = {}
+        if self._inside:
+            self._exchange(module)
+            self._inside = False
+
+    @torch.no_grad()
+    def _exchange(self, module: pl.LightningModule) -> None:
+        """One by one, so that no second copy of all weights is ever there."""
+        for name, parameter in _trained(module):
+            held = parameter.detach().clone()
+            if parameter.dtype == self.averages[name].dtype:
+                parameter.copy_(self.averages[name])
+                self.averages[name].copy_(held)
+            elif name in self._kept:
+                parameter.copy_(self._kept.pop(name))
+            else:  # lower precision would round the average
+                self._kept[name] = held
+                parameter.copy_(self.averages[name])
 
 
 def _trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -114,13 +130,6 @@ def _trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def _copies(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().float().clone() for name, parameter in _trained(module)}
-
-
-@torch.no_grad()
-def _write(module: nn.Module, values: dict[str, Tensor]) -> None:
-    parameters = dict(module.named_parameters())
-    for name, value in values.items():
-        parameters[name].copy_(value)
 
 
 class SampleSheet(pl.Callback):

@@ -8,7 +8,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+from torch.distributed.tensor import DTensor
 
+from loopy.errors import ModelError
 from loopy.training.checkpoint_files import last_checkpoint, write_checkpoint
 from loopy.training.signals import StopSignals
 
@@ -24,6 +27,8 @@ class LastCheckpoint(Checkpoint):
 
     Asked to stop by a signal (`loopy.training.signals`) that any rank gets, all ranks end the step
     and its validation, save, and leave with exit code 128 + number of the signal.
+
+    Weights that are not finite on any rank are never saved: the run ends there (ModelError).
 
     Args:
         every: Steps between two checkpoints; the last step has one in any case.
@@ -87,14 +92,43 @@ class LastCheckpoint(Checkpoint):
         stopping = 0 if self._mid_step else self._asked(trainer)
         due = step % self.every == 0 or step == trainer.max_steps or stopping
         if due and step != self._saved_step:
+            self._check_finite(trainer, last_checkpoint(Path(trainer.default_root_dir)))
             self._saved_step = step
             write_checkpoint(trainer, last_checkpoint(Path(trainer.default_root_dir)))
         self._stopping = stopping
+
+    def _check_finite(self, trainer: pl.Trainer, path: Path) -> None:
+        """Makes sure, by all ranks, that what is trained may take the checkpoint's place.
+
+        Raises:
+            ModelError: It may not; the checkpoint stays.
+        """
+        broken = torch.tensor(
+            not _is_finite(trainer.lightning_module),
+            dtype=torch.int32,
+            device=trainer.strategy.root_device,
+        )
+        if trainer.strategy.reduce(broken, reduce_op="max"):
+            kept = (
+                f"{path} of step {self._saved_step} is whole: go on from it with a smaller "
+                "--trainer.gradient_clip_val or in float32, or export it and train from there "
+                "(init_from) with a smaller learning rate"
+                if path.exists()
+                else "there is no checkpoint yet: start anew with a smaller learning rate"
+            )
+            raise ModelError(f"weights are not finite at step {trainer.global_step}; {kept}")
 
     def _asked(self, trainer: pl.Trainer) -> int:
         """The signal that any rank got; all ranks ask at once."""
         received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(received, reduce_op="max"))
+
+
+def _is_finite(module: nn.Module) -> bool:
+    """Whether all trained weights on this rank are numbers."""
+    trained = (p.detach() for p in module.parameters() if p.requires_grad)
+    parts = (p.to_local() if isinstance(p, DTensor) else p for p in trained)
+    return bool(torch.stack([part.isfinite().all() for part in parts]).all())
 
 
 def _validates(trainer: pl.Trainer, batch_idx: int) -> bool:

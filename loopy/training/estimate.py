@@ -1,8 +1,8 @@
 """Before any run: the bytes that a training takes on each device.
 
 A training is largest at one of three moments. In a step old gradients, then activations and new
-gradients are held; at the update the optimiser's own tensors; while validating a copy of the raw
-weights (the average is in their place), and what sampling takes.
+gradients are held; at the update the optimiser's own tensors; while validating one tensor more (raw
+weights and average exchange places), and what sampling takes.
 """
 
 from collections import Counter
@@ -128,12 +128,12 @@ def needs(cost: StepCost, spread: Spread) -> Needs:
             share["gradients"], gradients = 0.0, 0
     in_step = cost.ledger.peak(share)
     between = held + Counter(weights=in_step["weights"], gradients=gradients)
-    copied = round(trained * part) if spread.averaged else 0
+    swapped = round(max(cost.trained) * part) if spread.averaged else 0
     return Needs(
         step=held + Counter({str(kind): size for kind, size in in_step.items()}),
         update=between + Counter(activations=round(_updating(cost, spread.optimizer) * part)),
         validation=between
-        + Counter(average=copied, activations=max(cost.validating, spread.sampling)),
+        + Counter(average=swapped, activations=max(cost.validating, spread.sampling)),
     )
 
 

@@ -118,3 +118,16 @@ def test_the_rate_rises_and_falls():
     assert rates[:5] == pytest.approx([0.5, 1, 1.5, 2, 2])
     assert rates[8] == pytest.approx(1)
     assert rates[12] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_average_and_weights_come_back_to_the_bit(dtype):
+    """An average of float32 beside weights of lower precision is not rounded."""
+    module = Ramp().to(dtype)
+    average = MovingAverage()
+    average.averages = {"weight": torch.tensor(1 + 2**-20)}
+    average.on_validation_start(None, module)
+    assert module.weight == torch.tensor(1 + 2**-20, dtype=dtype)
+    average.on_validation_end(None, module)
+    assert module.weight == 0
+    assert average.averages["weight"] == 1 + 2**-20
