@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
+from loopy.training.signals import leave_group
 
 Batch = TypeVar("Batch")
 Deciders = dict[str, int | float | str]
@@ -224,6 +225,7 @@ class LoopyDataModule(pl.LightningDataModule):
             batch_size=None,
             sampler=sampler,
             num_workers=self.workers,
+            worker_init_fn=leave_group,
             multiprocessing_context=self.worker_context if self.workers else None,
         )
 

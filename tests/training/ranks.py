@@ -84,7 +84,16 @@ class Runs:
         self.store, self.parts, self.make_pipeline = store, parts, make_pipeline
 
     def start(
-        self, folder, name, *, stage=ClipStage, network=None, callbacks=(), model=None, **trainer
+        self,
+        folder,
+        name,
+        *,
+        stage=ClipStage,
+        network=None,
+        callbacks=(),
+        model=None,
+        workers=0,
+        **trainer,
     ):
         """Starts, or goes on from the folder's checkpoint.
 
@@ -95,6 +104,7 @@ class Runs:
             network: Makes another network than `make_pipeline`'s.
             callbacks: Beside those that write.
             model: Options of the stage.
+            workers: Processes that read clips, of each rank.
             **trainer: Options of the trainer.
         """
         ranks = 1 if name == "one" else 2
@@ -111,7 +121,7 @@ class Runs:
                 clip_frames=3,
                 batch_size=2 // ranks,
                 validation_batches=1,
-                workers=0,
+                workers=workers,
             )
             built = self.make_pipeline(seed=seed)
             networks = built.network if network is None else network()

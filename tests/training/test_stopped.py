@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 
 import lightning.pytorch as pl
 import pytest
@@ -46,6 +47,18 @@ class Strike(pl.Callback):
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         self._strike(trainer, "validation")
+
+
+class StrikeAll(pl.Callback):
+    """Sends a signal to the process and to all it has started, as torchrun does."""
+
+    def setup(self, trainer, pl_module, stage):
+        os.setpgrp()  # the tests are not meant
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == 2:
+            # by another process: what a parent sends to its workers is no surprise to them
+            subprocess.run(["kill", "-s", "TERM", "--", f"-{os.getpgrp()}"], check=False)
 
 
 def content(run, scratch):
@@ -102,6 +115,15 @@ def test_struck_five_times_the_run_is_the_same(runs, tmp_path, name):
     assert (whole / "losses.csv").read_bytes() == (struck / "losses.csv").read_bytes()
     one, other = (content(run, tmp_path / "scratch") for run in (whole, struck))
     torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_signal_to_all_processes_leaves_a_checkpoint(runs, tmp_path):
+    """Those that read clips do not die of it, else the training would before it has saved."""
+    options = {"callbacks": [StrikeAll()], "workers": 2, "limit_val_batches": 0}
+    [process] = runs.start(tmp_path, "one", max_steps=9, **options).processes
+    process.join(120)
+    assert process.exitcode == 128 + signal.SIGTERM
+    check_whole(last_checkpoint(tmp_path))
 
 
 def test_a_signal_is_noted_and_a_deaf_process_stays_deaf():
