@@ -67,8 +67,12 @@ def recipe(tmp_path):
 
 
 def test_it_reads_the_recipe_and_names_what_fits(recipe, tmp_path, capsys):
-    overlay = tmp_path / "again.yaml"
-    overlay.write_text("model: {init_args: {gradient_checkpointing: true}}")
+    said = yaml.safe_load(recipe.read_text())
+    said["model"]["class_path"] = "loopy.training.stages.ImageStage"
+    del said["model"]["init_args"]["network"]["init_args"]["denoiser"]["init_args"]["clip_frames"]
+    recipe.write_text(yaml.safe_dump(said))
+    overlay = tmp_path / "eight.yaml"
+    overlay.write_text("model: {init_args: {optimizer: adamw_8bit}}")
     words = ["estimate", "--config", str(recipe), "--config", str(overlay), "--card", "24GB"]
     assert main(words) == 0
     said = capsys.readouterr().out
