@@ -292,7 +292,7 @@ class LoopyPipeline:
 
     def _frames(self, latents: Float[Tensor, "f c h w"]) -> UInt8[Tensor, "f h w 3"]:
         pictures = decode_latents(self.vae, latents)
-        return ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        return ((pictures.float() + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 def _find(model: str | Path) -> Path:

@@ -1,7 +1,6 @@
 """What happens while a stage trains: averaged weights and sheets of samples."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +132,11 @@ def _copies(module: nn.Module) -> dict[str, Tensor]:
 
 
 class SampleSheet(pl.Callback):
-    """Saves what `module.sample_sheet()` draws after each validation, with averaged weights.
+    """Saves what `module.sample_sheet()` draws after each validation.
 
-    Nothing is saved where that draws nothing (None). The first rank draws; under FSDP2 all do the
-    same, since none has all weights.
+    Weights are the averaged ones, in the precision of the training. Nothing is saved where that
+    draws nothing (None). The first rank draws; under FSDP2 all do the same, since none has all
+    weights.
     """
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -144,8 +144,7 @@ class SampleSheet(pl.Callback):
         together = is_sharded(pl_module)
         if not (trainer.is_global_zero or together):
             return
-        # weights are then gathered in the precision of the training
-        with trainer.precision_plugin.forward_context() if together else nullcontext():
+        with trainer.precision_plugin.forward_context():
             sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
         if sheet is not None and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "samples"

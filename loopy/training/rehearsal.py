@@ -103,4 +103,4 @@ def _person(
 
 
 def _pixels(pictures: Float[Tensor, "f 3 h w"]) -> UInt8[Tensor, "f h w 3"]:
-    return ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+    return ((pictures.float().permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).cpu()

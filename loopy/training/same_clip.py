@@ -93,9 +93,9 @@ class Reproduction(pl.Callback):
         device = pl_module.device
         pipeline = pl_module.pipeline(data.audio_encoder, data.vae.to(device))  # pyright: ignore[reportCallIssue]
         clip = data.clip.to(device)
-        truth, made = _pictures(pipeline, clip)
-        with torch.no_grad():
-            portrait = decode_latents(data.vae, clip.reference).clamp(-1, 1)
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            truth, made = _pictures(pipeline, clip)
+            portrait = decode_latents(data.vae, clip.reference).float()
         near = {"val/psnr_db": made, "val/portrait_psnr_db": portrait.expand_as(truth)}
         figures = {name: _psnr_db(truth, frames) for name, frames in near.items()}
         pl_module.log_dict(figures, prog_bar=True, sync_dist=True)
@@ -108,7 +108,6 @@ class Reproduction(pl.Callback):
                 sheet.save(hidden)
 
 
-@torch.no_grad()
 def _pictures(
     pipeline: LoopyPipeline, clip: Clip
 ) -> tuple[Float[Tensor, "f 3 h w"], Float[Tensor, "f 3 h w"]]:
@@ -124,7 +123,7 @@ def _pictures(
         options=pipeline.settings.rollout,
     )
     truth, made = (decode_latents(pipeline.vae, each[0]) for each in (clip.latents, latents))
-    return truth.clamp(-1, 1), made.clamp(-1, 1)
+    return truth.float(), made.float()
 
 
 def _psnr_db(truth: Tensor, frames: Tensor) -> Float[Tensor, ""]:

@@ -21,6 +21,7 @@ class Ramp(pl.LightningModule):
         self.weight = nn.Parameter(torch.zeros(()))
         self.frozen = nn.Parameter(torch.full((), 7.0), requires_grad=False)
         self.validated = []
+        self.drawn_in_half = False
 
     def training_step(self, batch, batch_idx):
         return -self.weight
@@ -32,6 +33,7 @@ class Ramp(pl.LightningModule):
         return torch.optim.SGD([self.weight], 1.0)
 
     def sample_sheet(self):
+        self.drawn_in_half = torch.is_autocast_enabled("cpu")
         return Image.new("L", (int(100 * self.weight) + 1, 1))
 
 
@@ -51,10 +53,11 @@ class Unseen(Ramp):
         return None
 
 
-def train(module, tmp_path):
+def train(module, tmp_path, precision="32-true"):
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=STEPS,
+        precision=precision,
         default_root_dir=tmp_path,
         val_check_interval=2,
         check_val_every_n_epoch=None,
@@ -100,6 +103,12 @@ def test_sheets_are_drawn_with_the_average_whatever_the_order(trained, tmp_path)
         with Image.open(path) as sheet:
             widths.append(sheet.width)
     assert widths == [int(100 * average) + 1 for average in list(averages())[1::2]]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_sheets_are_drawn_in_the_precision_of_the_training(tmp_path, precision):
+    module, _ = train(Ramp(), tmp_path, precision)
+    assert module.drawn_in_half == (precision == "bf16-mixed")
 
 
 def test_where_there_is_nothing_to_show_nothing_is_saved(tmp_path):
