@@ -13,6 +13,7 @@ from loopy.errors import ConfigurationError
 from loopy.models.latents import decode_latents
 from loopy.pipeline import Settings
 from loopy.segments import SegmentLayout
+from loopy.training.datamodule import Onwards
 from loopy.training.loss_plot import LossPlot, read_rows
 from loopy.training.same_clip import Reproduction, SameClip
 from loopy.training.stages import ClipStage
@@ -27,7 +28,8 @@ def data(make_store, make_pipeline, tmp_path):
     make_pipeline().save_pretrained(tmp_path / "parts")
     store = make_store(tmp_path / "store", [str(number) for number in range(8)], noise=True)
     given = {"parts": tmp_path / "parts", "layout": LAYOUT, "clip_frames": 3, "batch_size": 2}
-    return SameClip(StoreClips(store=str(store), **given), batch_size=3, validation_batches=2)
+    given |= {"still_start": True, "store": str(store)}
+    return SameClip(StoreClips(**given), batch_size=3, validation_batches=2)
 
 
 def test_every_batch_is_the_first_clip(data):
@@ -41,13 +43,23 @@ def test_every_batch_is_the_first_clip(data):
             assert torch.equal(rows, getattr(first, name)[:1].expand_as(rows))
 
 
-def test_it_says_how_near_sampling_comes(data, make_dual, tmp_path):
+def test_neither_it_nor_a_real_run_goes_on_from_the_other(data):
+    """They may share a folder by mistake."""
+    data.data.setup("fit")
+    runs = [Onwards(4, place=lambda: 2, decided_by=each.decided_by()) for each in (data, data.data)]
+    for ours, theirs in (runs, runs[::-1]):
+        ours.load_state_dict(ours.state_dict())
+        with pytest.raises(ConfigurationError, match="the first of"):
+            ours.load_state_dict(theirs.state_dict())
+
+
+def test_it_says_how_near_sampling_comes(data, make_dual, awaken, tmp_path):
     """Of a clip that is what the network makes of its portrait and sound: exactly there."""
     torch.manual_seed(0)
-    rollout = RolloutOptions(steps=2, layout=LAYOUT)
+    rollout = RolloutOptions(steps=2, layout=LAYOUT, still_start=True)
     settings = Settings(size_px=16, clip_frames=3, rollout=rollout)
     schedule = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-    network = make_dual()
+    network = awaken(make_dual())
 
     def near(folder):
         """Decibels and sheet after one step that changes nothing."""
@@ -85,7 +97,7 @@ def test_it_says_how_near_sampling_comes(data, make_dual, tmp_path):
             schedule,
             reference=network.encode_reference(data.clip.reference),
             audio=data.clip.audio,
-            state=RolloutState.first(data.clip.reference),
+            state=RolloutState.first(data.clip.reference, still_frames=LAYOUT.past_frames),
             size=(4, 8, 8),
             options=rollout,
         )
