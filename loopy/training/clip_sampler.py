@@ -41,6 +41,7 @@ class ClipSampler:
         clip_frames: Frames of a clip.
         reference: Where the portrait is from.
         still_start: A history cut short is that of a video which began with the portrait.
+        past: Whether frames before the clip are read; False leaves all slots empty.
         mirror: How often a mirrored window is read in training.
         weights: Weight of the loss around ``eyes`` and ``mouth``.
         drops: Only the share of whole histories is read here.
@@ -57,6 +58,7 @@ class ClipSampler:
     clip_frames: int = 12
     reference: Literal["outside", "within"] = "outside"
     still_start: bool = False
+    past: bool = True
     mirror: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
     drops: DropRates = DropRates()  # noqa: RUF009 (frozen)
@@ -86,6 +88,11 @@ class ClipSampler:
         return self._long_enough(VALIDATION)
 
     @property
+    def longest_history(self) -> int:
+        """Most frames before a clip that are read."""
+        return self.layout.past_frames if self.past else 0
+
+    @property
     def held_out_size(self) -> int:
         """Clips in a batch of the validation split: two at least, to be compared."""
         return max(self.batch_size, 2)
@@ -105,7 +112,7 @@ class ClipSampler:
         return {
             "clips": f"{len(self.rows)} ({sha256(clips).hexdigest()[:12]}){drawn}",
             "clip_frames": self.clip_frames,
-            "layout": str(self.layout),
+            "layout": str(self.layout) if self.past else "without a past",
             "reference": self.reference,
             "still_start": self.still_start,
             "mirror": self.mirror,
@@ -154,8 +161,9 @@ class ClipSampler:
 
         def read(row: int) -> Clip:
             draw = generator(self.seed, "window", sample)
-            longest = self.layout.past_frames
-            history = self.drops.history(draw, longest=longest, clip_frames=self.clip_frames)
+            history = self.drops.history(
+                draw, longest=self.longest_history, clip_frames=self.clip_frames
+            )
             return self._read(row, draw, history=history, mirror=self.mirror)
 
         places = (order[(place + step) % clips] for step in range(clips))
@@ -164,7 +172,7 @@ class ClipSampler:
     def _held_out(self, place: int) -> Clip:
         def read(row: int) -> Clip:
             draw = generator(self.seed, "held-out window", row)
-            return self._read(row, draw, history=self.layout.past_frames, mirror=0.0)
+            return self._read(row, draw, history=self.longest_history, mirror=0.0)
 
         rows = self.held_out_rows
         return self._first_whole(
@@ -195,7 +203,7 @@ class ClipSampler:
             history=history,
             reference=self.reference,
             mirror=mirror,
-            still_start=self.layout.past_frames if self.still_start else None,
+            still_start=self.longest_history if self.still_start and self.past else None,
         )
         clip, motion = read_window(
             self.store,

@@ -33,6 +33,8 @@ class StoreClips(LoopyDataModule):
             be), or ``within`` it (the paper).
         still_start: A history that is cut short is that of a video which began with the portrait
             held still; as in the model. False, the paper: it is masked.
+        past: Whether frames before the clip are read. False is for the image stage, which has no
+            use for them: its frames come from all over a video, not only from behind a past.
         mirror: How often a mirrored window is read; the store must hold mirrored latents.
         posterior: Latents are the ``mean`` of their posterior, or a ``sample`` of it, drawn anew
             for each window; the store must hold log-variances.
@@ -63,6 +65,7 @@ class StoreClips(LoopyDataModule):
         clip_frames: int = 12,
         reference: Literal["outside", "within"] = "outside",
         still_start: bool = False,
+        past: bool = True,
         mirror: float = 0.0,
         posterior: Literal["mean", "sample"] = "mean",
         mouth_weight: float = 1.0,
@@ -101,6 +104,7 @@ class StoreClips(LoopyDataModule):
         self.reference: Literal["outside", "within"] = reference
         self.posterior: Literal["mean", "sample"] = posterior
         self.still_start, self.mirror, self.skip_damaged = still_start, mirror, skip_damaged
+        self.past = past
         self.weights = {"mouth": mouth_weight, "eyes": eye_weight}
         self.vae = load_part(parts, "vae").requires_grad_(False)
         self.audio_encoder = load_part(parts, "audio_encoder")
@@ -123,6 +127,7 @@ class StoreClips(LoopyDataModule):
             clip_frames=self.clip_frames,
             reference=self.reference,
             still_start=self.still_start,
+            past=self.past,
             mirror=self.mirror,
             weights=self.weights,
             drops=self.drops,

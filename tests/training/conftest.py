@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
 from loopy.data.store import write_clip
 from loopy.motion import MotionSequence
+from loopy.pipeline import Settings
 from loopy.randomness import generator
+from loopy.training.stages import ClipStage, ImageStage
 from tests.training.ranks import Runs
 
 SIZE, SIDE, FRAMES = 16, 8, 20
@@ -133,3 +136,29 @@ def runs(make_store, make_pipeline, tmp_path) -> Runs:
     make_pipeline().save_pretrained(tmp_path / "parts")
     store = make_store(tmp_path / "store", [str(number) for number in range(12)], noise=True)
     return Runs(store, tmp_path / "parts", make_pipeline)
+
+
+@pytest.fixture
+def schedule():
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+@pytest.fixture
+def make_stage(make_dual, awaken, schedule):
+    """A stage around tiny networks with nothing silent; ``shape`` is both UNets'."""
+
+    def make(kind=ClipStage, *, shape=None, settings=None, **options):
+        torch.manual_seed(0)
+        if kind is ImageStage:
+            shape = {"clip_frames": None} | (shape or {})
+        settings = settings or Settings(size_px=16, clip_frames=3)
+        return kind(awaken(make_dual(shape=shape)), schedule, settings, **options)
+
+    return make

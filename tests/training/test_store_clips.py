@@ -107,12 +107,6 @@ def test_splits_never_meet_and_validation_has_whole_histories(sampler):
     assert torch.equal(clip.audio, source.batch("validation", 0, 0, 1).audio)
 
 
-PLACES = {"eyes": (slice(36, 48), (3.0, 5.0)), "mouth": (slice(48, 68), (9.0, 11.0))}
-"""Points of each part, and the middle they lie around in frame 0, in pixels of 16."""
-UNKNOWN = 7
-"""A frame in which the tracker lost a corner of the mouth."""
-
-
 def test_one_clip_a_device_is_judged_beside_another(sampler):
     """Validation swaps sounds and pasts within a batch."""
     of_one = sampler(batch_size=1)
@@ -121,73 +115,6 @@ def test_one_clip_a_device_is_judged_beside_another(sampler):
     assert torch.equal(judged.latents, sampler().batch("validation", 0, 0, 1).latents)
     first, second = judged.audio
     assert not torch.equal(first, second)
-
-
-@pytest.fixture
-def talking(make_record, tmp_path):
-    """Clips of a head that drifts to the right, and their mirrored latents."""
-    create_store(tmp_path / "s", StoreDescription(16, (4, 8, 8), (3, 8), mirrored=True))
-    for name in ("1", "2"):
-        record = make_record(name)
-        points, valid = record.motion.points.clone(), record.motion.valid.clone()
-        drift = 0.2 * torch.arange(len(points))[:, None, None] * torch.tensor([1.0, 0.0])
-        for part, middle in PLACES.values():
-            around = torch.rand(points[:, part].shape) * 2 - 1
-            points[:, part] = torch.tensor(middle) + around + drift
-        valid[UNKNOWN, 60] = False
-        motion = replace(record.motion, points=points, valid=valid)
-        numbered = torch.arange(1.0, len(points) + 1)[:, None, None, None].expand(-1, 4, 8, 8)
-        write_clip(
-            tmp_path / "s",
-            replace(record, motion=motion, latents=numbered, latents_mirrored=-numbered),
-        )
-    build_index(tmp_path / "s", validation=0, test=0)
-    return ClipStore.open(tmp_path / "s")
-
-
-@pytest.mark.parametrize("weights", [{"mouth": 3.0}, {"eyes": 2.0}, {"mouth": 3.0, "eyes": 2.0}])
-@pytest.mark.parametrize("mirror", [0.0, 1.0])
-def test_mouth_and_eyes_weigh_more(talking, weights, mirror):
-    source = ClipSampler(
-        talking, 2, layout=LAYOUT, clip_frames=FRAMES, weights=weights, mirror=mirror
-    )
-    seen = set()
-    for number in range(10):
-        clip = source.batch("training", number, 0, 1)
-        rows = [int(row) for row in source.rows]
-        shown = clip.latents[..., 0, 0, 0]
-        assert (shown < 0).all() == bool(mirror)
-        for one, weight in zip(shown.abs().int() - 1, clip.weight, strict=True):
-            first = int(one[0])
-            seen |= set(one.tolist())
-            # both clips have the same numbers: the weight is that of one of them
-            assert any(
-                torch.equal(weight, expected_weight(talking, row, first, weights, mirror))
-                for row in rows
-            )
-    assert UNKNOWN in seen
-
-
-def expected_weight(store, row, first, weights, mirror):
-    """Cell by cell: within half a cell of the box around the points, in the picture's units."""
-    frames = slice(first, first + FRAMES)
-    read = store.read(row, {"points": frames, "valid": frames})
-    weight = torch.ones(FRAMES, 1, 8, 8)
-    for name, extra in weights.items():
-        part, _ = PLACES[name]
-        for frame in range(FRAMES):
-            points = read["points"][frame, part].clone()
-            if not read["valid"][frame, part].all():
-                continue
-            if mirror:
-                points[:, 0] = 16 - points[:, 0]
-            left, top = (points.amin(0) / 2 - 0.5).tolist()
-            right, bottom = (points.amax(0) / 2 + 0.5).tolist()
-            for y in range(8):
-                for x in range(8):
-                    inside = left <= x + 0.5 <= right and top <= y + 0.5 <= bottom
-                    weight[frame, 0, y, x] += (extra - 1) * inside
-    return weight
 
 
 def test_equal_weights_are_none(sampler):
