@@ -37,18 +37,13 @@ def draw(table: Path) -> None:
     Raises:
         DependencyError: matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError(
-            "the loss plot needs matplotlib; run: pip install loopy-portrait[notebooks]"
-        ) from error
+    figure_class = _figure_class()
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, name, value in read_rows(table):
         curves[name].append((step, value))
     if not curves:
         return
-    figure = Figure(figsize=(9, 2 * len(curves) + 0.5), layout="constrained")
+    figure = figure_class(figsize=(9, 2 * len(curves) + 0.5), layout="constrained")
     panels = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
     for panel, (name, curve) in zip(panels, curves.items(), strict=True):
         panel.plot(*zip(*curve, strict=True))
@@ -74,6 +69,14 @@ class LossPlot(pl.Callback):
         self.every = every
         self._written: dict[str, int] = {}
         """The last step of each name in the table."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks for matplotlib before the first step, not at the first plot.
+
+        Raises:
+            DependencyError: It is missing.
+        """
+        _figure_class()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drops the rows that will be written again."""
@@ -117,6 +120,16 @@ class LossPlot(pl.Callback):
         ]
         append_rows(_table(trainer), rows)
         self._written |= dict.fromkeys((name for _, name, _ in rows), step)
+
+
+def _figure_class() -> type[Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DependencyError(
+            "the loss plot needs matplotlib; run: pip install loopy-portrait[notebooks]"
+        ) from error
+    return Figure
 
 
 def _table(trainer: pl.Trainer) -> Path:

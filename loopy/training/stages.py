@@ -8,6 +8,7 @@ import torch
 from loopy.errors import ConfigurationError
 from loopy.records import Clip
 from loopy.training.module import LoopyModule
+from loopy.training.store_clips import StoreClips
 
 NEW_IN_CLIPS = (".audio_attn.", ".inter_clip.", ".intra_clip.")
 """Layers of the denoiser that the clip stage adds, beside the two audio networks."""
@@ -74,3 +75,17 @@ class ClipStage(LoopyModule):
             for name, parameter in self.network.named_parameters():
                 added = name.startswith("audio_") or any(part in name for part in NEW_IN_CLIPS)
                 parameter.requires_grad_(parameter.requires_grad and added)
+
+    def setup(self, stage: str) -> None:
+        """See `LoopyModule.setup`; says where the scale of motion is not that of the clips."""
+        super().setup(stage)
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        audio_to_latents = self.network.audio_to_latents
+        if stage != "fit" or audio_to_latents is None or not isinstance(data, StoreClips):
+            return
+        scale = (*audio_to_latents.config["log_mean"], *audio_to_latents.config["log_std"])
+        if scale == (0, 0, 1, 1):
+            self.print(
+                "loopy: log_mean and log_std of audio_to_latents are not those of the store; put "
+                "in what loopy data report prints"
+            )

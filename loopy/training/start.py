@@ -30,7 +30,7 @@ def start_from(network: DualUNet, folders: Sequence[Path]) -> dict[str, LoadRepo
     of which the folders have none.
 
     Args:
-        network: Of the stage; untouched in its UNets when one of them does not fit.
+        network: Of the stage. Behind an error, parts before the one it names may be loaded.
         folders: Model folders in the diffusers form, in any precision; later ones win.
 
     Returns:
