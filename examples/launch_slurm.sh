@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains on 3 machines of 8 GPUs by SLURM, and queues itself again when its time is up:
-#   sbatch examples/launch_slurm.sh --config configs/sd15/clip.yaml
+#   sbatch examples/launch_slurm.sh --config configs/sd15/clip.yaml \
+#     --trainer.accumulate_grad_batches=1 --trainer.val_check_interval=1000
 #SBATCH --job-name=loopy
 #SBATCH --nodes=3
 #SBATCH --ntasks-per-node=8

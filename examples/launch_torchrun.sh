@@ -3,7 +3,8 @@
 #   bash examples/launch_torchrun.sh --config configs/sd15/clip.yaml
 # On several machines, at the same time on each: NODES machines, this one is number NODE, and HEAD is the name of number 0.
 # They need one folder for runs and data, at the same path:
-#   NODES=3 NODE=0 HEAD=gpu01 bash examples/launch_torchrun.sh --config configs/sd15/clip.yaml
+#   NODES=3 NODE=0 HEAD=gpu01 bash examples/launch_torchrun.sh --config configs/sd15/clip.yaml \
+#     --trainer.accumulate_grad_batches=1 --trainer.val_check_interval=1000
 # GPUS is the number of processes on each machine; without GPUs it has to be given.
 set -euo pipefail
 

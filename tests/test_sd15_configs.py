@@ -1,5 +1,8 @@
 """The recipes of real size fit each other, and the model that `loopy init` makes."""
 
+import shlex
+from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,10 +54,16 @@ def test_the_image_stage_trains_them_without_sound_and_time():
     assert ours == theirs
 
 
-def test_the_batch_is_the_papers():
-    clip = read("clip")
-    devices = clip["trainer"]["devices"] * clip["trainer"]["num_nodes"]
-    assert devices * clip["data"]["init_args"]["batch_size"] == 24
+@pytest.mark.parametrize(("name", "batch"), [("clip", 24), ("image", 48)])
+def test_the_batch_is_the_papers_on_one_machine(name, batch):
+    """`loopy fit` waits for the ranks of all machines, and starts those of one."""
+    trainer = read(name)["trainer"]
+    accumulated = trainer["accumulate_grad_batches"]
+    assert trainer["num_nodes"] == 1
+    assert trainer["devices"] * accumulated * read(name)["data"]["init_args"]["batch_size"] == batch
+    assert trainer["val_check_interval"] == 1000 * accumulated  # it counts batches
+    strategy = read("fsdp2")["trainer"]["strategy"]["init_args"]
+    assert strategy["data_parallel_size"] == trainer["devices"]
     assert {stage(name)["learning_rate"] for name in ("image", "clip")} == {1e-5}
 
 
@@ -63,6 +72,46 @@ def test_stage_2_starts_where_stage_1_is_exported():
     beneath, top = stage("clip")["init_from"]
     assert beneath == stage("image")["init_from"] == read("image")["data"]["init_args"]["parts"]
     assert Path(top).parent == Path(read("image")["trainer"]["default_root_dir"]).parent
+
+
+def test_each_variant_has_a_folder_of_its_own():
+    """Or a run goes on from the checkpoint of another."""
+    variants = {path.stem for path in ROOT.glob("*.yaml")} - {"model", "fsdp2"}
+    assert len({read(name)["trainer"]["default_root_dir"] for name in variants}) == len(variants)
+
+
+def needs_and_makes(words):
+    """Folders that a command reads, and those that it leaves."""
+    options = dict(pairwise(words))
+    needs = {options[name] for name in ("--parts", "--ckpt", "--model") if name in options}
+    makes = {options[name] for name in ("--out",) if name in options}
+    if words[1] == "preprocess":
+        makes |= {words[3]}
+    if words[1:3] == ["data", "report"]:
+        needs |= {words[3]}
+    if words[1] == "fit":
+        recipes = [Path(after).stem for name, after in pairwise(words) if name == "--config"]
+        whole = reduce(laid_over, map(read, recipes))
+        start = whole["model"]["init_args"]["init_from"]
+        data = whole["data"]["init_args"]
+        data = data.get("data", {"init_args": data})["init_args"]
+        needs |= {*([start] if isinstance(start, str) else start), data["store"], data["parts"]}
+        makes |= {whole["trainer"]["default_root_dir"]}
+    return needs, makes
+
+
+def test_no_command_of_the_whole_way_needs_what_a_later_one_makes():
+    page = (ROOT.parents[1] / "docs/training.md").read_text()
+    block = page.partition("## Training at real size")[2].partition("```bash\n")[2]
+    lines = block.partition("```")[0].replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("loopy ")]
+    assert len(commands) == 9
+    there = set()
+    for words in commands:
+        needs, makes = needs_and_makes(words)
+        for folder in needs:
+            assert any(Path(folder).is_relative_to(made) for made in there), (words, folder)
+        there |= makes
 
 
 @pytest.mark.parametrize("folder", ["sd15", "toon"])
@@ -80,9 +129,9 @@ def test_overfitting_sees_the_data_of_the_stage(folder):
 
 
 def laid_over(node, overlay):
-    if not isinstance(overlay, dict):
+    if not (isinstance(overlay, dict) and isinstance(node, dict)):
         return overlay
-    return node | {name: laid_over(node[name], value) for name, value in overlay.items()}
+    return node | {name: laid_over(node.get(name), value) for name, value in overlay.items()}
 
 
 @pytest.mark.parametrize(("name", "overlay"), [("image", "quarter_image"), ("clip", "quarter")])
