@@ -9,6 +9,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
+from loopy.commands.ablate_recipes import check
 from loopy.commands.ablate_runs import TRUTH, Plan, carry_out, plan_of, steps_done, train_start
 from loopy.commands.evaluate_sets import folder
 from loopy.commands.recipes import find_recipe
@@ -86,6 +87,9 @@ def ablate(
     check_steps({plan.name: plan.steps for plan in plans.values()})
     if not finished:
         _start(base)
+    for plan in plans.values():
+        if steps_done(plan.folder):
+            check(plan.folder, plan.recipes)
     folder(out)
     options = JudgeOptions(talks, seconds, clips, seed)
     failed = _all(list(plans.values()), options, out / TRUTH, jobs=jobs)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 
+from loopy.commands.ablate_recipes import RECORD, joined, note
 from loopy.data.finished import content_hash, is_finished, mark_finished
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.evaluation.ablation_judge import VERSION, JudgeOptions
@@ -31,12 +32,14 @@ class Plan:
         folder: Where it is, or will be.
         words: Of `loopy fit`.
         steps: How long it is trained.
+        recipes: It is trained by.
     """
 
     name: str
     folder: Path
     words: tuple[str, ...]
     steps: int
+    recipes: tuple[Path, ...]
 
     @property
     def reached(self) -> int:
@@ -46,9 +49,10 @@ class Plan:
 
     @property
     def loss(self) -> float:
-        """Of the last validation; NaN where there was none."""
-        rows = read_rows(self.folder / "losses.csv")
-        return next((value for _, name, value in reversed(rows) if name == "val/loss"), torch.nan)
+        """Of the validation behind the last step; NaN where there was none."""
+        rows = reversed(read_rows(self.folder / "losses.csv"))
+        last = (self.steps, "val/loss")
+        return next((value for step, name, value in rows if (step, name) == last), torch.nan)
 
 
 def plan_of(
@@ -80,7 +84,8 @@ def plan_of(
     words = [word for path in recipes for word in ("--config", str(path))]
     words += ["--seed_everything", str(seed), "--model.init_args.seed", str(seed)]
     words += ["--trainer.max_steps", str(length), "--trainer.default_root_dir", str(folder)]
-    return Plan(f"{variant}/seed_{seed}", folder, tuple(words), length)
+    words += _validates_last(recipes, length)
+    return Plan(f"{variant}/seed_{seed}", folder, tuple(words), length, tuple(recipes))
 
 
 def steps_done(folder: Path) -> int:
@@ -132,7 +137,10 @@ def carry_out(plan: Plan, options: JudgeOptions, shared: Path) -> None:
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     with _held(plan.folder) as lock:
-        if steps_done(plan.folder) < plan.steps:
+        begun = steps_done(plan.folder)
+        if not begun or not (plan.folder / f"{RECORD}.json").is_file():
+            note(plan.folder, plan.recipes)
+        if begun < plan.steps:
             _child("loopy", ["fit", *plan.words], plan.folder, lock)
         if (done := steps_done(plan.folder)) != plan.steps:
             raise ConfigurationError(f"{plan.folder} has {done} steps, {plan.steps} were planned")
@@ -196,6 +204,17 @@ def _child(module: str, words: Sequence[str], folder: Path, lock: int) -> None:
             f"{folder}: {what} failed with code {done.returncode}: "
             f"{last.removeprefix('loopy: error: ')}; its log: {log}"
         )
+
+
+def _validates_last(recipes: Sequence[Path], steps: int) -> list[str]:
+    """Words that make a run validate behind its last step, where its recipes would not."""
+    trainer = joined(recipes).get("trainer") or {}
+    every = trainer.get("val_check_interval")
+    batches = steps * trainer.get("accumulate_grad_batches", 1)
+    by_epochs = trainer.get("check_val_every_n_epoch", 1) is not None
+    if by_epochs or not isinstance(every, int) or batches % every == 0:
+        return []
+    return ["--trainer.val_check_interval", str(batches)]
 
 
 def _max_steps(recipes: Sequence[Path]) -> int | None:

@@ -17,7 +17,10 @@ from loopy.evaluation.results import ColumnInfo, Results, VideoResult, finite
 
 FULL = "full"
 LOSS = ColumnInfo(
-    "Held-out loss", "lower", "", "of the last validation; the talks of training's validation"
+    "Held-out loss",
+    "lower",
+    "",
+    "of the validation behind the last step; the talks of training's validation",
 )
 UNKNOWN = Figure(math.nan, math.nan, math.nan)
 
@@ -30,7 +33,7 @@ class Run:
         variant: Its recipe's name.
         seed: Of its training.
         steps: How many it was trained.
-        loss: Of its last validation; NaN where there was none.
+        loss: Of the validation behind its last step; NaN where there was none.
         results: Its figures; the same talks and clips as of all other runs.
     """
 

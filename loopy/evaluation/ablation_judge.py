@@ -196,6 +196,8 @@ def _share(judge: Judge, column: Column, results: Results) -> None:
     rests = [[video for video in fit if video is not other] for other in fit]
     figures = [set_figure(judge, column, rest, results.seed) for rest in rests]
     values = [figure.value for figure in figures if figure is not None]
+    if len(values) < len(fit):  # without one of them there is no figure to share out
+        return
     mean = sum(values) / len(values)
     for video, value in zip(fit, values, strict=True):
         pull = (len(fit) - 1) * (mean - value)

@@ -134,9 +134,16 @@ def _figures(found: Ablation) -> Table:
     runs = sum(len(each) for each in seeds.values())
     told = f"{count(found.variants, 'variant')}, {runs} runs of {found.steps} steps each."
     spread = f"In brackets: each seed, n = {' to '.join(map(str, counts))}"
+    real = "Real: the true videos of the same talks."
+    losses = [found.entries[name][LOSS.name].value for name in found.variants]
+    unvalidated = (
+        []
+        if all(map(math.isfinite, losses))
+        else [f"{LOSS.name}, -: a run was not validated behind its last step."]
+    )
     few = "; so few say little of the luck of training" if counts[0] < 5 else ""
     return Table("Figures", ["figure", "better", *found.variants, "real"], rows,
-                 [told, f"{spread}{few}.", "Real: the true videos of the same talks."])  # fmt: skip
+                 [told, f"{spread}{few}.", real, *unvalidated])  # fmt: skip
 
 
 def _differences(found: Ablation) -> Table:

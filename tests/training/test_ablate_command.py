@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import yaml
 
 from loopy.cli import main
+from loopy.commands.ablate_runs import plan_of
 from loopy.data.finished import content_hash, mark_finished
 from loopy.evaluation.ablation_judge import VERSION, JudgeOptions
 from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
@@ -17,6 +19,7 @@ from loopy.training.loss_plot import append_rows
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 STEPS = 2
+BROKEN = {"model": {"init_args": {"nonsense": 1}}}
 
 
 def write_yaml(path, content):
@@ -28,7 +31,7 @@ def write_yaml(path, content):
 def recipes(tmp_path):
     """A recipe that never needs to be run, and a variant that cannot be."""
     write_yaml(tmp_path / "recipes/base.yaml", {"trainer": {"max_steps": STEPS}})
-    write_yaml(tmp_path / "recipes/broken.yaml", {"model": {"init_args": {"nonsense": 1}}})
+    write_yaml(tmp_path / "recipes/broken.yaml", BROKEN)
     return tmp_path / "recipes"
 
 
@@ -51,7 +54,8 @@ def done(tmp_path):
         checkpoint = folder / "checkpoints" / "last.ckpt"
         checkpoint.parent.mkdir(parents=True)
         torch.save({"global_step": steps, "of": f"{variant} {seed}"}, checkpoint)
-        write_yaml(folder / "config.yaml", {"trainer": {"max_steps": steps}})
+        told = {"trainer": {"max_steps": steps, "precision": None}}
+        write_yaml(folder / "config.yaml", told | (BROKEN if variant == "broken" else {}))
         append_rows(folder / "losses.csv", [(1, "val/loss", 0.9), (2, "val/loss", 0.1 * figure)])
         videos = tuple(VideoResult(f"{i}", {"Up": figure + i}) for i in range(8))
         figures = {"Up": SetFigure(figure + 3.5, n=8)}
@@ -111,6 +115,58 @@ def test_runs_of_other_lengths_are_refused_before_anything_is_trained(
     assert ablate("--variants", "full,broken", "--seeds", "0,1") == 2
     assert "full/seed_0 2, broken/seed_0 5" in capsys.readouterr().err
     assert not (tmp_path / "out/full/seed_1").exists()
+
+
+def test_runs_by_other_recipes_are_refused(ablate, done, recipes, capsys):
+    """By the config.yaml of loopy fit, then by our own record, which also knows what is gone."""
+    folder = done("full", 0, 2.0)
+    words = ("--variants", "full", "--seeds", "0")
+    base = {"trainer": {"max_steps": STEPS}}
+    write_yaml(recipes / "base.yaml", base | {"model": {"init_args": {"own_past": 0.6}}})
+    assert ablate(*words) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{folder} was trained by other recipes" in told
+    assert "model.init_args.own_past differs; delete it, or give another --out" in told
+    write_yaml(recipes / "base.yaml", base | {"data": {"class_path": "a"}})
+    write_yaml(folder / "config.yaml", base | {"data": {"class_path": "a", "init_args": {}}})
+    assert ablate(*words) == 0
+    (recipes / "base.yaml").write_text("# said otherwise\n" + (recipes / "base.yaml").read_text())
+    assert ablate(*words) == 0
+    write_yaml(recipes / "base.yaml", base)
+    assert ablate(*words) == 2
+    assert "data.class_path differs" in capsys.readouterr().err
+
+
+def test_runs_from_other_weights_are_refused(ablate, done, recipes, tmp_path, capsys):
+    folder, start = done("full", 0, 2.0), {"init_from": str(tmp_path / "start")}
+    recipe = {"trainer": {"max_steps": STEPS}, "model": {"init_args": start}}
+    for path in (recipes / "base.yaml", folder / "config.yaml"):
+        write_yaml(path, recipe)
+    (tmp_path / "start").mkdir()
+    for content, code in (("one", 0), ("one", 0), ("other", 2)):
+        (tmp_path / "start/weights").write_text(content)
+        assert ablate("--variants", "full", "--seeds", "0") == code
+    assert "from other weights: weights." in capsys.readouterr().err
+
+
+def test_a_run_validates_behind_its_last_step(tmp_path):
+    """Or its held-out loss would be of another step."""
+    recipe = tmp_path / "base.yaml"
+    trainer = {"val_check_interval": 500, "check_val_every_n_epoch": None}
+    for every_n, steps, words in (
+        (None, 1000, ()),
+        (None, 700, ("--trainer.val_check_interval", "700")),
+        (1, 700, ()),  # by epochs, a larger number than their batches is refused
+    ):
+        write_yaml(recipe, {"trainer": trainer | {"check_val_every_n_epoch": every_n}})
+        plan = plan_of("full", 0, tmp_path / "run", [recipe], steps=steps)
+        assert tuple(plan.words[10:]) == words
+    (tmp_path / "run").mkdir()
+    append_rows(tmp_path / "run/losses.csv", [(500, "val/loss", 0.5), (700, "loss", 0.4)])
+    assert math.isnan(plan.loss)
+    append_rows(tmp_path / "run/losses.csv", [(700, "val/loss", 0.3)])
+    assert plan.loss == pytest.approx(0.3)
 
 
 def test_a_run_that_another_holds_is_left_alone(ablate, done, capsys):
