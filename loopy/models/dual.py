@@ -2,7 +2,8 @@
 
 Two ways in, one path through: training calls `DualUNet.forward`; inference calls the same steps
 one by one and keeps what does not change (`encode_reference` once a subject; `encode_past` and
-`project_audio` once a clip; `UNet.forward` once a diffusion step).
+`project_audio` once a clip; `UNet.forward` once a diffusion step). `forward` calls what is beneath
+them: with sharded weights a public name is an entry of its own (`loopy.training.sharding`).
 """
 
 from collections.abc import Mapping
@@ -78,13 +79,7 @@ class DualUNet(nn.Module):
 
     def encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
         """Keys and values of the portrait's tokens at each site with attention; rows b."""
-        features = self.reference_net.features(portrait, tokens_only=True)
-        source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
-        return {
-            name: stage.attentions[i].project_reference(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
-            for name, stage, i in source.sites()
-            if stage.attentions
-        }
+        return self._encode_reference(portrait)
 
     def encode_past(
         self, motion_frames: Float[Tensor, "b m c h w"], live: Bool[Tensor, "b"] | None = None
@@ -95,29 +90,11 @@ class DualUNet(nn.Module):
             motion_frames: Squeezed past, oldest first.
             live: Where False, features are zero: the state of a first clip (40 % of training).
         """
-        if not self.sees_past:
-            return {}
-        videos, slots = motion_frames.shape[:2]
-        with nullcontext() if self.motion_gradient else torch.no_grad():
-            features = self.reference_net.features(motion_frames.flatten(0, 1))
-        keys = {}
-        for name, stage, i in self.denoiser.sites():
-            maps = features[name].maps.unflatten(0, (videos, slots))  # pyright: ignore[reportOptionalMemberAccess]  # kept at all
-            if live is not None:
-                maps = maps * live[:, None, None, None, None].to(maps)
-            keys[name] = stage.inter_clip[i].project_past(maps)
-        return keys
+        return self._encode_past(motion_frames, live)
 
     def project_audio(self, tokens: Float[Tensor, "b f a s"]) -> dict[str, KeyValue]:
         """Keys and values of the audio tokens at each site with attention; rows (b f)."""
-        if self.denoiser.config["audio_dim"] is None:
-            return {}
-        rows = tokens.flatten(0, 1)
-        return {
-            name: stage.attentions[i].block.audio_attn.project(rows)  # pyright: ignore[reportOptionalMemberAccess]  # has audio_dim
-            for name, stage, i in self.denoiser.sites()
-            if stage.attentions
-        }
+        return self._project_audio(tokens)
 
     def contexts(
         self, *, reference: SiteKeys = NONE, past: SiteKeys = NONE, audio: SiteKeys = NONE
@@ -151,7 +128,7 @@ class DualUNet(nn.Module):
         audio, motion = {}, None
         if self.audio_projection is not None:
             tokens = self.audio_projection(clip.audio)
-            audio = self.project_audio(tokens * presence.audio[:, None, None, None].to(tokens))
+            audio = self._project_audio(tokens * presence.audio[:, None, None, None].to(tokens))
             if self.audio_to_latents is not None:
                 motion = self.audio_to_latents(
                     tokens, landmarks=clip.landmarks, measures=clip.measures, choice=choice
@@ -160,8 +137,8 @@ class DualUNet(nn.Module):
         live = presence.past & clip.past_present.any(1)
         attended = torch.where(live[:, None], clip.past_present, True)
         contexts = self.contexts(
-            reference=self.encode_reference(clip.reference),
-            past=self.encode_past(clip.motion_frames, live),
+            reference=self._encode_reference(clip.reference),
+            past=self._encode_past(clip.motion_frames, live),
             audio=audio,
         )
         return self.denoiser(
@@ -185,3 +162,38 @@ class DualUNet(nn.Module):
         attention = "attn1" if self.reference_projection == "denoiser" else "attn1.to_q"
         unread = {id(p) for p in self.reference_net.behind_tokens(attention)}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in unread]
+
+    def _encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
+        features = self.reference_net.features(portrait, tokens_only=True)
+        source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
+        return {
+            name: stage.attentions[i].project_reference(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
+            for name, stage, i in source.sites()
+            if stage.attentions
+        }
+
+    def _encode_past(
+        self, motion_frames: Float[Tensor, "b m c h w"], live: Bool[Tensor, "b"] | None = None
+    ) -> dict[str, KeyValue]:
+        if not self.sees_past:
+            return {}
+        videos, slots = motion_frames.shape[:2]
+        with nullcontext() if self.motion_gradient else torch.no_grad():
+            features = self.reference_net.features(motion_frames.flatten(0, 1))
+        keys = {}
+        for name, stage, i in self.denoiser.sites():
+            maps = features[name].maps.unflatten(0, (videos, slots))  # pyright: ignore[reportOptionalMemberAccess]  # kept at all
+            if live is not None:
+                maps = maps * live[:, None, None, None, None].to(maps)
+            keys[name] = stage.inter_clip[i].project_past(maps)
+        return keys
+
+    def _project_audio(self, tokens: Float[Tensor, "b f a s"]) -> dict[str, KeyValue]:
+        if self.denoiser.config["audio_dim"] is None:
+            return {}
+        rows = tokens.flatten(0, 1)
+        return {
+            name: stage.attentions[i].block.audio_attn.project(rows)  # pyright: ignore[reportOptionalMemberAccess]  # has audio_dim
+            for name, stage, i in self.denoiser.sites()
+            if stage.attentions
+        }

@@ -4,12 +4,16 @@ from itertools import product
 
 import pytest
 import torch
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 
 from loopy.models import CONDITIONS
 from loopy.records import Presence
 from loopy.training.checkpoint_files import last_checkpoint
+from loopy.training.sharding import shard
 from loopy.training.stages import ClipStage, ImageStage
-from tests.training.ranks import furthest, losses, weights
+from tests.training.ranks import furthest, losses, start_ranks, weights
 
 MODEL = {"own_past": 0.5, "motion_noise": 0.1}
 
@@ -45,6 +49,27 @@ def test_whatever_a_sample_sees_every_weight_has_a_gradient(make_dual, make_clip
         answer.sum().backward()
         reached = {id(weight) for weight in network.parameters() if weight.grad is not None}
         assert reached == trained, (seen, CONDITIONS[choice])
+
+
+def test_a_step_is_one_forward_of_the_whole(make_dual, make_clip):
+    """Else each unit frees its weights for itself, and none are gathered ahead."""
+
+    def work():
+        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+        mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
+        network, clip, roots = make_dual(), make_clip(1), set()
+        shard(network, mesh)
+
+        def note(module, given):
+            roots.add(module._get_fsdp_state()._state_ctx.iter_forward_root)
+
+        for module in network.modules():
+            if isinstance(module, FSDPModule):
+                module.register_forward_pre_hook(note)
+        network(clip.latents, torch.tensor([500]), clip, Presence.all(1, torch.device("cpu")))
+        assert roots == {network._get_fsdp_state()}
+
+    assert start_ranks(work, 1).join()
 
 
 CASES = {
