@@ -77,7 +77,7 @@ def check_loopy(words):
         return
     verb, *rest = words
     assert verb in VERBS
-    if any(word.startswith(("--data.", "--model.")) for word in rest):
+    if any(word.startswith(("--data.", "--model.", "--options.estimator_")) for word in rest):
         # Options of the classes that the recipe names: the verb alone does not know them.
         assert loopy_help(*words, option="--print_config")
         return
