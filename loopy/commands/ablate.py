@@ -98,7 +98,7 @@ def ablate(
         for (name, number), plan in plans.items()
         if plan.name not in failed
     ]
-    table = tabulate(runs, seed=seed)
+    table = tabulate(runs)
     write(table, out)
     print(terminal(table))
     print(f"\nablations.md, ablations.csv, ablations.json: {out}")

@@ -1,6 +1,6 @@
 """Runs of an ablation side by side: each variant against the full model, talk by talk.
 
-The interval of a difference is of the bootstrap over talks (`loopy.evaluation.compare`), of means
+The interval of a difference is Student's t over talks (`loopy.evaluation.intervals`), of means
 over seeds: it holds the luck of the talks, not that of training. Of the latter the seeds tell, so a
 verdict needs every seed to point the same way, too.
 """
@@ -105,12 +105,11 @@ class Ablation:
         return {name: sorted(row[LOSS.name].seeds) for name, row in self.entries.items()}
 
 
-def tabulate(runs: Sequence[Run], *, seed: int = 0) -> Ablation:
+def tabulate(runs: Sequence[Run]) -> Ablation:
     """Each variant's figures, and how they differ from the full model's.
 
     Args:
         runs: At least one.
-        seed: Of the bootstrap.
 
     Raises:
         ConfigurationError: No runs, runs of different numbers of steps, or judged on other talks.
@@ -127,7 +126,7 @@ def tabulate(runs: Sequence[Run], *, seed: int = 0) -> Ablation:
     real = {name: figure.value for name, figure in first.real_figures.items()}
     entries = {
         name: {
-            column.name: _entry(column, own, by_seed.get(FULL, {}), name != FULL, real, seed)
+            column.name: _entry(column, own, by_seed.get(FULL, {}), name != FULL, real)
             for column in columns
         }
         for name, own in by_seed.items()
@@ -177,7 +176,6 @@ def _entry(
     full: dict[int, Run],
     compared: bool,
     real: dict[str, float],
-    seed: int,
 ) -> Entry:
     seeds = {number: run.value(column) for number, run in own.items()}
     entry = Entry(seeds, _mean(seeds.values()))
@@ -195,7 +193,7 @@ def _entry(
                 strict=True,
             )
         ),
-        seed,
+        None,
     )
     if row is None:  # a figure without talks
         return Entry(seeds, entry.value, plain)

@@ -159,7 +159,7 @@ def _differences(found: Ablation) -> Table:
         if entry.verdict not in ("", "too few talks")
     ]
     notes = [
-        "The variant less the full model, with 95 % intervals of the paired bootstrap over talks "
+        "The variant less the full model, with 95 % intervals of Student's t over talks, paired "
         "(over clips where sound or past are exchanged), means over the seeds of both. They hold "
         "the luck of the talks, not that of training.",
         "better, worse: beyond noise, and every seed says the same; of figures that should be as "
@@ -167,8 +167,9 @@ def _differences(found: Ablation) -> Table:
     ]
     if decided:
         notes.append(
-            f"Each verdict errs once in 20 for the talks alone: of {len(decided)}, about "
-            f"{len(decided) / 20:.0f} are luck."
+            "By the luck of the talks alone a variant that is no other is beyond noise once in "
+            f"20: {len(decided) / 20:.1f} of these {len(decided)}. The luck of training comes on "
+            "top: runs of two seeds that differ by nothing agree in sign half of the time."
         )
     return Table(f"Against {FULL}", ["figure", *others], rows, notes)
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from loopy.data.writer import draft
 from loopy.errors import ConfigurationError
 from loopy.evaluation.drawn import FILE as DRAW
 from loopy.evaluation.drawn import Draw
-from loopy.evaluation.intervals import FEWEST_VIDEOS, Figure, bootstrap, mean
+from loopy.evaluation.intervals import FEWEST_VIDEOS, Figure, bootstrap, mean, student
 from loopy.evaluation.results import ColumnInfo, Results, VideoResult, finite
 from loopy.evaluation.tables import DIRECTIONS, aligned, count, interval, short, together
 
@@ -259,7 +260,7 @@ def _both(name: str, *results: Results) -> str:
 
 
 def difference(
-    column: ColumnInfo, pairs: list[tuple[VideoResult, VideoResult]], seed: int
+    column: ColumnInfo, pairs: list[tuple[VideoResult, VideoResult]], seed: int | None
 ) -> Difference | None:
     """Compares one column over pairs of videos; None where no pair has it.
 
@@ -268,7 +269,7 @@ def difference(
     Args:
         column: Which.
         pairs: The same video of both.
-        seed: Of the draws.
+        seed: Of the draws; None takes Student's t in place of the bootstrap, for few videos.
     """
     name = column.name
     triples = torch.tensor(
@@ -286,7 +287,8 @@ def difference(
     if not len(triples):
         return None
     real = triples[triples[:, 2].isfinite()]
-    nearer = bootstrap(_nearer, real if len(real) >= FEWEST else real[:0], seed=seed)
+    way = student if seed is None else partial(bootstrap, seed=seed)
+    nearer = way(_nearer, real if len(real) >= FEWEST else real[:0])
     means = triples.mean(0)
     return Difference(
         column,
@@ -294,7 +296,7 @@ def difference(
         float(means[0]),
         float(means[1]),
         float(real[:, 2].mean()),
-        bootstrap(mean, triples[:, 1:2] - triples[:, :1], seed=seed, fewest=FEWEST),
+        way(mean, triples[:, 1:2] - triples[:, :1], fewest=FEWEST),
         nearer,
     )
 

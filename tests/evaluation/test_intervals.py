@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from loopy.evaluation.intervals import (
     FEWEST_VIDEOS,
@@ -13,6 +14,8 @@ from loopy.evaluation.intervals import (
     ratio_of_means,
     ratio_of_medians,
     ratio_of_sums,
+    student,
+    t_quantile,
 )
 from loopy.randomness import generator
 
@@ -79,3 +82,27 @@ def test_an_interval_may_ask_for_more_than_two():
 
 def test_nothing_gives_nothing():
     assert all(math.isnan(each) for each in bootstrap(mean, torch.zeros(0, 1)))
+
+
+def test_students_interval_of_eight_holds_the_truth_as_often_as_it_says():
+    """Of a difference of nothing; the bootstrap of so few leaves zero out in every ninth."""
+    talks = torch.randn(1000, 8, 1, generator=generator("null"), dtype=torch.float64)
+    held = sum(low <= 0 <= high for _, low, high in (student(mean, each) for each in talks))
+    assert 0.93 <= held / 1000 <= 0.97
+    figures = (bootstrap(mean, each, resamples=200) for each in talks[:300])
+    assert sum(low <= 0 <= high for _, low, high in figures) / 300 < 0.93
+
+
+def test_students_interval_is_that_of_the_theory():
+    values = torch.randn(8, 1, generator=generator(2), dtype=torch.float64) + 3
+    wanted = stats.ttest_1samp(values[:, 0].numpy(), 0).confidence_interval(0.95)
+    assert student(mean, values)[1:] == pytest.approx(tuple(wanted), rel=1e-3)
+    for freedom in (4, 5, 7, 19, 100):
+        assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-3)
+
+
+def test_student_asks_for_enough():
+    assert all(math.isnan(each) for each in student(mean, torch.zeros(0, 1)))
+    few = student(mean, torch.arange(5.0)[:, None], fewest=FEWEST_VIDEOS)
+    assert few.value == 2
+    assert math.isnan(few.low)
