@@ -11,9 +11,11 @@ import warnings
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader, load
@@ -26,6 +28,17 @@ AVERAGE = "moving_average"
 
 WEIGHTS = "state_dict"
 """Key of the weights, averaged ones included, in a folder."""
+
+
+class StraightToDisk(TorchCheckpointIO):
+    """Writes a file as it goes, where lightning has all of it in memory and in TMPDIR first."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Writes; what is cut off stays behind, so the path is one that is never read."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, path)
 
 
 def last_checkpoint(run: Path) -> Path:
@@ -74,7 +87,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         check_whole(path)
         return _folder_weights(path)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
     return checkpoint["state_dict"] | averages
 
@@ -87,10 +100,10 @@ def write_checkpoint(trainer: pl.Trainer, path: Path) -> None:
         path: Where; under FSDP2 it becomes a link.
     """
     hidden = path.with_name(f".{path.name}")
-    if isinstance(trainer.strategy, ModelParallelStrategy):
+    slot = path
+    if trainer.is_global_zero:
         slot = _free_slot(path)
-        if trainer.is_global_zero:
-            shutil.rmtree(slot, ignore_errors=True)
+    if isinstance(trainer.strategy, ModelParallelStrategy):
         trainer.save_checkpoint(slot)  # to the slot of the first rank
         if trainer.is_global_zero:
             for written in (*slot.iterdir(), slot):
@@ -98,24 +111,30 @@ def write_checkpoint(trainer: pl.Trainer, path: Path) -> None:
             hidden.unlink(missing_ok=True)
             hidden.symlink_to(slot.name)
     else:
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = StraightToDisk()
         trainer.save_checkpoint(hidden)  # by all ranks; the first one writes
         if trainer.is_global_zero:
             _sync(hidden)
     if trainer.is_global_zero:
         os.replace(hidden, path)
         _sync(path.parent)
-        shutil.rmtree(_free_slot(path), ignore_errors=True)
+        _free_slot(path)
     trainer.strategy.barrier()  # a rank that leaves makes launchers end the others
 
 
 def _free_slot(path: Path) -> Path:
-    """The folder that a link does not point to."""
+    """A folder that a link does not point to, emptied; for one rank alone."""
     slots = [path.with_name(f".{path.stem}.{number}{path.suffix}") for number in (0, 1)]
     if path.is_dir() and not path.is_symlink():  # copied from elsewhere
+        shutil.rmtree(slots[1], ignore_errors=True)
         path.rename(slots[1])
         path.symlink_to(slots[1].name)
     current = path.readlink().name if path.is_symlink() else None
-    return slots[1] if current == slots[0].name else slots[0]
+    free = [slot for slot in slots if slot.name != current]
+    for slot in free:
+        shutil.rmtree(slot, ignore_errors=True)
+    return free[0]
 
 
 def _sync(path: Path) -> None:

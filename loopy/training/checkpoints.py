@@ -2,7 +2,7 @@
 
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from loopy.errors import ModelError
+from loopy.errors import ConfigurationError, ModelError
 from loopy.training.checkpoint_files import last_checkpoint, write_checkpoint
 from loopy.training.signals import StopSignals
 
@@ -25,24 +25,39 @@ class LastCheckpoint(Checkpoint):
     saves before that, and a resumed run does not make up for it; and a run begun anew beside
     an old last.ckpt writes last-v1.ckpt, so that the next start goes on with the old one.
 
-    Asked to stop by a signal (`loopy.training.signals`) that any rank gets, all ranks end the step
+    Asked to stop by a signal (`loopy.training.signals`) that any rank gets, all ranks end a step
     and its validation, save, and leave with exit code 128 + number of the signal.
 
     Weights that are not finite on any rank are never saved: the run ends there (ModelError).
 
     Args:
         every: Steps between two checkpoints; the last step has one in any case.
+        ask_every: Steps between two questions whether any rank was asked to stop: each makes
+            all devices wait. A run of one rank asks itself in every step.
     """
 
-    def __init__(self, every: int = 100) -> None:
-        self.every = every
+    def __init__(self, every: int = 100, ask_every: int = 2) -> None:
+        self.every, self.ask_every = every, ask_every
         self.signals = StopSignals()
         self._saved_step = 0
         self._mid_step = False
         self._stopping = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Knows what the checkpoint that the run goes on from holds."""
+        """Knows what the checkpoint that the run goes on from holds.
+
+        Raises:
+            ConfigurationError: Only some ranks found it.
+        """
+        latest, first = (
+            self._of_all_ranks(trainer, trainer.global_step, e) for e in ("max", "min")
+        )
+        if latest != first:
+            last = last_checkpoint(Path(trainer.default_root_dir))
+            raise ConfigurationError(
+                f"some ranks go on from step {latest}, others begin at step {first}: {last} has to "
+                "be the same file on all machines; put the run's folder on a file system they share"
+            )
         self._saved_step = trainer.global_step
         self.signals.watch()
 
@@ -89,9 +104,12 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
-        stopping = 0 if self._mid_step else self._asked(trainer)
-        due = step % self.every == 0 or step == trainer.max_steps or stopping
-        if due and step != self._saved_step:
+        due = step % self.every == 0 or step == trainer.max_steps
+        ask = due or step % self.ask_every == 0 or trainer.world_size == 1
+        stopping = 0
+        if ask and not self._mid_step:
+            stopping = self._of_all_ranks(trainer, self.signals.received, "max")
+        if (due or stopping) and step != self._saved_step:
             self._check_finite(trainer, last_checkpoint(Path(trainer.default_root_dir)))
             self._saved_step = step
             write_checkpoint(trainer, last_checkpoint(Path(trainer.default_root_dir)))
@@ -118,10 +136,10 @@ class LastCheckpoint(Checkpoint):
             )
             raise ModelError(f"weights are not finite at step {trainer.global_step}; {kept}")
 
-    def _asked(self, trainer: pl.Trainer) -> int:
-        """The signal that any rank got; all ranks ask at once."""
-        received = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(received, reduce_op="max"))
+    def _of_all_ranks(self, trainer: pl.Trainer, number: int, choice: Literal["max", "min"]) -> int:
+        """The largest or smallest number that any rank has; all ranks ask at once."""
+        told = torch.tensor(number, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(told, reduce_op=choice))
 
 
 def _is_finite(module: nn.Module) -> bool:

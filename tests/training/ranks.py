@@ -138,9 +138,15 @@ class Runs:
                 check_val_every_n_epoch=None,
                 num_sanity_val_steps=0,
                 logger=False,
+                log_every_n_steps=1,
                 enable_progress_bar=False,
                 enable_model_summary=False,
-                callbacks=[LastCheckpoint(2), MovingAverage(0.9), Losses(), *callbacks],
+                callbacks=[
+                    LastCheckpoint(2, ask_every=1),
+                    MovingAverage(0.9),
+                    Losses(),
+                    *callbacks,
+                ],
                 **trainer,
             ).fit(module.train(), datamodule=data, ckpt_path=resume)
 

@@ -146,6 +146,23 @@ def test_a_signal_is_noted_and_a_deaf_process_stays_deaf():
 
 
 @pytest.mark.slow
+def test_a_copied_folder_is_gone_on_from_and_leaves_nothing_behind(runs, tmp_path):
+    """Copied with `cp -rL` it is no link."""
+    run = runs.train(tmp_path / "run", "fsdp2", max_steps=2, limit_val_batches=0)
+    copy = tmp_path / "copy"
+    shutil.copytree(last_checkpoint(run), last_checkpoint(copy))
+    runs.train(copy, "fsdp2", max_steps=4, limit_val_batches=0)
+    last = last_checkpoint(copy)
+    check_whole(last)
+    assert torch.load(last / "meta.pt")["global_step"] == 4
+    assert {path.name for path in last.parent.iterdir()} == {last.name, last.readlink().name}
+    shutil.copytree(last, last.parent / ".last.1.ckpt", dirs_exist_ok=True)  # by a kill
+    last.unlink()
+    runs.train(copy, "one", max_steps=2, limit_val_batches=0)  # as with --resume=false
+    assert [path.name for path in last.parent.iterdir()] == [last.name]
+
+
+@pytest.mark.slow
 def test_a_folder_that_is_cut_off_is_said(runs, tmp_path):
     """Whatever file of it is missing or short."""
     last = last_checkpoint(runs.train(tmp_path / "run", "fsdp2", max_steps=2, limit_val_batches=0))
