@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -25,6 +26,7 @@ from loopy.pipeline import LoopyPipeline, Settings
 from loopy.randomness import generator
 from loopy.records import Clip, Presence
 from loopy.training.drops import DropRates
+from loopy.training.log_steps import is_logged
 from loopy.training.optimisers import OptimiserName, make_optimiser
 from loopy.training.own_past import own_motion_frames
 from loopy.training.rehearsal import rehearse
@@ -169,10 +171,11 @@ class LoopyModule(pl.LightningModule):
         return clip
 
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
-        """Logs how many damaged clips were left out since the start, summed over ranks."""
+        """Logs how many damaged clips were left out since the start, all ranks'."""
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(data, StoreClips):
-            self.log("damaged", float(data.damaged), sync_dist=True, reduce_fx="sum")
+            damaged = torch.tensor(float(data.damaged), device=self.device)
+            self.log("damaged", self._of_all_ranks(damaged, "sum"))
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         """Loss of one batch."""
@@ -191,7 +194,8 @@ class LoopyModule(pl.LightningModule):
         losses, timesteps = self._losses(clip, presence, samples, choice)
         self.latest_losses = losses.detach(), timesteps
         loss = losses.mean()
-        self.log("loss", loss, batch_size=len(batch), prog_bar=True, sync_dist=True)
+        mean = self._of_all_ranks(loss.detach().clone(), "mean")
+        self.log("loss", mean, batch_size=len(batch), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
@@ -260,6 +264,12 @@ class LoopyModule(pl.LightningModule):
         for part in (self.network, data.audio_encoder, data.vae):
             part.to(dtype)
         pipeline.save_pretrained(folder)
+
+    def _of_all_ranks(self, value: Tensor, how: Literal["mean", "sum"]) -> Tensor:
+        """Reduced in steps that are logged; this rank's in others, where nobody waits for any."""
+        if self._trainer is None or not is_logged(self.trainer, self.global_step + 1):
+            return value
+        return cast(Tensor, self.trainer.strategy.reduce(value, reduce_op=how))
 
     def _fixed(self, batch_idx: int, samples: int) -> list[torch.Generator]:
         return [generator(self.seed, "validate", batch_idx, i) for i in range(samples)]
