@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from loopy.errors import DependencyError
@@ -31,7 +32,12 @@ def make_optimiser(
         DependencyError: bitsandbytes is missing or does not load.
     """
     if name == "adamw":
-        return AdamW(parameters, learning_rate, weight_decay=weight_decay)
+        parameters = list(parameters)
+        # torch's own choice is to update parts of weights one by one
+        parts = any(isinstance(parameter, DTensor) for parameter in parameters)
+        return AdamW(
+            parameters, learning_rate, weight_decay=weight_decay, foreach=True if parts else None
+        )
     try:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]  # optional
     except (ImportError, OSError, RuntimeError) as error:
