@@ -17,6 +17,7 @@ from loopy.pipeline import LoopyPipeline
 from loopy.synthetic.talker import random_talk
 from loopy.timing import FPS
 from loopy.training.datamodule import LoopyDataModule
+from loopy.training.sharding import is_sharded
 from loopy.training.store_clips import StoreClips
 
 SEED = 2**62 + 0x5EED_CAFE
@@ -38,6 +39,10 @@ def rehearse(
     Returns:
         A sheet of 24 frames: each row of truth above the same frames as made. None, with a
         warning, where the toon's voice is not installed, or the clip is damaged.
+
+    Raises:
+        DependencyError: The same, where weights are spread over devices: the others would wait.
+        StoreError: Likewise.
     """
     try:
         if isinstance(data, StoreClips):
@@ -45,6 +50,8 @@ def rehearse(
         else:
             truth, made = _toon(pipeline, seconds)
     except (DependencyError, StoreError) as error:
+        if is_sharded(pipeline.network):
+            raise
         warnings.warn(f"there are no sample sheets: {error}", stacklevel=2)
         return None
     if video is not None:

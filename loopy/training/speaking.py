@@ -54,11 +54,13 @@ class SpeakingPortraits(pl.Callback):
         self.speeches, self.seconds = speeches, seconds
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reads all files, so that a wrong name is told now and not at the first validation.
+        """Reads what this rank will read, so that a wrong name is told before the first validation.
 
         Raises:
             MediaError: One of them is missing or unusable.
         """
+        if not (trainer.is_global_zero or is_sharded(pl_module)):
+            return  # it will not read them
         for speech in self.speeches:
             read_portrait(speech.portrait, size_px=64)
             read_audio(speech.sound)
