@@ -29,6 +29,9 @@ from loopy.training.datamodule import Deciders
 from loopy.training.drops import DropRates
 from loopy.training.faces import part_mask
 
+FEWEST_HELD_OUT = 2
+"""Clips in a batch of the validation split, at least: each takes the voice of the next one."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClipSampler:
@@ -95,7 +98,7 @@ class ClipSampler:
     @property
     def held_out_size(self) -> int:
         """Clips in a batch of the validation split: two at least, to be compared."""
-        return max(self.batch_size, 2)
+        return max(self.batch_size, FEWEST_HELD_OUT)
 
     def __getstate__(self) -> dict[str, object]:
         """Another process looks the rows up itself."""

@@ -18,6 +18,7 @@ from loopy.models.audio_to_latents import LANDMARK_WIDTH
 from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 from loopy.records import Clip
+from loopy.training.clip_sampler import FEWEST_HELD_OUT
 from loopy.training.estimate_ledger import Ledger, bytes_of
 from loopy.training.estimate_precision import Device, autocast_as_on, cast, precision_plugin
 from loopy.training.module import LoopyModule
@@ -32,7 +33,8 @@ class StepCost:
 
     Attributes:
         ledger: What lives when, from the batch to the last gradient.
-        validating: Most that a forward without gradients holds besides weights.
+        validating: Most that a forward without gradients holds besides weights, of the batches
+            that `loopy.training.clip_sampler` validates with.
         trained: Each parameter that is trained.
         unit: The largest module that FSDP2 gathers at once (`loopy.training.sharding`).
         device: Where the step is to run.
@@ -80,11 +82,12 @@ def step_cost(
             cast(stage, torch.bfloat16 if precision == "bf16-true" else torch.float16)
         stage.own_past = 0.0  # drawn without gradients before the step, in less than it takes
         trained = [p for p in stage.parameters() if p.requires_grad]
-        batch = fake_clip(stage, batch_size, latent_px, weighted=weighted)
+        held_out = fake_clip(stage, max(batch_size, FEWEST_HELD_OUT), latent_px, weighted=weighted)
         with Ledger() as ledger:
             with torch.no_grad(), plugin.forward_context():
-                stage.training_step(batch, 0)
+                stage.training_step(held_out, 0)
             validating = ledger.most
+        batch = fake_clip(stage, batch_size, latent_px, weighted=weighted)
         with Ledger() as ledger:
             ledger.follow((x for x in vars(batch).values() if x is not None), "batch")
             ledger.follow((*stage.parameters(), *stage.buffers()), "weights")

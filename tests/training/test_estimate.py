@@ -150,10 +150,14 @@ def test_the_peak_is_that_of_cuda(make_stage, checkpointing):
     def make():
         return make_stage(motion_gradient=True, gradient_checkpointing=checkpointing)
 
+    batch, side = 8, 64  # beside them nothing else counts
+    ones = torch.ones(8, 8, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    (ones @ ones).sum().backward()  # workspaces of both threads stay
+    before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    fit(make, as_clip(make), "bf16-mixed", accelerator="gpu")
-    wanted = told(make, "bf16-mixed", device="cuda").peak
-    assert wanted == pytest.approx(torch.cuda.max_memory_allocated(), rel=0.1)
+    fit(make, fake_clip(make(), batch, side, weighted=False), "bf16-mixed", accelerator="gpu")
+    wanted = told(make, "bf16-mixed", batch_size=batch, latent_px=side, device="cuda").peak
+    assert wanted == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.1)
 
 
 def test_a_clip_of_inference_is_the_allocators(make_stage):
@@ -205,6 +209,16 @@ def test_strategies_share_what_they_say(make_stage):
     eight = needs(cost, Spread(optimizer="adamw_8bit"))
     large = sum(size // 4 for size in cost.trained if size >= 4 * 4096)
     assert 2 * large < eight.step["optimiser"] < 2 * trained - 5 * large
+
+
+def test_a_batch_of_one_is_validated_with_two(make_stage):
+    """As `ClipSampler` does, since clips are compared with each other."""
+    one, two, four = (
+        step_cost(partial(make_stage, ImageStage), batch_size=size, latent_px=8, device="cpu")
+        for size in (1, 2, 4)
+    )
+    assert one.validating == two.validating < four.validating
+    assert one.ledger.most < two.ledger.most
 
 
 def test_cuda_normalises_in_float32_under_autocast(make_stage):

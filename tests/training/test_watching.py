@@ -203,10 +203,11 @@ def test_what_has_no_timesteps_is_refused(tmp_path):
 
 
 def test_a_slow_loader_is_seen(fit):
-    rows = fit("slow", Throughput(), data=Numbers(seconds=0.5), steps=4)
-    assert rows[4, "speed/data_wait"] > 0.5
-    assert rows[4, "speed/clips_per_second"] < 2 / 0.5
-    assert rows[4, "speed/seconds_per_step"] > 0.5
+    """However slow the machine is; no checkpoint is written meanwhile."""
+    rows = fit("slow", Throughput(), data=Numbers(seconds=1.0), steps=2)
+    assert rows[2, "speed/data_wait"] > 0.3
+    assert rows[2, "speed/clips_per_second"] < 2 / 1.0
+    assert rows[2, "speed/seconds_per_step"] > 1.0
 
 
 def test_a_fast_loader_costs_nothing_and_validations_are_left_out(fit):
