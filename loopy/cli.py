@@ -33,7 +33,7 @@ VERBS: dict[str, Verb] = {
     ),
     "init": Verb(
         "loopy.commands.init:run",
-        "Makes an untrained model of real size out of SD1.5, wav2vec2 and a motion module.",
+        "Makes an untrained model of real size out of Stable Diffusion and wav2vec2.",
         "loopy init --config configs/sd15/model.yaml --sd15 sd15 --wav2vec2 wav2vec2 --out model",
     ),
     "fit": Verb(

@@ -9,14 +9,17 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
+from loopy.diffusion.rollout import RolloutOptions
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models.weights import ADDED
 from loopy.pipeline import LoopyPipeline, Settings
+from loopy.segments import SegmentLayout
 from loopy.training.datamodule import SyntheticData
 from loopy.training.drops import DropRates
 from loopy.training.loss_plot import LossPlot, read_rows
 from loopy.training.module import LoopyModule
 from loopy.training.stages import ClipStage, ImageStage
+from loopy.training.store_clips import StoreClips
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"),
@@ -161,6 +164,25 @@ class TestClipStage:
         assert changed <= added
         assert all(any(kind in name for name in changed) for kind in kinds)
         assert {name for name, p in stage.named_parameters() if p.requires_grad} == added
+
+
+@pytest.mark.parametrize("scale", [None, (1.5, 2.5)])
+def test_a_scale_of_motion_that_is_not_the_stores_is_said(
+    make_stage, make_store, make_pipeline, tmp_path, capsys, scale
+):
+    make_pipeline().save_pretrained(tmp_path / "parts")
+    store = make_store(tmp_path / "store", [str(number) for number in range(8)])
+    layout = SegmentLayout(stride=2, segments=2)
+    rollout = RolloutOptions(layout=layout)
+    stage = make_stage(settings=Settings(size_px=16, clip_frames=3, rollout=rollout))
+    if scale:
+        stage.network.audio_to_latents.register_to_config(log_mean=scale)
+    data = StoreClips(
+        store=str(store), parts=tmp_path / "parts", layout=layout, clip_frames=3, batch_size=2
+    )
+    data.workers = 0
+    trainer(tmp_path, steps=1).fit(stage, datamodule=data)
+    assert ("put in what loopy data report prints" in capsys.readouterr().out) is (scale is None)
 
 
 @pytest.mark.parametrize(
