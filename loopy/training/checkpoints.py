@@ -43,21 +43,21 @@ class LastCheckpoint(Checkpoint):
         self._mid_step = False
         self._stopping = 0
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Makes sure that all ranks have read a checkpoint, or none (FSDP2 reads it later).
+
+        Raises:
+            ConfigurationError: Only some found it.
+        """
+        self._check_same(trainer, int(trainer.ckpt_path is not None))
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Knows what the checkpoint that the run goes on from holds.
 
         Raises:
-            ConfigurationError: Only some ranks found it.
+            ConfigurationError: Ranks have different ones.
         """
-        latest, first = (
-            self._of_all_ranks(trainer, trainer.global_step, e) for e in ("max", "min")
-        )
-        if latest != first:
-            last = last_checkpoint(Path(trainer.default_root_dir))
-            raise ConfigurationError(
-                f"some ranks go on from step {latest}, others begin at step {first}: {last} has to "
-                "be the same file on all machines; put the run's folder on a file system they share"
-            )
+        self._check_same(trainer, trainer.global_step)
         self._saved_step = trainer.global_step
         self.signals.watch()
 
@@ -114,6 +114,14 @@ class LastCheckpoint(Checkpoint):
             self._saved_step = step
             write_checkpoint(trainer, last_checkpoint(Path(trainer.default_root_dir)))
         self._stopping = stopping
+
+    def _check_same(self, trainer: pl.Trainer, number: int) -> None:
+        if self._of_all_ranks(trainer, number, "max") != self._of_all_ranks(trainer, number, "min"):
+            last = last_checkpoint(Path(trainer.default_root_dir))
+            raise ConfigurationError(
+                f"some ranks go on from another checkpoint than others, or from none: {last} has "
+                "to be the same on all machines; put the run's folder on a file system they share"
+            )
 
     def _check_finite(self, trainer: pl.Trainer, path: Path) -> None:
         """Makes sure, by all ranks, that what is trained may take the checkpoint's place.

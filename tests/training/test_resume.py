@@ -1,5 +1,7 @@
 """Killed and resumed = not killed: same losses, weights and averages, whenever that was."""
 
+import os
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -14,6 +16,7 @@ from loopy.training.faces import SyntheticFaces, psnr
 from loopy.training.loss_plot import LossPlot, append_rows, read_rows
 from loopy.training.stages import ClipStage
 from loopy.training.store_clips import StoreClips
+from tests.training.ranks import start_ranks
 
 STEPS, VALIDATION, CHECKPOINT = 6, 3, 2
 MOMENTS = {("step", 5): 4, ("validation", 3): 2, ("validation", 6): 4, ("end", 6): 6}
@@ -206,6 +209,18 @@ def test_a_clip_stage_from_a_store_resumes(
     other = make_store(tmp_path / "other", [*names[1:], "12"], noise=True)
     with pytest.raises(ConfigurationError, match="clips"):
         run(tmp_path / "killed", store=other, resume=last)
+
+
+def test_a_checkpoint_that_one_rank_does_not_see_is_refused(whole, tmp_path):
+    """It would begin anew beside the others, and all would average their weights."""
+
+    def work():
+        last = last_checkpoint(whole) if os.environ["RANK"] == "0" else None
+        ranks = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
+        trainer(tmp_path, **ranks).fit(stage(), datamodule=faces(), ckpt_path=last)
+
+    with pytest.raises(ProcessRaisedException, match="some ranks go on from another checkpoint"):
+        start_ranks(work, 2).join()
 
 
 def test_two_ranks_resume_and_are_judged_together(tmp_path):
