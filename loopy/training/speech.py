@@ -114,10 +114,12 @@ class AudioEncoderStage(pl.LightningModule):
             r = torch.corrcoef(pair.flatten(1))[0, 1] if speech.any() else right.new_zeros(())
             scores[f"val/{name}_r"] = r
         # Every rank logs every name in every batch, else one would wait for what another leaves
-        # out; a batch of nothing has no weight.
-        self.log_dict(scores, batch_size=int(speech.sum()), prog_bar=True, sync_dist=True)
+        # out; a batch of nothing has no weight. lightning rounds the mean weight of all ranks
+        # down: times their number it is whole.
+        spoken, silent = (self.trainer.world_size * int(each.sum()) for each in (speech, ~speech))
+        self.log_dict(scores, batch_size=spoken, prog_bar=True, sync_dist=True)
         opening = _mean(visemes[~speech][..., 0])
-        self.log("val/open_in_noise", opening, batch_size=int((~speech).sum()), sync_dist=True)
+        self.log("val/open_in_noise", opening, batch_size=silent, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""
