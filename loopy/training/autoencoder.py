@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from loopy.models.folder import load_part
@@ -178,7 +178,8 @@ class AutoencoderStage(pl.LightningModule):
             latents_std=latents.std(1).tolist(),
             scaling_factor=1.0,
         )
-        self.network.to(dtype=dtype).save_pretrained(folder / "vae")
+        nn.Module.to(self.network, dtype)  # diffusers wraps its own, untyped
+        self.network.save_pretrained(folder / "vae")
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         return self.network.decode(latents, return_dict=False)[0].float()  # pyright: ignore[reportArgumentType]  # any Tensor will do
