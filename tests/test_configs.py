@@ -54,8 +54,10 @@ def test_recipes_parse(recipe, capsys):
 
 
 @pytest.mark.parametrize("recipe", PREPROCESS, ids=lambda path: path.stem)
-def test_preprocess_options_parse(recipe, capsys):
-    words = ["preprocess", "videos", "store", "--parts", "parts", "--config", str(recipe)]
+def test_preprocess_options_parse(recipe, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # who installed by pip has the recipes in the package alone
+    words = ["preprocess", "videos", "store", "--parts", "parts"]
+    words += ["--config", f"configs/preprocess/{recipe.name}"]
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--print_config"])
     assert stopped.value.code == 0

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
 from loopy.commands.animate import usable
+from loopy.commands.recipes import with_recipe
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
 from loopy.data.space import check_space, estimate_size
@@ -137,7 +139,7 @@ def run(words: Sequence[str]) -> int:
     parser.add_function_arguments(preprocess, as_positional=True, skip={"yes"})
     parser.add_argument("--yes", action="store_true", help="Also if it takes over 80 % of space.")
     try:
-        given = parser.parse_args(list(words[1:]))
+        given = parser.parse_args([with_recipe(w, before) for before, w in pairwise(words)])
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy preprocess --help") from error

@@ -90,6 +90,9 @@ def inference_cost(
         around = bytes_of(decoder.parameters()) + _audio_encoder_bytes(stage)
         clip = fake_clip(stage, 1, latent_px, weighted=False)
         with Ledger() as ledger:
+            ledger.follow(network.parameters(), "weights")  # or a view of one is taken for new
+            ledger.follow(decoder.parameters(), "weights")
+            weights = ledger.held
             marks = [ledger.flops]
             reference = network.encode_reference(clip.reference)
             marks.append(ledger.flops)
@@ -126,7 +129,7 @@ def inference_cost(
                     branches=Branches(len(group), seeing, hearing, keeping),
                 )
             marks.append(ledger.flops)
-            denoising = ledger.most
+            denoising = ledger.most - weights
             del past, audio, tokens, motion  # the next clip has others
             ledger.forget_peak()
             pictures = decode_latents(decoder, clip.latents[0])
@@ -138,7 +141,7 @@ def inference_cost(
                 around=around,
                 keys=sizes,
                 denoising=denoising,
-                decoding=ledger.most,
+                decoding=ledger.most - weights,
                 frames=stage.settings.clip_frames,
                 once=once,
                 clip=every_clip,

@@ -44,7 +44,7 @@ class Ledger(TorchDispatchMode):
 
     What a kernel takes for itself and gives back before it answers is not seen. What is seen too
     much: under any such mode torch adds the bias of a linear map of a strided input in a new
-    tensor, for a moment; of 15 % in the inference of tiny networks, of nothing in training.
+    tensor, for a moment. A view of a tensor from outside that was not `follow`ed is taken for new.
 
     Attributes:
         lives: In order of birth.
