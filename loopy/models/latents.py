@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 AT_ONCE_PX = 2**20
-"""Pixels that are decoded in one call: four frames of 512 px, 3 GiB in float32. More at once was not
-faster on a CPU; 64 toons of 128 px are one call."""
+"""Pixels that are decoded in one call: four frames of 512 px, 3 GiB in float32; 64 toons of 128 px.
+More at once was not faster on a CPU."""
 
 
 @torch.no_grad()
