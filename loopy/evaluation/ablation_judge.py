@@ -67,10 +67,10 @@ BORDER = ColumnInfo(
 )
 GROWTH = "growth of the loss of held-out clips with another's"
 SWAPPED = {
-    "past": ColumnInfo("Past, another's", "", "x loss", f"{GROWTH} motion frames"),
-    "voice": ColumnInfo("Voice, another's", "", "x loss", f"{GROWTH} voice, at the mouth"),
-    "keys": ColumnInfo("Voice, in the keys", "", "x loss", "of this, in the audio attention alone"),
-    "latents": ColumnInfo("Voice, in A2L", "", "x loss", "of this, in audio-to-latents alone"),
+    "past": ColumnInfo("Past, another's", "", "growth", f"{GROWTH} motion frames"),
+    "voice": ColumnInfo("Voice, another's", "", "growth", f"{GROWTH} voice, at the mouth"),
+    "keys": ColumnInfo("Voice, in the keys", "", "growth", "of this, in the audio attention alone"),
+    "latents": ColumnInfo("Voice, in A2L", "", "growth", "of this, in audio-to-latents alone"),
 }
 
 

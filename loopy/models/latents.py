@@ -46,11 +46,11 @@ def encode_posterior(
 def decode_latents(
     vae: AutoencoderKL, latents: Float[Tensor, "n c h w"]
 ) -> Float[Tensor, "n 3 H W"]:
-    """Pictures in [-1, 1], `AT_ONCE_PX` in a call: memory does not grow with their number."""
+    """Pictures in [-1, 1]; `AT_ONCE_PX` in a call: but for them, memory does not grow."""
     latents = latents.to(vae.dtype)
     shift, scale = _affine(vae, latents)
     side = 2 ** (len(vae.config["block_out_channels"]) - 1)
-    at_once = max(1, AT_ONCE_PX // (latents[0, 0].numel() * side**2))
+    at_once = max(1, AT_ONCE_PX // (latents.shape[-2:].numel() * side**2))
     parts = (latents * scale + shift).split(at_once)
     return torch.cat([vae.decode(part, return_dict=False)[0].clamp_(-1, 1) for part in parts])  # pyright: ignore[reportArgumentType]  # any Tensor will do
 

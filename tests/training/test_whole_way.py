@@ -21,6 +21,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from tests.sd15_names import old_motion_module, old_unet, old_vae
 
 ROOT = Path(__file__).parents[2]
+DENOISER, MARKED = "denoiser/diffusion_pytorch_model.safetensors", "conv_in.bias"
 WIDTHS = "[80,160,320,320]"
 NETWORK = "--network.init_args"
 SMALL_INIT = f"""
@@ -48,7 +49,7 @@ def commands():
     block = re.search(r"^## Training at real size$.*?^```bash\n(.*?)^```", page, re.M | re.S)
     lines = block[1].replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
-    return [line for line in words if line[0] == "loopy"]
+    return [line for line in words if line[:1] == ["loopy"]]
 
 
 def write_parts(folder):
@@ -91,6 +92,13 @@ def smaller(words, latents):
     return more
 
 
+def mark(file):
+    """Adds 1 to a bias, to see where it goes."""
+    state = load_file(file)
+    state[MARKED] += 1
+    save_file(state, file, metadata={"format": "pt"})
+
+
 @pytest.mark.slow
 def test_the_way_in_the_docs(tmp_path):
     def say(words):
@@ -118,6 +126,8 @@ def test_the_way_in_the_docs(tmp_path):
         said.append((words[1], out))
         for name, value in re.findall(r"(log_mean|log_std)\W+(\[.*?\])", out):
             latents[name] = value.replace(" ", "")
+        if "runs/sd15/image_model" in words:  # steps are too small to be known again
+            mark(tmp_path / "runs/sd15/image_model" / DENOISER)
 
     assert set(latents) == {"log_mean", "log_std"}
     assert len(said) == 9
@@ -128,15 +138,11 @@ def test_the_way_in_the_docs(tmp_path):
             assert all(int(new) == 0 for _, _, new, _ in rows), rows
     runs = tmp_path / "runs/sd15"
     folders = (tmp_path / "models/sd15", runs / "image_model", runs / "clip_model")
-    begun, image, clip = (
-        load_file(folder / "denoiser/diffusion_pytorch_model.safetensors") for folder in folders
-    )
+    begun, image, clip = (load_file(folder / DENOISER) for folder in folders)
     assert begun.keys() == clip.keys() > image.keys()
     assert {tensor.dtype for tensor in image.values()} == {torch.float32}
-    steps = ((begun, image), (image, clip))
-    moved = [(b["conv_in.weight"].float() - a["conv_in.weight"]).abs().max() for a, b in steps]
-    assert 0 < moved[0] < 1e-3
-    assert moved[1] < 1e-3  # stage 2 goes on from stage 1; this one was rounded
+    assert not torch.equal(begun["conv_in.weight"], image["conv_in.weight"])
+    assert (clip[MARKED] - begun[MARKED]).min() > 0.9  # stage 2 goes on from stage 1
     assert not begun["mid_block.inter_clip.0.proj_out.weight"].any()
     assert clip["mid_block.inter_clip.0.proj_out.weight"].any()
     assert all(tensor.isfinite().all() for tensor in clip.values())
