@@ -22,7 +22,18 @@ from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.rollout import RolloutOptions, next_clip
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
-from loopy.models.folder import ABSENT, ASSETS, OPTIONAL, PARTS, load_part, read_index, write_index
+from loopy.models.folder import (
+    ABSENT,
+    ASSETS,
+    INDEX,
+    OPTIONAL,
+    PARTS,
+    check_hash,
+    load_part,
+    read_index,
+    save_part,
+    write_index,
+)
 from loopy.models.latents import decode_latents, encode_images
 from loopy.segments import SegmentLayout
 from loopy.stopwatch import Stopwatch
@@ -128,7 +139,10 @@ class LoopyPipeline:
         folder = _find(model)
         index = read_index(folder)
         settings = Settings.from_json(index.get("settings", {}))
-        parts = {part: load_part(folder, part) for part in PARTS if index[part] != ABSENT}
+        parts: dict[str, Any] = {}
+        for part in (part for part in PARTS if index[part] != ABSENT):
+            check_hash(folder, index, part)
+            parts[part] = load_part(folder, part)
         network = DualUNet(
             parts["reference_net"],
             parts["denoiser"],
@@ -144,8 +158,14 @@ class LoopyPipeline:
             settings,
         )
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write the model as a folder in the diffusers form.
+
+        A model that is there already is replaced; cut off on the way, the folder is no model.
+
+        Args:
+            folder: Where it goes.
+            dtype: Precision of the files; None = that of the networks, which stay as they are.
 
         Raises:
             OutputError: It cannot be written there.
@@ -153,10 +173,11 @@ class LoopyPipeline:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / INDEX).unlink(missing_ok=True)
             without = [part for part in OPTIONAL if getattr(self.network, part) is None]
             for part in [each for each in PARTS if each not in without]:
                 home = self.network if hasattr(self.network, part) else self
-                getattr(home, part).save_pretrained(folder / part)
+                save_part(getattr(home, part), folder, part, dtype=dtype)
             write_index(folder, asdict(self.settings), without=without)
         except OSError as error:
             raise OutputError(f"cannot write the model to {folder}: {error}") from error

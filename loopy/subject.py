@@ -6,13 +6,13 @@ from pathlib import Path
 
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from loopy.errors import OutputError, SubjectError
+from loopy.errors import SubjectError
 from loopy.models import DualUNet
 from loopy.models.weights import fingerprint
 from loopy.nn.attention import KeyValue
+from loopy.tensor_file import save_tensors
 
 
 def made_with(network: DualUNet) -> str:
@@ -60,10 +60,7 @@ class Subject:
         for site, keys in self.keys.items():
             tensors |= {f"{site}/key": keys.key, f"{site}/value": keys.value}
         about = {"weights": self.weights, "round_trip_db": json.dumps(self.round_trip_db)}
-        try:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=about)
-        except (OSError, SafetensorError) as error:
-            raise OutputError(f"cannot write the subject to {path}: {error}") from error
+        save_tensors(path, tensors, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Subject":

@@ -293,7 +293,7 @@ class TestSubjects:
             Subject.load(tmp_path / "text")
 
     def test_nowhere_to_save(self, subject, tmp_path):
-        with pytest.raises(OutputError, match="cannot write the subject"):
+        with pytest.raises(OutputError, match="none/subject cannot be written"):
             subject.save(tmp_path / "none" / "subject")
 
 

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from jsonargparse import ArgumentError, ArgumentParser
-from safetensors import SafetensorError
 
 from loopy.commands.init_report import Source, Summary, is_made, table
 from loopy.commands.recipes import with_recipe
@@ -20,7 +19,7 @@ from loopy.data.writer import draft
 from loopy.diffusion.objective import check_schedule
 from loopy.errors import ConfigurationError, OutputError
 from loopy.models import DualUNet, LoadReport, load_by_name, load_sd15
-from loopy.models.folder import write_index
+from loopy.models.folder import save_part, write_index
 from loopy.models.motion_module import read_motion_module
 from loopy.models.sd15_files import read_unet, read_vae
 from loopy.models.speech_files import read_audio_encoder
@@ -35,8 +34,6 @@ USAGE = """loopy init --config configs/sd15/model.yaml
     --sd15 FOLDER_OR_FILE --wav2vec2 FOLDER_OR_ID --out FOLDER
     [--vae FOLDER_OR_FILE] [--motion_module FOLDER_OR_FILE] [--inter_clip_from_motion_module]
     [--dtype float32|bfloat16|float16] [--seed NUMBER]"""
-ONE_FILE = "1TB"
-"""Parts are never cut in shards: a model folder has one file a part."""
 
 
 def init(
@@ -133,13 +130,12 @@ def init(
         for part, fill in fills.items():
             built = _built(plans[part], seed, part)
             summary.parts[part] = fill(built)
-            if part != "vae":
-                torch.nn.Module.to(built, getattr(torch, dtype))  # diffusers' own warns of nothing
-            built.save_pretrained(folder / part, max_shard_size=ONE_FILE)
+            precision = torch.float32 if part == "vae" else getattr(torch, dtype)
+            save_part(built, folder, part, dtype=precision)
             del built  # before the next one
         summary.parts["audio_encoder"] = heard
-        hearing.save_pretrained(folder / "audio_encoder")
-        scheduler.save_pretrained(folder / "scheduler")
+        save_part(hearing, folder, "audio_encoder")
+        save_part(scheduler, folder, "scheduler")
         summary.write(folder)
         write_index(folder, asdict(settings))
     print(table(out))
@@ -201,7 +197,7 @@ def _autoencoder(config: dict[str, Any]) -> AutoencoderKL:
 def _refused_by_disk(out: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OutputError(f"{out} cannot be written ({error}); free some space") from error
 
 

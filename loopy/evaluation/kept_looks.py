@@ -5,14 +5,13 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from loopy.data.finished import content_hash
-from loopy.data.writer import draft
 from loopy.errors import MetricError
 from loopy.evaluation.equipment import Equipment
 from loopy.evaluation.looking import Film, Look, look
+from loopy.tensor_file import save_tensors
 
 
 def looked_at(film: Film, equipment: Equipment, kept: Path) -> Look:
@@ -38,8 +37,7 @@ def looked_at(film: Film, equipment: Equipment, kept: Path) -> Look:
     kept.parent.mkdir(parents=True, exist_ok=True)
     fresh = look(film, equipment.lookers, equipment.later)
     about = {**stamp, "problems": json.dumps(dict(fresh.problems))}
-    with draft(kept) as hidden:
-        save_file({name: seen.contiguous() for name, seen in fresh.seen.items()}, hidden, about)
+    save_tensors(kept, fresh.seen, about)
     return fresh
 
 

@@ -6,7 +6,6 @@ vectors 2f and 2f+1 are averaged to frame f; nothing is zero-padded.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Self
 
 import torch
@@ -40,10 +39,6 @@ class AudioEncoder(nn.Module):
     def from_config(cls, config: Wav2Vec2Config) -> Self:
         """Build with random weights."""
         return cls(Wav2Vec2Model(config))
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Save in transformers' own form."""
-        self.network.save_pretrained(folder)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, whatever is asked."""

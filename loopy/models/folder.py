@@ -2,14 +2,20 @@
 
 ``model_index.json`` names the class of each part; each part is a folder with its configuration
 and its safetensors. Networks are built first and filled by name, so that a missing or misshapen
-tensor is an error and never random memory.
+tensor is an error and never random memory. The index has a hash of each file of weights, so that
+parts of two models, left by a save that was cut off, are an error too.
 """
 
+import copy
+import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,10 +27,11 @@ from loopy.models.audio import AudioEncoder, AudioProjection
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
+from loopy.tensor_file import save_tensors
 
 ASSETS = Path(__file__).parents[1] / "assets"
 """Weights that come with the package."""
-INDEX = "model_index.json"
+INDEX, SHA256 = "model_index.json", "sha256"
 PARTS: Mapping[str, tuple[str, str]] = {
     "reference_net": ("loopy.models", "UNet"),
     "denoiser": ("loopy.models", "UNet"),
@@ -82,6 +89,41 @@ def load_part(folder: Path, part: str) -> Any:
     return network.eval()
 
 
+def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None = None) -> None:
+    """Write one part; each file is whole or as it was. The module stays as it is.
+
+    An index that is there already then names the new weights: written last, so that what is cut
+    off before is refused when the model is loaded.
+
+    Args:
+        module: The network (of the audio encoder transformers' own will do), or the scheduler.
+        folder: Of the model.
+        part: One of `PARTS`.
+        dtype: Precision of floating-point tensors in the file; None = the module's own.
+
+    Raises:
+        OutputError: The weights cannot be written.
+        OSError: The configuration cannot be written.
+    """
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    if part == "scheduler":
+        _write_text(folder / part / "scheduler_config.json", module.to_json_string())
+        return
+    network: Any = module.network if isinstance(module, AudioEncoder) else module
+    state = {
+        name: tensor.to(dtype or tensor.dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    words = _said_of(network, dtype) if part == "audio_encoder" else network.to_json_string()
+    _write_text(folder / part / "config.json", words)
+    save_tensors(folder / _weights(part), state, {"format": "pt"})
+    if (folder / INDEX).is_file():
+        index = read_index(folder)
+        if SHA256 in index:
+            index[SHA256][_weights(part)] = _sha256(folder / _weights(part))
+            _write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
 def write_index(
     folder: Path, settings: Mapping[str, Any], *, without: Collection[str] = ()
 ) -> None:
@@ -93,8 +135,56 @@ def write_index(
         without: Parts of `OPTIONAL` that the model does not have.
     """
     parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}
-    index = {"_class_name": "LoopyPipeline", **parts}
-    (folder / INDEX).write_text(json.dumps({**index, "settings": settings}, indent=2) + "\n")
+    files = [_weights(part) for part in PARTS if part not in (*without, "scheduler")]
+    hashes = {file: _sha256(folder / file) for file in files}
+    index = {"_class_name": "LoopyPipeline", **parts, SHA256: hashes, "settings": settings}
+    _write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def check_hash(folder: Path, index: Mapping[str, Any], part: str) -> None:
+    """Make sure that a part's weights are those that the index was written with.
+
+    Raises:
+        ModelError: They are not.
+    """
+    expected = index.get(SHA256)
+    if expected is None or part == "scheduler":  # folders of loopy 1.0 have no hashes
+        return
+    file = folder / _weights(part)
+    if not isinstance(expected, dict) or not isinstance(expected.get(_weights(part)), str):
+        raise ModelError(f"{folder / INDEX} has no {SHA256} of {_weights(part)}; copy it again")
+    if file.is_file() and _sha256(file) != expected[_weights(part)]:
+        raise ModelError(
+            f"{file} is not the file that {folder / INDEX} was written with: it is damaged, or of "
+            "another model (a save or a copy was cut off); copy or export the model again"
+        )
+
+
+def _weights(part: str) -> str:
+    """File of a part's weights, inside the model's folder."""
+    return f"{part}/{'model' if part == 'audio_encoder' else 'diffusion_pytorch_model'}.safetensors"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _said_of(network: Any, dtype: torch.dtype | None) -> str:
+    """Transformers' configuration, as its own `save_pretrained` would write it."""
+    config = copy.deepcopy(network.config)
+    config.architectures = [type(network).__name__]
+    config.dtype = dtype or network.dtype
+    return config.to_json_string()
+
+
+def _write_text(path: Path, text: str) -> None:
+    hidden = path.with_name(f".{uuid4().hex}{path.suffix}")
+    try:
+        hidden.write_text(text)
+        os.replace(hidden, path)
+    finally:
+        hidden.unlink(missing_ok=True)
 
 
 def _audio_encoder(config: dict[str, Any]) -> AudioEncoder:

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Self
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from loopy.errors import ModelError, OutputError
 from loopy.models.folder import ASSETS
 from loopy.models.weights import load_by_name
+from loopy.tensor_file import save_tensors
 
 SIDE_PX = 128
 AT_ONCE = 32
@@ -93,9 +94,9 @@ class Judge(nn.Module):
                 for name, value in self.state_dict().items()}  # fmt: skip
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(half, folder / f"{self.name}.safetensors")
+            save_tensors(folder / f"{self.name}.safetensors", half)
             (folder / f"{self.name}.json").write_text(json.dumps(card, indent=2) + "\n")
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise OutputError(f"cannot write the {self.name} to {folder}: {error}") from error
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool, Float, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from loopy.errors import MediaError, OutputError
 from loopy.motion.sequence import POINTS
 from loopy.preprocess.poses import Faces
+from loopy.tensor_file import save_tensors
 
 AnyPath = str | PathLike[str]
 
@@ -64,11 +65,7 @@ def save_tracks(video: AnyPath, tracks: Tracks) -> None:
     path = tracks_path(video)
     if faults := tracks.faults():
         raise OutputError(f"tracks for {path}: {faults}")
-    fields = {name: field.contiguous() for name, field in vars(tracks).items() if field is not None}
-    try:
-        save_file(fields, path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot write tracks to {path}: {error}") from error
+    save_tensors(path, {name: field for name, field in vars(tracks).items() if field is not None})
 
 
 def load_tracks(video: AnyPath) -> Tracks:

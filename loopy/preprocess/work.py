@@ -10,12 +10,11 @@ from zlib import crc32
 import torch
 from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from loopy.data.media import AnyPath
-from loopy.data.writer import draft
 from loopy.errors import OutputError
+from loopy.tensor_file import save_tensors
 
 
 def work_path(root: AnyPath, clip: str, part: str) -> Path:
@@ -36,12 +35,11 @@ def keep(path: Path, tensors: Mapping[str, Tensor], *, spent_s: Mapping[str, flo
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft(path) as hidden:
-            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            about = {"spent_s": dict(spent_s), "crc32": _checksums(whole)}
-            save_file(whole, hidden, {"about": json.dumps(about)})
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OutputError(f"{path} cannot be written ({error}); make room") from error
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    about = {"spent_s": dict(spent_s), "crc32": _checksums(whole)}
+    save_tensors(path, whole, {"about": json.dumps(about)})
 
 
 def kept(path: Path) -> tuple[dict[str, Tensor], dict[str, float]] | None:

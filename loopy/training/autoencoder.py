@@ -1,5 +1,6 @@
 """The picture autoencoder: 128 px faces to 16 x 16 latents that a diffusion model can draw."""
 
+import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,10 +11,10 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from loopy.models.folder import load_part
+from loopy.models.folder import load_part, save_part
 from loopy.randomness import generator
 from loopy.training.faces import Faces, SyntheticFaces, box_mask, psnr
 from loopy.training.schedule import warm_cosine
@@ -173,13 +174,13 @@ class AutoencoderStage(pl.LightningModule):
         """
         posteriors = (self.network.encode(batch.pictures)[0] for batch in data.held_out())
         latents = torch.cat([posterior.mean for posterior in posteriors]).transpose(0, 1).flatten(1)
-        self.network.register_to_config(
+        described = copy.copy(self.network)  # the same weights, with a configuration of its own
+        described.register_to_config(
             latents_mean=latents.mean(1).tolist(),
             latents_std=latents.std(1).tolist(),
             scaling_factor=1.0,
         )
-        nn.Module.to(self.network, dtype)  # diffusers wraps its own, untyped
-        self.network.save_pretrained(folder / "vae")
+        save_part(described, folder, "vae", dtype=dtype)
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         return self.network.decode(latents, return_dict=False)[0].float()  # pyright: ignore[reportArgumentType]  # any Tensor will do

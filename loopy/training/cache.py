@@ -6,13 +6,12 @@ elsewhere in the talk. Samples are kept in shards, each written atomically, so a
 build goes on where it was.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from loopy.motion import expression_variance, head_motion_variance
 from loopy.randomness import generator
 from loopy.segments import SegmentLayout
 from loopy.synthetic.talker import random_talk
+from loopy.tensor_file import save_tensors
 from loopy.training.faces import PARTS, part_mask
 
 SHARD = 32
@@ -88,9 +88,7 @@ class TalkShards(Dataset[str]):
             first = self.recipe.first_talk + index * SHARD
             samples = [self._sample(first + i) for i in range(SHARD)]
             stacked = {k: torch.stack([s[k] for s in samples]) for k in samples[0]}
-            draft = path.with_suffix(f".{os.getpid()}.draft")
-            save_file(stacked, draft)
-            draft.replace(path)
+            save_tensors(path, stacked)
         return str(path)
 
     def load(self, *, workers: int) -> dict[str, Tensor]:

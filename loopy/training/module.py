@@ -260,10 +260,7 @@ class LoopyModule(pl.LightningModule):
             data: Has the frozen autoencoder and audio encoder.
             dtype: Precision of the files; float32 where training goes on from them.
         """
-        pipeline = self.pipeline(data.audio_encoder, data.vae)
-        for part in (self.network, data.audio_encoder, data.vae):
-            part.to(dtype)
-        pipeline.save_pretrained(folder)
+        self.pipeline(data.audio_encoder, data.vae).save_pretrained(folder, dtype=dtype)
 
     def _of_all_ranks(self, value: Tensor, how: Literal["mean", "sum"]) -> Tensor:
         """Reduced in steps that are logged; this rank's in others, where nobody waits for any."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from loopy.models.audio import AudioEncoder
+from loopy.models.folder import save_part
 from loopy.synthetic.voice import PHONEMES
 from loopy.training.schedule import warm_cosine
 from loopy.training.utterances import SyntheticSpeech, Utterances
@@ -142,8 +142,7 @@ class AudioEncoderStage(pl.LightningModule):
             data: Not needed here.
             dtype: Precision of the file.
         """
-        network = self.network.to(dtype)  # pyright: ignore[reportArgumentType]  # transformers wraps it
-        AudioEncoder(network).save_pretrained(folder / "audio_encoder")
+        save_part(self.network, folder, "audio_encoder", dtype=dtype)
 
 
 def _mean(values: Tensor) -> Float[Tensor, ""]:

@@ -1,6 +1,9 @@
 """A model on disk comes back exactly, or says what is wrong with it."""
 
 import json
+import multiprocessing
+import os
+import signal
 
 import pytest
 import torch
@@ -8,7 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from loopy.errors import ModelError
-from loopy.models.folder import INDEX, PARTS, load_part, read_index
+from loopy.models.folder import INDEX, PARTS, load_part, read_index, save_part
+from loopy.pipeline import LoopyPipeline
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def rewrite(path, change):
 
 
 def test_every_part_comes_back(pipeline, folder):
-    assert set(read_index(folder)) == {"_class_name", "settings", *PARTS}
+    assert set(read_index(folder)) == {"_class_name", "settings", "sha256", *PARTS}
     for part in PARTS:
         saved = getattr(pipeline.network, part, None) or getattr(pipeline, part)
         loaded = load_part(folder, part)
@@ -114,3 +118,76 @@ def test_an_index_of_something_else(folder):
         read_index(folder)
     with pytest.raises(ModelError, match=f"lacks .*{INDEX}"):
         read_index(folder / "vae")
+
+
+def kill_at(call, folder, make):
+    """Save another model over a folder, in a process that is killed at some change on disk."""
+
+    def work():
+        left = call
+        for name in ("replace", "unlink"):
+            real = getattr(os, name)
+
+            def counted(*args, real=real, **options):
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **options)
+
+            setattr(os, name, counted)
+        make().save_pretrained(folder)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_save_that_is_killed_never_leaves_two_models_in_one(make_pipeline, tmp_path):
+    """At every change on disk: the folder is refused, or is one model."""
+    folder, found = tmp_path / "model", []
+    names = [str(make_pipeline(seed=seed).network.state_dict()) for seed in (0, 1)]
+    code = -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        make_pipeline(seed=0).save_pretrained(folder)
+        code = kill_at(len(found), folder, lambda: make_pipeline(seed=1))
+        try:
+            found.append(names.index(loaded_names(folder)))
+        except ModelError as error:
+            found.append(str(error))
+    assert code == 0
+    old, new = found.count(0), found.count(1)
+    assert (old, new) == (1, 2)  # before the first change; after the last one, and not killed
+    assert all(INDEX in each for each in found[old:-new])
+
+
+def loaded_names(folder):
+    return str(LoopyPipeline.from_pretrained(folder).network.state_dict())
+
+
+def test_a_part_of_another_model_is_refused(folder, make_pipeline):
+    other = make_pipeline(seed=1).network.denoiser
+    path = folder / "denoiser/diffusion_pytorch_model.safetensors"
+    kept = path.read_bytes()
+    state = {name: value.contiguous() for name, value in other.state_dict().items()}
+    save_file(state, path)
+    with pytest.raises(ModelError, match=r"denoiser/.* is not the file that .*index"):
+        LoopyPipeline.from_pretrained(folder)
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    with pytest.raises(ModelError, match="damaged"):
+        LoopyPipeline.from_pretrained(folder)
+    save_part(other, folder, "denoiser")  # on purpose: the index then names it
+    loaded = LoopyPipeline.from_pretrained(folder).network.denoiser.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_an_index_of_before_hashes_still_loads(folder, pipeline):
+    rewrite(folder / INDEX, lambda index: index.pop("sha256"))
+    LoopyPipeline.from_pretrained(folder)
+    save_part(pipeline.vae, folder, "vae")
+    LoopyPipeline.from_pretrained(folder)
+    rewrite(folder / INDEX, lambda index: index.update(sha256={"vae": 3}))
+    with pytest.raises(ModelError, match="no sha256 of reference_net/"):
+        LoopyPipeline.from_pretrained(folder)

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from transformers import Wav2Vec2Config
 
 from loopy.models import AudioEncoder
+from loopy.models.folder import save_part
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.precomputed import Tracks, save_tracks
@@ -262,7 +263,7 @@ def talk_parts(tmp_path_factory) -> Path:
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=2,
     )
-    AudioEncoder.from_config(hearing).save_pretrained(folder / "audio_encoder")
+    save_part(AudioEncoder.from_config(hearing), folder, "audio_encoder")
     return folder
 
 

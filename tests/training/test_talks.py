@@ -6,6 +6,7 @@ from transformers import Wav2Vec2Config
 
 from loopy.errors import ConfigurationError
 from loopy.models import AudioEncoder
+from loopy.models.folder import save_part
 from loopy.models.latents import encode_images
 from loopy.randomness import generator
 from loopy.segments import SegmentLayout
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
     """Parts without skill, and room for a cache beside them."""
     folder = tmp_path_factory.mktemp("talks")
     eyes().save_pretrained(folder / "parts/vae")
-    hearing().save_pretrained(folder / "parts/audio_encoder")
+    save_part(hearing(), folder / "parts", "audio_encoder")
     return folder
 
 
