@@ -1,10 +1,12 @@
 """The command line: one table from verb to function; what a verb needs is imported when it runs."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 
 from loopy.errors import LoopyError
 from loopy.memory import keep_freed_memory
@@ -94,6 +96,11 @@ def main(words: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for an error of ours, or what the verb says.
     """
     words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name the console cannot spell is no failure
+            stream.reconfigure(errors="backslashreplace")
+    # diffusers imports it where it is installed, and it complains about kernels nobody asked for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not words or words[0] in ("-h", "--help"):
         print(help_text())
         return 0

@@ -1,6 +1,9 @@
 """`loopy animate`, as a user types it."""
 
+import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -183,3 +186,25 @@ def test_damaged_models(desk, capsys, file, damage, told):
 def test_without_words_it_says_what_is_missing(capsys):
     assert main(["animate"]) == 2
     assert "required" in capsys.readouterr().err
+
+
+def in_its_own_process(out, **environment):
+    words = ["animate", "portrait.png", "speech.wav", "-o", out, "--model", "tiny"]
+    return subprocess.run(
+        [sys.executable, "-m", "loopy", *words],
+        env=os.environ | environment,
+        capture_output=True,
+        encoding="latin-1",
+        check=True,
+    )
+
+
+def test_a_console_that_cannot_spell_the_name_is_no_failure(desk):
+    done = in_its_own_process("声.mp4", PYTHONIOENCODING="latin-1")
+    assert done.stdout.startswith(r"\u58f0.mp4: 8 frames")
+    assert Path("声.mp4").is_file()
+
+
+def test_nobody_else_speaks_on_the_error_stream(desk):
+    lines = [line for line in in_its_own_process("out.npy").stderr.splitlines() if line]
+    assert all(line.startswith("out.npy: ") for line in lines), lines  # the progress bar alone
