@@ -17,7 +17,6 @@ from torch import Tensor
 from loopy.data.picture import Box, read_portrait
 from loopy.data.sound import check_audio, read_audio
 from loopy.data.video import Video
-from loopy.diffusion.guidance import GuidanceScales
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.rollout import RolloutOptions, next_clip
 from loopy.errors import ConfigurationError, ModelError, OutputError
@@ -35,10 +34,10 @@ from loopy.models.folder import (
     write_index,
 )
 from loopy.models.latents import decode_latents, encode_images
-from loopy.segments import SegmentLayout
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject, made_with
 from loopy.timing import FPS, frame_count
+from loopy.typed_values import record_of
 
 Portrait = str | Path | Image.Image
 Sound = str | Path | Float[np.ndarray, "samples"] | Float[Tensor, "samples"]
@@ -65,6 +64,18 @@ class Settings:
     domain: str = "portraits"
     fair_round_trip_db: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that no model has.
+
+        Raises:
+            ConfigurationError: ``size_px`` or ``clip_frames`` is out of range.
+        """
+        for name, most in (("size_px", 4096), ("clip_frames", 1024)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigurationError(
+                    f"{name} is {getattr(self, name)}, expected 1 to {most}; set another"
+                )
+
     def check(self, network: DualUNet) -> None:
         """Make sure that settings and networks say the same.
 
@@ -76,6 +87,11 @@ class Settings:
         if denoiser["clip_frames"] is not None:
             slots = (self.rollout.layout.slots, denoiser["motion_slots"])
             pairs |= {"clip_frames": (self.clip_frames, denoiser["clip_frames"]), "slots": slots}
+        if denoiser["audio_dim"] is not None and network.audio_projection is None:
+            raise ConfigurationError(
+                "the denoiser hears (audio_dim) and the model has no audio_projection; copy the "
+                "whole folder, or export it again"
+            )
         for name, (ours, theirs) in pairs.items():
             if ours != theirs:
                 raise ConfigurationError(
@@ -90,12 +106,9 @@ class Settings:
             ModelError: A name or value that makes no sense.
         """
         try:
-            rollout = dict(values["rollout"])
-            rollout["guidance"] = GuidanceScales(**rollout["guidance"])
-            rollout["layout"] = SegmentLayout(**rollout["layout"])
-            return cls(**{**values, "rollout": RolloutOptions(**rollout)})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"the settings of the model make no sense: {error!r}") from error
+            return record_of(cls, values)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"the settings of the model make no sense: {error}") from error
 
 
 class LoopyPipeline:
@@ -123,6 +136,13 @@ class LoopyPipeline:
     ) -> None:
         check_schedule(scheduler)
         settings.check(network)
+        halvings = len(vae.config["block_out_channels"]) - 1
+        halvings += len(network.denoiser.config["block_out_channels"]) - 1
+        if settings.size_px % 2**halvings:
+            raise ConfigurationError(
+                f"size_px is {settings.size_px}, which autoencoder and denoiser cannot halve "
+                f"{halvings} times; set a multiple of {2**halvings}"
+            )
         self.network = network
         self.audio_encoder = audio_encoder
         self.vae = vae

@@ -2,42 +2,43 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-import yaml
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ArgumentError, ArgumentParser, auto_cli
 
 from loopy.commands.lightning import typed_errors
-from loopy.errors import ModelError
-from loopy.training.checkpoint_files import read_weights
+from loopy.commands.recipes import read_recipe
+from loopy.errors import ConfigurationError, ModelError
+from loopy.training.checkpoint_files import read_weights, told
 
 
 def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "float16") -> None:
     """Saves the part that a checkpoint trained, in the form that inference reads.
 
     The averaged weights are taken where the checkpoint has them. The recipe is read from
-    config.yaml, which `loopy fit` leaves beside the folder of checkpoints.
+    config.yaml, which `loopy fit` leaves beside the folder of checkpoints. A recipe is code: it
+    may name any class or function that Python can import. Export runs that you trust; of the
+    checkpoint itself no code is run.
 
     Args:
         ckpt: A checkpoint of `loopy fit`, for example runs/toon/vae/checkpoints/last.ckpt.
         out: A model folder; each part has its own folder inside.
         dtype: Precision of the files: float16 to make videos, float32 to train on from there.
     """
-    recipe = ckpt.parents[1] / "config.yaml"
+    recipe = ckpt.parent.resolve().parent / "config.yaml"
     for place in (ckpt, recipe):
         if not place.exists():
             raise ModelError(f"no file {place}; give a checkpoint inside the folder of its run")
     with typed_errors():
-        stage, data = _build(yaml.safe_load(recipe.read_text()))
+        stage, data = _build(recipe)
+    weights = read_weights(ckpt)
     try:
-        stage.load_state_dict(read_weights(ckpt))
-    except (OSError, EOFError, KeyError, RuntimeError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
+        stage.load_state_dict(weights)
+    except Exception as error:  # what others have put there can fail in any way
         raise ModelError(
-            f"{ckpt} is no checkpoint of this recipe ({reason}); give another of its run"
+            f"{ckpt} is no checkpoint of this recipe ({told(error)}); give another of its run"
         ) from error
     precision: torch.dtype = getattr(torch, dtype)
     _check_range(stage, precision, ckpt)
@@ -65,10 +66,17 @@ def run(words: Sequence[str]) -> None:
     auto_cli(export, args=list(words[1:]), as_positional=False)
 
 
-def _build(recipe: dict) -> tuple[pl.LightningModule, pl.LightningDataModule]:
-    parser = ArgumentParser()
+def _build(path: Path) -> tuple[pl.LightningModule, pl.LightningDataModule]:
+    recipe = read_recipe(path)
+    if lacks := [name for name in ("model", "data") if not recipe.get(name)]:
+        raise ConfigurationError(f"{path} has no {' and no '.join(lacks)}; is it a run's recipe?")
+    parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(pl.LightningModule, "model")
     parser.add_subclass_arguments(pl.LightningDataModule, "data")
-    config = parser.parse_object({name: recipe[name] for name in ("model", "data")})
+    try:
+        config = parser.parse_object({name: recipe[name] for name in ("model", "data")})
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{path} is no recipe of this loopy: {reason[:300]}") from error
     built = parser.instantiate(config)
     return built["model"], built["data"]

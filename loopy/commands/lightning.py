@@ -10,11 +10,17 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from loopy.commands.recipes import with_recipe
-from loopy.errors import DependencyError, LoopyError
+from loopy.errors import ConfigurationError, DependencyError, LoopyError, OutputError
 from loopy.training.animator import Animator
-from loopy.training.checkpoint_files import check_form, check_whole, last_checkpoint
+from loopy.training.checkpoint_files import (
+    check_form,
+    check_whole,
+    last_checkpoint,
+    restore_errors,
+)
 from loopy.training.module import LoopyModule
 
 
@@ -33,6 +39,11 @@ class RecipeCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Reads the words that are given, wherever they come from."""
         self.config = parser.parse_args(args)
+        if self.config[self.config["subcommand"]].get("model") is None:
+            raise ConfigurationError("the recipe has no model; give --config, or model.class_path")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the recipe as it is: lightning lets a checkpoint choose class and options."""
 
     def instantiate_classes(self) -> None:
         """Builds what the recipe names.
@@ -62,7 +73,14 @@ class RecipeCLI(LightningCLI):
             folder = given["default_root_dir"] or "."
             log = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
             options["logger"] = log if self.subcommand == "fit" else False
-        return super().instantiate_trainer(**options)
+        try:
+            trainer = super().instantiate_trainer(**options)
+        except LoopyError:
+            raise
+        except Exception as error:  # lightning's, torch's and the plugins' own
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigurationError(f"the recipe's trainer cannot be built: {reason}") from error
+        return trainer
 
     def before_fit(self) -> None:
         """Continues, unless told otherwise."""
@@ -77,14 +95,53 @@ class RecipeCLI(LightningCLI):
         self._continue()
 
     def _continue(self) -> None:
+        """Finds the checkpoint, and makes sure that reading it by lightning runs no code.
+
+        Raises:
+            ConfigurationError: It is not on this disk, or another kind of strategy wrote it.
+            ModelError: It is cut off, or no checkpoint.
+        """
         options = self.config_init[str(self.subcommand)]
+        given = options["ckpt_path"]
         last = last_checkpoint(Path(self.trainer.default_root_dir))
-        if options["resume"] and options["ckpt_path"] is None and last.exists():
-            check_whole(last)
-            check_form(last, self.trainer)
-            options["ckpt_path"] = str(last)
-        if options["ckpt_path"] is not None and isinstance(self.model, LoopyModule):
+        if given is None and options["resume"] and last.exists():
+            given = last
+        if given is None:
+            return
+        path = Path(given).absolute()
+        if not given or not path.exists():
+            raise ConfigurationError(
+                f"no checkpoint {given!s}; give a file or folder on this disk by --ckpt_path "
+                "(nothing is downloaded)"
+            )
+        check_form(path, self.trainer)
+        check_whole(path)
+        options["ckpt_path"] = str(path)
+        if isinstance(self.model, LoopyModule):
             self.model.init_from = []  # all weights come from the checkpoint
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs the trainer.
+
+        Raises:
+            ConfigurationError: What was asked of the trainer cannot be.
+            ModelError: The checkpoint cannot be restored.
+            OutputError: The folder of the run cannot be made.
+        """
+        root = Path(self.trainer.default_root_dir)
+        try:
+            if subcommand != "validate":
+                root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"the folder of the run, {root}, cannot be made ({error.strerror}); give another "
+                "--trainer.default_root_dir"
+            ) from error
+        with restore_errors(lambda: self.config_init[subcommand]["ckpt_path"]):
+            try:
+                super()._run_subcommand(subcommand)
+            except MisconfigurationException as error:
+                raise ConfigurationError(" ".join(str(error).split())) from error
 
 
 def run(words: Sequence[str]) -> int:

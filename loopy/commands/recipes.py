@@ -1,8 +1,14 @@
 """Recipes by their names: a file, or one that comes with the package."""
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from loopy.errors import ConfigurationError
+
+MOST_VALUES = 100_000
+"""A recipe has a few hundred; aliases of aliases can stand for more than fit into memory."""
 
 
 def with_recipe(word: str, before: str) -> str:
@@ -13,14 +19,16 @@ def with_recipe(word: str, before: str) -> str:
         before: The word before it: names a recipe where this is ``--config``.
 
     Raises:
-        ConfigurationError: See `find_recipe`.
+        ConfigurationError: See `find_recipe` and `read_recipe`.
     """
     option, equals, name = word.rpartition("=")
     if before in ("-c", "--config"):
-        return str(find_recipe(word))
-    if option in ("-c", "--config"):
-        return f"{option}{equals}{find_recipe(name)}"
-    return word
+        option, equals, name = "", "", word
+    elif option not in ("-c", "--config"):
+        return word
+    found = find_recipe(name)
+    read_recipe(found)
+    return f"{option}{equals}{found}"
 
 
 def find_recipe(name: str) -> Path:
@@ -36,3 +44,33 @@ def find_recipe(name: str) -> Path:
         if place.is_file():
             return place
     raise ConfigurationError(f"no recipe {name!r}; give a YAML file, for example toon/vae.yaml")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """What a recipe says, in plain values.
+
+    Raises:
+        ConfigurationError: It is no YAML, no mapping, or stands for more values than any recipe.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = 0 if node is None else _values(node, {})
+        recipe = yaml.safe_load(text) if values <= MOST_VALUES else None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigurationError(f"{path} is no YAML that can be read ({reason})") from error
+    if values > MOST_VALUES:
+        raise ConfigurationError(f"{path} stands for over {MOST_VALUES} values by its aliases")
+    if not isinstance(recipe, dict):
+        raise ConfigurationError(f"{path} is no mapping; give a recipe, for example toon/vae.yaml")
+    return recipe
+
+
+def _values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for; one that holds itself recurs until Python stops it."""
+    if node not in known:
+        inside = node.value if isinstance(node, yaml.CollectionNode) else []
+        pairs = (each if isinstance(each, tuple) else (each,) for each in inside)
+        known[node] = 1 + sum(_values(each, known) for pair in pairs for each in pair)
+    return known[node]

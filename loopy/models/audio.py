@@ -5,8 +5,9 @@ One rule, the same in preprocessing and inference (DESIGN.md 4): the encoder run
 vectors 2f and 2f+1 are averaged to frame f; nothing is zero-padded.
 """
 
-from collections.abc import Iterator
-from typing import Self
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, Self
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -122,6 +123,18 @@ class AudioEncoder(nn.Module):
         parameter = next(self.network.parameters())
         output = self.network(piece[None].to(parameter), output_hidden_states=True)
         return torch.stack(output.hidden_states, 2)[0]
+
+
+def audio_encoder_config(says: Mapping[str, Any]) -> Wav2Vec2Config:
+    """The configuration that a ``config.json`` describes.
+
+    Only what wav2vec2 itself knows is taken from it: transformers would ask the hub for an
+    implementation of attention that it names, or for code (``auto_map``).
+    """
+    known = {field.name for field in fields(Wav2Vec2Config)} - {"dtype"}
+    built = Wav2Vec2Config(**{name: value for name, value in says.items() if name in known})
+    built._attn_implementation = "sdpa"
+    return built
 
 
 class AudioProjection(ModelMixin, ConfigMixin):

@@ -17,13 +17,12 @@ from uuid import uuid4
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
-from transformers import Wav2Vec2Config
+from torch import Tensor, nn
 
-from loopy.errors import ModelError
-from loopy.models.audio import AudioEncoder, AudioProjection
+from loopy.errors import ModelError, OutputError
+from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
@@ -53,6 +52,10 @@ NETWORKS = {
     "AutoencoderKL": AutoencoderKL,
 }
 
+COUNTS = ("layers_per_block", "temporal_attentions", "num_hidden_layers", "num_train_timesteps")
+"""Numbers of a configuration that decide how many layers or steps are built."""
+MOST_TIMESTEPS = 100_000
+
 
 def read_index(folder: Path) -> dict[str, Any]:
     """Read ``model_index.json``.
@@ -77,16 +80,26 @@ def load_part(folder: Path, part: str) -> Any:
     Raises:
         ModelError: A file is missing or damaged, or a tensor is missing or of another shape.
     """
-    where = folder / part
     if part == "scheduler":
-        return _build(DDIMScheduler.from_config, where / "scheduler_config.json")
-    if part == "audio_encoder":
-        encoder = _build(_audio_encoder, where / "config.json")
-        _fill(encoder.network, where / "model.safetensors")
-        return encoder
-    network = _build(NETWORKS[PARTS[part][1]].from_config, where / "config.json")
-    _fill(network, where / "diffusion_pytorch_model.safetensors")
-    return network.eval()
+        path = folder / part / "scheduler_config.json"
+        config = _json(path)
+        _check_counts(config, MOST_TIMESTEPS, path)
+        return _build(DDIMScheduler.from_config, config, path)
+    path, file = folder / part / "config.json", folder / _weights(part)
+    config, shapes = _json(path), _shapes(file)
+    _check_counts(config, len(shapes), path)
+    make = _audio_encoder if part == "audio_encoder" else NETWORKS[PARTS[part][1]].from_config
+    with torch.device("meta"):  # before any memory is taken
+        _put(_build(make, config, path), shapes, file)
+    built = _build(make, config, path)
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read ({error}); copy it again") from error
+    if broken := next((name for name, t in state.items() if not t.isfinite().all()), None):
+        raise ModelError(f"{file}: {broken} is not finite; export an older checkpoint of its run")
+    _put(built, state, file)
+    return built.eval()
 
 
 def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None = None) -> None:
@@ -102,10 +115,12 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
         dtype: Precision of floating-point tensors in the file; None = the module's own.
 
     Raises:
-        OutputError: The weights cannot be written.
-        OSError: The configuration cannot be written.
+        OutputError: It cannot be written there.
     """
-    (folder / part).mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write the model to {folder}: {error}") from error
     if part == "scheduler":
         _write_text(folder / part / "scheduler_config.json", module.to_json_string())
         return
@@ -148,7 +163,7 @@ def check_hash(folder: Path, index: Mapping[str, Any], part: str) -> None:
         ModelError: They are not.
     """
     expected = index.get(SHA256)
-    if expected is None or part == "scheduler":  # folders of loopy 1.0 have no hashes
+    if expected is None or part == "scheduler":  # older folders have no hashes
         return
     file = folder / _weights(part)
     if not isinstance(expected, dict) or not isinstance(expected.get(_weights(part)), str):
@@ -183,34 +198,48 @@ def _write_text(path: Path, text: str) -> None:
     try:
         hidden.write_text(text)
         os.replace(hidden, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror})") from error
     finally:
         hidden.unlink(missing_ok=True)
 
 
 def _audio_encoder(config: dict[str, Any]) -> AudioEncoder:
-    return AudioEncoder.from_config(Wav2Vec2Config.from_dict(config))
+    return AudioEncoder.from_config(audio_encoder_config(config))
 
 
-def _build(make: Callable[[dict[str, Any]], Any], path: Path) -> Any:
-    config = _json(path)
+def _build(make: Callable[[dict[str, Any]], Any], config: dict[str, Any], path: Path) -> Any:
     try:
         return make(config)
-    except (TypeError, ValueError, KeyError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # the libraries' own, of any value in it
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{path} describes nothing that can be built ({reason})") from error
 
 
-def _fill(network: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise ModelError(f"the model lacks {path}; copy the whole folder, or export it again")
+def _check_counts(config: Mapping[str, Any], most: int, path: Path) -> None:
+    """Refuse numbers of layers that no file of so many tensors has: they take long to build."""
+    for name in COUNTS:
+        if isinstance(number := config.get(name), int | float) and not 0 <= number <= most:
+            raise ModelError(f"{path} describes nothing that can be built ({name}: {number})")
+
+
+def _shapes(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file by their shapes, without reading them."""
+    if not file.is_file():
+        raise ModelError(f"the model lacks {file}; copy the whole folder, or export it again")
     try:
-        state = load_file(path)
+        with safe_open(file, "pt") as opened:
+            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); copy it again") from error
+        raise ModelError(f"{file} cannot be read ({error}); copy it again") from error
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+def _put(built: nn.Module | AudioEncoder, state: Mapping[str, Tensor], file: Path) -> None:
     try:
-        load_by_name(network, state)
+        load_by_name(built.network if isinstance(built, AudioEncoder) else built, state)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{file}: {error}") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -218,7 +247,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise ModelError(f"the model lacks {path}; copy the whole folder, or export it again")
     try:
         content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not readable JSON ({error}); copy it again") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} holds no JSON object; copy it again")

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedConfig, Wav2Vec2Model
 
 from loopy.errors import ModelError
-from loopy.models.audio import AudioEncoder
+from loopy.models.audio import AudioEncoder, audio_encoder_config
 from loopy.models.weights import LoadReport, listed, load_by_name
 
 NEW = ("masked_spec_embed",)
@@ -43,12 +43,16 @@ def read_audio_encoder(
         says, _ = PreTrainedConfig.get_config_dict(source, local_files_only=local)
         _check_size(source, says, config)
         pair: Any = Wav2Vec2Model.from_pretrained(
-            source, output_loading_info=True, dtype=torch.float32, local_files_only=local
+            source,
+            config=audio_encoder_config(says),
+            output_loading_info=True,
+            dtype=torch.float32,
+            local_files_only=local,
         )
     except ModelError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # the libraries' own, of whatever is in the files
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         place = "no wav2vec2" if local else "no folder, and no wav2vec2 of the hub"
         raise ModelError(f"{source} is {place} that can be loaded ({reason})") from error
     network, told = pair

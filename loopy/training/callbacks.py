@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import load
 
 from loopy.data.writer import draft
-from loopy.training.checkpoint_files import AVERAGE, WEIGHTS
+from loopy.training.sharded_files import AVERAGE, WEIGHTS
 from loopy.training.sharding import is_sharded
 
 

@@ -7,10 +7,12 @@ it can: `last.ckpt` is then a link to one of two folders, and the other one is w
 
 import os
 import shutil
-import warnings
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from traceback import walk_tb
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,16 +20,12 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader, load
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from loopy.errors import ConfigurationError, ModelError
+from loopy.errors import ConfigurationError, LoopyError, ModelError
+from loopy.training.sharded_files import AVERAGE, check_folder, folder_weights
 
-AVERAGE = "moving_average"
-"""Key of the averaged weights in a file, and what their names begin with in a folder."""
-
-WEIGHTS = "state_dict"
-"""Key of the weights, averaged ones included, in a folder."""
+RESTORING = {"_restore_modules_and_callbacks", "restore_training_state"}
+"""Steps of lightning's trainer in which a checkpoint is read and put in."""
 
 
 class StraightToDisk(TorchCheckpointIO):
@@ -50,10 +48,11 @@ def check_whole(path: Path) -> None:
     """Makes sure that a checkpoint is not cut off, without reading all of it.
 
     Raises:
-        ModelError: It is.
+        ModelError: It is; or a folder holds what could run code.
     """
-    # torch's format ends with a zip file's table of contents
-    if not (_folder_is_whole(path) if path.is_dir() else zipfile.is_zipfile(path)):
+    if path.is_dir():
+        check_folder(path)
+    elif not zipfile.is_zipfile(path):  # torch's format ends with its table of contents
         raise ModelError(
             f"the checkpoint {path} is cut off or no checkpoint; give another one by --ckpt_path, "
             "or delete it to start anew"
@@ -80,16 +79,50 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Weights in a checkpoint, whole and by name: averaged where it has averages.
 
     Raises:
-        ModelError: A folder that is cut off.
-        KeyError: It has none.
-        OSError: It cannot be read, or is none.
+        ModelError: It cannot be read, has none, or holds more than tensors and plain values.
     """
-    if path.is_dir():
-        check_whole(path)
-        return _folder_weights(path)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
-    return checkpoint["state_dict"] | averages
+    try:
+        if path.is_dir():
+            return folder_weights(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
+        return checkpoint["state_dict"] | averages
+    except ModelError:
+        raise
+    except Exception as error:  # a pickle of others can fail in any way
+        raise ModelError(f"no weights can be read from {path} ({told(error)})") from error
+
+
+def told(error: Exception) -> str:
+    """What went wrong with a checkpoint, in one line; without torch's advice to trust it."""
+    if isinstance(error, UnpicklingError):
+        return "it is damaged, or holds more than tensors and plain values"
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__
+
+
+@contextmanager
+def restore_errors(checkpoint: Callable[[], str | None]) -> Iterator[None]:
+    """Turns what torch and lightning say of a checkpoint that they cannot restore into one line.
+
+    Args:
+        checkpoint: Says where it is, when it is known.
+
+    Raises:
+        ModelError: It cannot be restored.
+    """
+    try:
+        yield
+    except LoopyError:
+        raise
+    except Exception as error:
+        steps = {frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)}
+        if not steps & RESTORING:
+            raise
+        raise ModelError(
+            f"the checkpoint {checkpoint()} cannot be restored ({told(error)}); go on with the "
+            "recipe that wrote it, or give another one by --ckpt_path"
+        ) from error
 
 
 def write_checkpoint(trainer: pl.Trainer, path: Path) -> None:
@@ -144,37 +177,3 @@ def _sync(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _folder_is_whole(path: Path) -> bool:
-    try:
-        parts = FileSystemReader(path).read_metadata().storage_data or {}
-    except (OSError, EOFError, UnpicklingError):
-        return False
-    ends: dict[str, int] = {}
-    for part in parts.values():
-        ends[part.relative_path] = max(ends.get(part.relative_path, 0), part.offset + part.length)
-    files = ((path / name, end) for name, end in ends.items())
-    return zipfile.is_zipfile(path / "meta.pt") and all(
-        file.is_file() and file.stat().st_size >= end for file, end in files
-    )
-
-
-def _folder_weights(path: Path) -> dict[str, Tensor]:
-    reader = FileSystemReader(path)
-    stored = {
-        key.removeprefix(f"{WEIGHTS}."): about
-        for key, about in reader.read_metadata().state_dict_metadata.items()
-        if key.startswith(f"{WEIGHTS}.") and isinstance(about, TensorStorageMetadata)
-    }
-    names = [name for name in stored if not name.startswith(f"{AVERAGE}.")]
-    averaged = {name: f"{AVERAGE}.{name}" for name in names if f"{AVERAGE}.{name}" in stored}
-    taken = {name: averaged.get(name, name) for name in names}
-    tensors = {
-        key: torch.empty(stored[key].size, dtype=stored[key].properties.dtype)
-        for key in taken.values()
-    }
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*in a single process", UserWarning)  # it is meant
-        load({WEIGHTS: tensors}, storage_reader=reader, no_dist=True)
-    return {name: tensors[key] for name, key in taken.items()}

@@ -1,0 +1,117 @@
+"""Recipes that are none, trainers that cannot be, folders that cannot be made: one line each."""
+
+import time
+
+import pytest
+import torch
+import yaml
+
+from loopy.cli import main
+from loopy.commands.recipes import read_recipe
+from loopy.errors import ConfigurationError
+from tests.test_configs import RECIPES
+from tests.training.test_hostile_checkpoints import recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def bomb(deep):
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, deep)]
+    return "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize("verb", ["fit", "init"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("# Köln".encode("latin-1"), "no YAML"),
+        (b"\x00\x01", "no YAML"),
+        (b"a: [", "no YAML"),
+        (b"[" * 50_000, "no YAML"),
+        (b"a: &a [*a]", "no YAML"),
+        (b"", "no mapping"),
+        (b"- 1", "no mapping"),
+        (bomb(9), "by its aliases"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path, capsys, verb, content, words):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    begun = time.monotonic()
+    assert main([verb, "--config", str(path)]) == 2
+    assert time.monotonic() - begun < 20
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"loopy: error: {path}")
+    assert words in line
+
+
+def test_a_small_use_of_aliases_is_a_recipe(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(bomb(3))
+    assert len(read_recipe(tmp_path / "a.yaml")["a2"]) == 10
+    with pytest.raises(ConfigurationError, match="no YAML"):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_ours_are_recipes(name):
+    assert read_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"devices": 0}, "devices"),
+        ({"accelerator": "abacus"}, "abacus"),
+        ({"accelerator": "cuda"}, "CUDA"),
+        ({"strategy": "no_such"}, "no_such"),
+        ({"strategy": "fsdp"}, "fsdp"),
+        ({"precision": "3-true"}, "3-true"),
+        ({"max_steps": -7}, "max_steps"),
+    ],
+)
+def test_a_trainer_that_cannot_be(tmp_path, capsys, changes, words):
+    if torch.cuda.is_available():
+        pytest.skip("of a machine without CUDA")
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(recipe(tmp_path / "run", **changes)))
+    try:
+        code = main(["fit", "--config", str(tmp_path / "a.yaml")])
+    except SystemExit as error:  # what the parser knows to be wrong
+        code = error.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert words.lower() in said.lower()
+
+
+@pytest.mark.parametrize("content", ["model: null", "{}"])
+def test_a_recipe_without_a_model(tmp_path, capsys, content):
+    (tmp_path / "a.yaml").write_text(f"seed_everything: 0\n{content}")
+    try:
+        code = main(["fit", "--config", str(tmp_path / "a.yaml")])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    assert "model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["fit", "predict"])
+def test_a_folder_of_a_run_that_cannot_be_made(tmp_path, capsys, verb):
+    (tmp_path / "file").write_text("")
+    root = tmp_path / "file" / "run"
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(recipe(root)))
+    assert main([verb, "--config", str(tmp_path / "a.yaml")]) == 2
+    assert f"{root}, cannot be made (Not a directory)" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+def test_a_model_folder_that_cannot_be_made(tmp_path, capsys):
+    root = tmp_path / "run"
+    last = {"class_path": "loopy.training.checkpoints.LastCheckpoint"}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(recipe(root, callbacks=[last])))
+    assert main(["fit", "--config", str(tmp_path / "a.yaml")]) == 0
+    (tmp_path / "file").write_text("")
+    checkpoint = str(root / "checkpoints/last.ckpt")
+    capsys.readouterr()
+    for out in ("file", "file/deep"):
+        assert main(["export", "--ckpt", checkpoint, "--out", str(tmp_path / out)]) == 2
+        assert "cannot write the model to" in capsys.readouterr().err
