@@ -216,3 +216,18 @@ def test_the_site_builds_strictly(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_cites_what_is_not_here():
+    """Notes that were never part of the repository: the paper, or a file of it, says more."""
+    notes = re.compile(r"\b(spec|ecosystem\.md|DESIGN\.md) \d")
+    kinds = (".py", ".md", ".yaml", ".toml", ".ipynb", ".html")
+    files = [ROOT / name for name in ("README.md", "CHANGELOG.md", "pyproject.toml")]
+    for folder in ("loopy", "docs", "tests", "configs", "examples"):
+        files += [path for path in (ROOT / folder).rglob("*") if path.suffix in kinds]
+    citing = {
+        f"{path.relative_to(ROOT)}: {found.group()}"
+        for path in files
+        if path != Path(__file__).resolve() and (found := notes.search(path.read_text()))
+    }
+    assert not citing

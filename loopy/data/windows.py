@@ -23,7 +23,7 @@ from loopy.segments import SegmentLayout
 
 NEIGHBOURS = 2
 APART = 30
-"""Frames between the clip and its reference, where the video has them (spec 1.9)."""
+"""Frames between the clip and its reference, where the video has them; a choice of ours."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Self
 
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, MediaError
+from loopy.evaluation.json_records import read_record
 from loopy.evaluation.test_sets import SHORTEST_S
 from loopy.timing import FPS
 
@@ -102,20 +103,28 @@ class Draw:
             MediaError: The file is damaged or of another version.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values.pop("version") != VERSION:
-                raise MediaError(f"{path} is of another version; delete it to draw again")
-            options = DrawOptions(**values.pop("options"))
-            items = tuple(
-                Item(**{**each, "hashes": tuple(each["hashes"])}) for each in values.pop("items")
-            )
-            return cls(**values, options=options, items=items)
-        except (
-            OSError,
-            UnicodeDecodeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as why:
+            drawn = read_record(cls, path, version=VERSION)
+            for item in drawn.items:
+                _check_item(item)
+        except (OSError, ValueError) as why:
             raise MediaError(f"{path} cannot be read ({why}); delete it to draw again") from why
+        names = [item.name for item in drawn.items]
+        if len(set(names)) < len(names):
+            raise MediaError(f"{path} has two items of one name; delete it to draw again")
+        return drawn
+
+
+def _check_item(item: Item) -> None:
+    """Make sure that nothing outside the folders of the set and of the results is named.
+
+    Raises:
+        ValueError: It is, or a span makes no sense.
+    """
+    odd = Path(item.name).name != item.name or item.name in ("", "..")
+    if odd or "\0" in item.name:
+        raise ValueError(f"{item.name!r} is no name of a file")
+    for file in (item.picture, item.sound):
+        if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file or not file:
+            raise ValueError(f"{file!r} is no file inside the folder of the set")
+    if item.first < 0 or item.frames < 1 or item.portrait_frame < 0:
+        raise ValueError(f"{item.name} has {item.frames} frames from {item.first}")

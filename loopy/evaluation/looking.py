@@ -1,7 +1,9 @@
-"""A video to numbers: one pass over its frames for all who look, in memory that stays flat.
+"""A video to numbers, in memory that stays flat.
 
-Whoever looks takes the frames part by part and gives a tensor at the end. One that cannot tell says
-why; the others go on.
+One pass over its frames serves all who need nothing but frames: each takes them part by part and
+gives a tensor at the end. Who needs what those have seen, as a face's points, goes over the video
+again, each by himself: the box of a face is known only when all of its points are. One that cannot
+tell says why; the others go on.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -120,12 +122,14 @@ def look(film: Film, lookers: Lookers, later: Later) -> Look:
             at_work[name] = begin(film)
     for part in film.parts():
         size = [size[0] + len(part), *part.shape[1:3]]
-        for name in at_work.keys() - problems.keys():
+        for name, looker in at_work.items():
+            if name not in problems:
+                with _noted(name, problems):
+                    looker.take(part)
+    for name, looker in at_work.items():
+        if name not in problems:
             with _noted(name, problems):
-                at_work[name].take(part)
-    for name in at_work.keys() - problems.keys():
-        with _noted(name, problems):
-            seen[name] = at_work[name].give()
+                seen[name] = looker.give()
     seen["size"] = torch.tensor(size)
     for name, go in later.items():
         with _noted(name, problems):

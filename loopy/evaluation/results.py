@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from loopy.data.writer import draft
 from loopy.errors import MediaError
+from loopy.evaluation.json_records import read_record
 
 Better = Literal["higher", "lower", "truth", ""]
 """Which way a column is better; "truth": nearer to the figure of the real videos."""
@@ -106,26 +108,6 @@ class Results:
         """Everything, with None for NaN and for infinite figures."""
         return {"version": VERSION, **finite(asdict(self))}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """Build from what `as_json` gave; what was None is NaN.
-
-        Raises:
-            KeyError: Something is missing.
-            TypeError: Something is of another kind, or unknown.
-        """
-        return cls(
-            model=values["model"],
-            test_set=values["test_set"],
-            seed=values["seed"],
-            columns=tuple(ColumnInfo(**each) for each in values["columns"]),
-            videos=tuple(video_from_json(each) for each in values["videos"]),
-            figures=_figures(values["figures"]),
-            real_figures=_figures(values["real_figures"]),
-            missing=values["missing"],
-            judges=values.get("judges", {}),  # older files do not tell
-        )
-
     def write(self, folder: Path) -> None:
         """Writes results.json, whole or not at all.
 
@@ -146,39 +128,13 @@ class Results:
         if not path.is_file():
             raise MediaError(f"{folder} holds no {FILE}; give the --out of a loopy evaluate")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values["version"] != VERSION:
-                raise MediaError(
-                    f"{path} is of version {values['version']}, this loopy reads {VERSION}; "
-                    "judge the videos again"
-                )
-            return cls.from_json(values)
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise MediaError(
-                f"{path} cannot be read ({type(error).__name__}: {error}); judge the videos again"
-            ) from error
-
-
-def video_from_json(values: dict[str, Any]) -> VideoResult:
-    """A video out of its part of the JSON; what was None is NaN.
-
-    Raises:
-        TypeError: A name is unknown, or what it holds is of another kind.
-    """
-    numbers = {
-        "values": {name: _number(value) for name, value in values.get("values", {}).items()},
-        "real": {name: _number(value) for name, value in values.get("real", {}).items()},
-        "curves": {
-            name: [_number(value) for value in curve]
-            for name, curve in values.get("curves", {}).items()
-        },
-    }
-    return VideoResult(**{**values, **numbers})
-
-
-def video_as_json(video: VideoResult) -> dict[str, Any]:
-    """Everything of a video, with None for NaN."""
-    return finite(asdict(video))
+            found = read_record(cls, path, version=VERSION)
+        except (OSError, ValueError) as error:
+            raise MediaError(f"{path} cannot be read ({error}); judge the videos again") from error
+        for name, group in (("video", found.videos), ("column", found.columns)):
+            if twice := [n for n, times in Counter(e.name for e in group).items() if times > 1]:
+                raise MediaError(f"{path} has the {name} {twice[0]!r} twice; judge again")
+        return found
 
 
 def finite(value: Any) -> Any:
@@ -188,20 +144,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _figures(values: dict[str, dict[str, Any]]) -> dict[str, SetFigure]:
-    return {
-        name: SetFigure(
-            _number(each["value"]),
-            _number(each["low"]),
-            _number(each["high"]),
-            each["n"],
-            each.get("note", ""),
-        )
-        for name, each in values.items()
-    }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, ManifestError, MediaError
 from loopy.evaluation import results
+from loopy.evaluation.json_records import read_record
 from loopy.evaluation.templates import fill
 from loopy.randomness import generator
 
@@ -92,10 +93,8 @@ class Key:
             ManifestError: It is missing, or no key.
         """
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            clips = {name: Clip(**each) for name, each in values["clips"].items()}
-            return cls(values["study"], values["seed"], clips, tuple(values["raters"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return read_record(cls, path)
+        except (OSError, ValueError) as error:
             raise ManifestError(
                 f"{path} is not the key of a study ({error}); give the key.json that "
                 "loopy evaluate --study wrote"
@@ -205,6 +204,11 @@ def videos_of(folder: Path) -> dict[str, Path]:
     if (folder / results.FILE).is_file():
         judged = results.Results.read(folder).videos
         videos = {each.name: folder / each.video for each in judged if each.video}
+        if odd := [path for path in videos.values() if path.suffix.lower() not in PLAYABLE]:
+            raise MediaError(
+                f"{odd[0]} is no video that a page can show ({', '.join(PLAYABLE)}); "
+                "judge videos of these kinds"
+            )
     else:
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         videos = {path.stem: path for path in files if path.suffix.lower() in PLAYABLE}

@@ -64,22 +64,6 @@ def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) 
     return Frechet(distance, (len(first), len(second)), first.shape[1])
 
 
-def expression_distance(first: Float[Tensor, "n 64"], second: Float[Tensor, "m 64"]) -> Frechet:
-    """E-FID (EMO): Frechet distance of 64 expression coefficients a frame, over all frames.
-
-    Raises:
-        MetricError: Rows of another width (a stand-in must have another name), or as for
-            `frechet_distance`.
-    """
-    for rows in (first, second):
-        if rows.shape[-1] != EXPRESSIONS:
-            raise MetricError(
-                f"E-FID is of {EXPRESSIONS} expression coefficients, got {rows.shape[-1]}; "
-                "give a figure of other coefficients another name"
-            )
-    return frechet_distance(first, second)
-
-
 class FrechetDistance(Metric):
     """`frechet_distance` of sets that come in parts, in memory that does not grow with them.
 

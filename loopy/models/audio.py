@@ -1,6 +1,6 @@
 """Sound in: wav2vec2's layers per video frame, and their projection to audio tokens.
 
-One rule, the same in preprocessing and inference (DESIGN.md 4): the encoder runs at its native
+One rule, the same in preprocessing and inference: the encoder runs at its native
 50 Hz, sounds up to 30 s whole and longer ones in 30 s spans with 2 s of context on each side;
 vectors 2f and 2f+1 are averaged to frame f; nothing is zero-padded.
 """

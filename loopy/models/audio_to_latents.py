@@ -20,7 +20,7 @@ LANDMARK_WIDTH = 204
 class AudioToLatents(ModelMixin, ConfigMixin):
     """Motion latents from one of four conditions (Loopy sec. 3.3).
 
-    Number, width and heads are unstated in the paper; defaults are ours (spec 1.7).
+    Number, width and heads are unstated in the paper; defaults are ours.
 
     Args:
         audio_width: Numbers of a frame's audio tokens (tokens x width).

@@ -37,7 +37,7 @@ def read_card(folder: str | Path, name: str) -> dict[str, Any]:
 
     Args:
         folder: Where it lies.
-        name: Which judge: "tracker" or "recogniser".
+        name: Which judge: "tracker", "recogniser" or "sync".
 
     Raises:
         ModelError: The file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Two numbers that say how much a clip moves (Loopy sec. 3.3; spec 1.7).
+"""Two numbers that say how much a clip moves (Loopy sec. 3.3).
 
 Both are variances over time in px^2 of a 512 px crop; other crop sizes are rescaled.
 """
@@ -10,7 +10,7 @@ from loopy.motion.sequence import NOSE_TIP, MotionSequence
 
 UPPER_FACE_37 = (0, 1, 2, *range(14, 48))
 """All 37 points above the mouth: six jaw ends, brows, nose, eyes. The paper says 37 upper-face
-points and not which; no other choice of whole mouth-free groups gives 37 (ecosystem.md 1)."""
+points and not which; no other choice of whole mouth-free groups gives 37."""
 
 REFERENCE_SIZE_PX = 512
 

@@ -1,4 +1,4 @@
-"""Which conditions a training sample may see: Loopy sec. 3.4 with spec 1.8's rates.
+"""Which conditions a training sample may see: Loopy sec. 3.4.
 
 Everything is drawn from a generator of the sample's own, so that batches are the same on any
 number of ranks and after a resume.

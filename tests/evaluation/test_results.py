@@ -56,8 +56,10 @@ def test_what_is_undefined_is_null_and_comes_back_as_nan(tmp_path):
         (None, "holds no results.json"),
         ("{", "cannot be read"),
         ('{"version": 1, "model": "m"}', "cannot be read"),
-        ('{"version": 99}', "version 99"),
+        ('{"version": 99}', "its version is 99, expected 1"),
         ("[]", "cannot be read"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"version": 1, "seed": true}', "seed is True, expected int|has no model"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, text, reason):
@@ -71,3 +73,12 @@ def test_a_damaged_file_is_named(tmp_path, text, reason):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
         RESULTS.write(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("group", ["videos", "columns"])
+def test_a_name_that_stands_there_twice_is_refused(tmp_path, group):
+    values = RESULTS.as_json()
+    values[group].append(values[group][0])
+    (tmp_path / "results.json").write_text(json.dumps(values))
+    with pytest.raises(MediaError, match="twice"):
+        Results.read(tmp_path)

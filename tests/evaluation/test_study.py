@@ -103,6 +103,16 @@ def test_an_evaluation_gives_its_videos_by_their_names(folders, tmp_path):
     assert (tmp_path / f"study/raters/clips/{name}.mp4").read_bytes() == b"secretive/bert"
 
 
+def test_results_that_name_another_file_never_send_it_to_raters(folders, tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    for folder in folders[:2]:
+        videos = (VideoResult("bert", video="../secret.txt"),)
+        Results(folder.name, "hdtf", 0, (), videos, {}).write(folder)
+    with pytest.raises(MediaError, match="is no video that a page can show"):
+        make_study(folders[:2], tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 def test_what_makes_no_study_is_refused_and_leaves_nothing(folders, tmp_path):
     out, empty = tmp_path / "study", tmp_path / "empty"
     empty.mkdir()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from loopy.errors import MetricError
-from loopy.metrics.frechet import FrechetDistance, expression_distance, frechet_distance
+from loopy.metrics.frechet import FrechetDistance, frechet_distance
 
 
 def by_scipy(first, second):
@@ -91,10 +91,3 @@ def test_what_has_no_distance_is_refused():
         metric.update(broken, real=True)
     with pytest.raises(MetricError, match="got 0 and 0"):  # the broken rows were not counted in
         metric.compute()
-
-
-def test_e_fid_is_of_64_coefficients():
-    rows = torch.randn(80, 64)
-    assert expression_distance(rows, rows + 1).distance == pytest.approx(64, rel=1e-5)
-    with pytest.raises(MetricError, match="another name"):
-        expression_distance(torch.randn(80, 52), torch.randn(80, 52))

@@ -1,4 +1,4 @@
-"""DESIGN.md 7, "time is exact", for files as people have them.
+"""Time is exact, for files as people have them.
 
 Instead of one flash a second every picture spells its time, so that each one is held to the bound:
 at most half a frame of the source and 1 ms away, 2 ms in the mean, and no more at the end.

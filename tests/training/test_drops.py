@@ -1,4 +1,4 @@
-"""How often a training sample sees what: Loopy sec. 3.4 with the rates of spec 1.8."""
+"""How often a training sample sees what: Loopy sec. 3.4."""
 
 import pytest
 import torch
