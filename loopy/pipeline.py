@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from jaxtyping import Float, UInt8
@@ -15,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from loopy.data.picture import Box, read_portrait
-from loopy.data.sound import check_audio, read_audio
+from loopy.data.sound import LONGEST_S, Sound, as_samples
 from loopy.data.video import Video
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.rollout import RolloutOptions, next_clip
@@ -40,7 +39,6 @@ from loopy.timing import FPS, frame_count
 from loopy.typed_values import record_of
 
 Portrait = str | Path | Image.Image
-Sound = str | Path | Float[np.ndarray, "samples"] | Float[Tensor, "samples"]
 
 
 @dataclass(frozen=True)
@@ -256,10 +254,10 @@ class LoopyPipeline:
 
         Args:
             subject: From `prepare`, or a portrait to prepare.
-            sound: A file with sound, or mono samples.
+            sound: A file with sound, samples, or a pair of them and their rate.
             seed: The video is a function of it.
             options: Sampling options in place of the model's own.
-            rate_hz: Sample rate of ``sound`` where that is samples.
+            rate_hz: Sample rate of samples that come without one.
             stopwatch: Takes the seconds of audio, reference, denoise and decode.
 
         Yields:
@@ -311,21 +309,20 @@ class LoopyPipeline:
         rate_hz: int = 16_000,
     ) -> Video:
         """Make a whole video in memory; arguments as for `stream`."""
-        frames = torch.cat(
-            list(self.stream(subject, sound, seed=seed, options=options, rate_hz=rate_hz))
-        )
-        kept = Path(sound) if isinstance(sound, str | Path) else self.sound(sound, rate_hz=rate_hz)
-        return Video(frames, FPS, kept)
+        if not isinstance(sound, str | os.PathLike):
+            sound = self.sound(sound, rate_hz=rate_hz)
+        frames = torch.cat(list(self.stream(subject, sound, seed=seed, options=options)))
+        return Video(frames, FPS, sound)
 
-    def sound(self, sound: Sound, *, rate_hz: int = 16_000) -> Float[Tensor, "samples"]:
-        """Mono samples at 16 kHz of a file or of samples.
+    def sound(
+        self, sound: Sound, *, rate_hz: int = 16_000, longest_s: float = LONGEST_S
+    ) -> Float[Tensor, "samples"]:
+        """Mono samples at 16 kHz of sound in any form; see `loopy.data.sound.as_samples`.
 
         Raises:
-            MediaError: Missing, unreadable, too short, or not finite.
+            MediaError: Missing, unreadable, too short or long, or no sound.
         """
-        if isinstance(sound, str | Path):
-            return read_audio(sound)
-        return check_audio(sound, rate_hz=rate_hz)
+        return as_samples(sound, rate_hz=rate_hz, longest_s=longest_s)
 
     @property
     def _dtype(self) -> torch.dtype:

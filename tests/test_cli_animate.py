@@ -126,7 +126,10 @@ def is_refused(desk, told, capsys, *, out="out.mp4", more=(), **words):
         ({"portrait": "tiny"}, "picture tiny is a folder; give a file"),
         ({"portrait": "speech.wav"}, "picture speech.wav cannot be used"),
         ({"sound": "lost.wav"}, "sound lost.wav does not exist; check the path"),
-        ({"sound": "portrait.png"}, "portrait.png has no sound stream; give a file with sound"),
+        (
+            {"sound": "portrait.png"},
+            "sound portrait.png cannot be decoded: it is a text",
+        ),
         ({"model": "nobody"}, "no model 'nobody': give an embedded one"),
         ({"model": "no/body"}, "no model 'no/body': give an embedded one"),
         ({"out": "no/out.mp4"}, "folder no does not exist; make it first"),

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from loopy.data.media import existing_file
 from loopy.data.picture import Box
+from loopy.data.sound import LONGEST_S
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import draft, open_writer
 from loopy.errors import ConfigurationError, OutputError
@@ -35,8 +36,9 @@ def animate(
     sheet: Path | None = None,
     device: str = "cpu",
     crf: int = 18,
+    longest_s: float = LONGEST_S,
 ) -> None:
-    """Makes a portrait speak, clip by clip, in memory that does not grow with the sound.
+    """Makes a portrait speak, clip by clip, in memory that grows by the sound's samples only.
 
     Args:
         portrait: A picture of a face.
@@ -52,6 +54,7 @@ def animate(
         sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
         device: Where to compute, for example cpu or cuda.
         crf: Quality of the video: 0 is lossless, 18 looks so, 23 is smaller.
+        longest_s: A sound that lasts longer is refused: its samples take 0.23 GB an hour.
 
     Raises:
         LoopyError: An input is unusable, or an output cannot be written. Nothing is left behind.
@@ -72,7 +75,7 @@ def animate(
             steps=steps, audio_ratio=audio_ratio, reference_ratio=reference_ratio
         )
         with watch("audio"):
-            samples = pipe.sound(sound)
+            samples = pipe.sound(sound, longest_s=longest_s)
         with watch("reference"):
             subject = pipe.prepare(portrait, box=box)
         clips = pipe.stream(subject, samples, seed=seed, options=options, stopwatch=watch)

@@ -17,7 +17,7 @@ from loopy.data.index import CURRENT, FOLDER, build_index
 from loopy.data.media import open_media
 from loopy.data.places import is_address
 from loopy.data.rows import Rows
-from loopy.data.sound import SHORTEST_SAMPLES, sound_blocks
+from loopy.data.sound import SHORTEST_SAMPLES, read_audio
 from loopy.data.store import ClipStore
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import draft, open_writer
@@ -207,14 +207,8 @@ def _sound(provenance: dict[str, Any]) -> Float[Tensor, " samples"] | None:
     if not source.is_file():
         return None
     start, stop = (round(provenance[k] * SAMPLE_RATE_HZ) for k in ("start_s", "stop_s"))
-    kept, heard = [torch.zeros(0)], 0
     with open_media(source, "sound") as container:
         if not container.streams.audio:
             return None
-        for block in sound_blocks(container, rate_hz=SAMPLE_RATE_HZ):
-            kept.append(torch.from_numpy(block.mean(0))[max(start - heard, 0) : stop - heard])
-            heard += block.shape[1]
-            if heard >= stop:
-                break
-    samples = torch.cat(kept)
+    samples = read_audio(source, zero="pictures")[start:stop]
     return samples if len(samples) >= SHORTEST_SAMPLES else None

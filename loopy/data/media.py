@@ -1,21 +1,45 @@
-"""Opening the sound and video files of users: one door, typed errors, never the network."""
+"""Opening the sound and video files of users: one door, one choice of streams, typed errors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 import av
 from av.audio.stream import AudioStream
 from av.container import Container, InputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from loopy.errors import MediaError
 
 AnyPath = str | PathLike[str]
+Media = TypeVar("Media", AudioStream, VideoStream)
+
+FORMATS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv", "ogg", "nut", "rm"),
+    *("mxf", "gxf", "dv", "ivf", "h264", "hevc", "m4v", "obu", "mjpeg", "gif", "nsv", "wtv", "swf"),
+    *("wav", "w64", "aiff", "caf", "au", "voc", "sox", "ircam", "nistsphere", "sds", "sln"),
+    *("flac", "mp3", "aac", "loas", "amr", "amrnb", "amrwb", "ac3", "eac3", "dts", "dtshd", "mlp"),
+    *("truehd", "wv", "ape", "tta", "tak", "mpc", "mpc8", "shn", "oma", "qcp", "gsm", "dsf", "iff"),
+    *("rso", "act", "dss", "xwma", "yuv4mpegpipe", "mpegtsraw", "avs", "amv", "kux", "live_flv"),
+)
+"""What FFmpeg may recognise: no playlist, no list of pictures, nothing that opens other files."""
+SAFELY = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+"""Options for any container of a stranger: it leads to no other file, nor to the network."""
+STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+ASIDE = (
+    Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.descriptions
+    | Disposition.karaoke
+    | Disposition.dependent
+)
+"""Streams that are played beside another one, or in its place on demand."""
 
 
 def existing_file(path: AnyPath, kind: str) -> Path:
@@ -45,47 +69,86 @@ def existing_file(path: AnyPath, kind: str) -> Path:
 def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
     """Opens a sound or video file; what goes wrong in reading it becomes a MediaError.
 
-    A playlist cannot lead to the network: only the ``file`` protocol is allowed.
+    Only formats that hold their sound and pictures themselves are opened (``FORMATS``): a playlist
+    would lead to other files, or to the network.
 
     Args:
         path: A file that PyAV (FFmpeg) may know.
         kind: The word for it in messages, "sound" or "video".
 
     Raises:
-        MediaError: Not a readable file, of no known format, or damaged.
+        MediaError: Not a readable file, of no known format, a playlist, or damaged.
     """
     path = existing_file(path, kind)
     try:
-        with av.open(
+        container = av.open(
             f"file:{path}",
-            options={"protocol_whitelist": "file"},
+            options=SAFELY,
             metadata_errors="replace",  # old mp3 tags are not always UTF-8
-        ) as container:
-            if container.format.name == "tty":  # FFmpeg draws any .txt as a terminal
-                raise MediaError(f"{kind} {path} is a text file; give a {kind}")
+        )
+    except ArgumentError as error:  # what FFmpeg says of a format that is not on the list
+        raise MediaError(
+            f"{kind} {path} cannot be decoded: it is a text, a playlist, a picture or of a format "
+            f"that is not read here; give a {kind}, or convert it with ffmpeg first"
+        ) from error
+    except FFmpegError as error:
+        raise _undecodable(path, kind, error) from error
+    try:
+        with container:
             yield container
     except FFmpegError as error:
-        raise MediaError(
-            f"{kind} {path} cannot be decoded ({error.strerror}); give an intact file, "
-            "or convert it with ffmpeg first"
-        ) from error
+        raise _undecodable(path, kind, error) from error
 
 
 def sound_stream(container: InputContainer) -> AudioStream:
-    """The first sound stream.
+    """The sound that a player would play: see `chosen_stream`.
 
     Raises:
-        MediaError: There is none.
+        MediaError: There is none, or none whose codec is known.
     """
-    if not container.streams.audio:
-        raise MediaError(f"{file_name(container)} has no sound stream; give a file with sound")
-    return container.streams.audio[0]
+    streams = container.streams.audio
+    stream = chosen_stream(container, streams)
+    if stream is None:
+        name = file_name(container)
+        if streams:
+            raise MediaError(
+                f"the sound of {name} cannot be decoded: FFmpeg does not know its codec, or the "
+                "file is cut off; convert it, or give an intact file"
+            )
+        raise MediaError(f"{name} has no sound stream; give a file with sound")
+    return stream
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures, None without one. Cover art does not count."""
-    pictures = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(pictures, None)
+    """The moving pictures that a player would show: see `chosen_stream`; None without any.
+
+    Covers, thumbnails and stills do not count.
+    """
+    moving = [stream for stream in container.streams.video if not stream.disposition & STILLS]
+    return chosen_stream(container, moving)
+
+
+def chosen_stream(container: InputContainer, streams: Sequence[Media]) -> Media | None:
+    """Which of several streams of one kind counts, as in players.
+
+    Those of unknown codecs never do. The one with the default flag goes first, then one that is no
+    commentary and not made for hearing or visually impaired people, then the one that FFmpeg
+    thinks best, then the first.
+
+    Returns:
+        None where none can be decoded.
+    """
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    best = container.streams.best("audio" if isinstance(known[0], AudioStream) else "video")
+
+    def rank(stream: Media) -> tuple[bool, bool, bool, int]:
+        default = bool(stream.disposition & Disposition.default)
+        itself = not stream.disposition & ASIDE
+        return default, itself, best is not None and stream.index == best.index, -stream.index
+
+    return max(known, key=rank)
 
 
 def has_time_stamps(container: InputContainer) -> bool:
@@ -106,3 +169,10 @@ def tick_s(stream: AudioStream | VideoStream) -> Fraction:
 def file_name(container: Container) -> str:
     """The path of an open file, for messages."""
     return container.name.removeprefix("file:")
+
+
+def _undecodable(path: Path, kind: str, error: FFmpegError) -> MediaError:
+    return MediaError(
+        f"{kind} {path} cannot be decoded ({error.strerror}); give an intact file, "
+        "or convert it with ffmpeg first"
+    )

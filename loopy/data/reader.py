@@ -122,6 +122,8 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
     with open_media(path, "video") as container:
         if (moving_pictures(container).sample_aspect_ratio or 1) != 1:
             raise MediaError(f'pixels of video {path} are not square; use backend="pyav"')
+        if len(container.streams.video) > 1:  # decord has a choice of its own
+            raise MediaError(f'video {path} has several streams of pictures; use backend="pyav"')
     try:
         reader = decord.VideoReader(str(path))
         spans = reader.get_frame_timestamp(range(len(reader)))

@@ -1,240 +1,247 @@
 """Any sound of a user as the audio encoder hears it: mono, 16 kHz, float32, without delay."""
 
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
-from itertools import chain, groupby
-from operator import itemgetter
-from typing import NamedTuple, cast
+import warnings
+from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
-from av.audio.frame import AudioFrame
-from av.container import InputContainer
-from av.error import BlockingIOError as NotReady
-from av.error import EOFError as NoMore
-from av.filter import Graph
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from loopy.data.media import (
-    AnyPath,
-    file_name,
-    has_time_stamps,
-    open_media,
-    picture_stream,
-    sound_stream,
-    start_s,
-    tick_s,
-)
-from loopy.errors import DependencyError, MediaError
+from loopy.data.media import AnyPath, open_media, sound_stream
+from loopy.data.mono import Mixer
+from loopy.data.sound_blocks import CENTRES, Block, Zero, check_rate, resampled, sound_blocks
+from loopy.errors import MediaError
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
 SHORTEST_SAMPLES = int(SAMPLE_RATE_HZ / FPS)  # one frame of video, 0.04 s
-JITTER_S = Fraction(1, 50)
-"""A time stamp that misses the end of the sound before by less is rounded, not meant."""
-LONGEST_GAP_S = 3600
-"""More is a damaged time stamp, and would fill the memory with silence."""
-SILENT_SAMPLES = 65_536
-"""Silence comes in blocks of at most this."""
+LONGEST_S = 4 * 3600
+"""Of a file that is read whole: 0.92 GB of samples."""
+LOUD = 1.25
+"""Lossy codecs and resampling go that far beyond full scale, and nobody hears that it is cut."""
+LOUDEST = 2
+"""More was never meant as a share of full scale: the numbers are those of integers."""
+INTEGERS = {8_388_608: "24-bit", 2_147_483_648: "32-bit"}
+MOST_CHANNELS = 64
 
-Block = Float32[np.ndarray, "channels samples"]
+Samples = (
+    Shaped[np.ndarray, " samples"]
+    | Shaped[np.ndarray, "samples channels"]
+    | Shaped[Tensor, " samples"]
+    | Shaped[Tensor, "samples channels"]
+)
+"""Sound in memory: floats of full scale 1, or integers of 8 (unsigned), 16 or 32 bits."""
+Sound = AnyPath | Samples | tuple[int, Samples] | tuple[Samples, int]
+"""Sound in any form: a file, samples, or samples with their rate, as gradio, scipy and soundfile
+give them."""
+TAKEN = (
+    "a file, samples as a numpy array or torch tensor (samples,) or (samples, channels), or a "
+    "pair of rate and samples"
+)
 
 
-def read_audio(path: AnyPath) -> Float[Tensor, " samples"]:
+def as_samples(
+    sound: Sound, *, rate_hz: int = SAMPLE_RATE_HZ, longest_s: float = LONGEST_S
+) -> Float[Tensor, " samples"]:
+    """The door for sound in any form; the whole of it, from its own start on.
+
+    Args:
+        sound: A file (`read_audio`), or what is in memory (`check_audio`).
+        rate_hz: Sample rate of samples that come without one.
+        longest_s: A file that lasts longer is an error.
+
+    Raises:
+        MediaError: It is unusable; see there.
+    """
+    if isinstance(sound, str | PathLike):
+        return read_audio(sound, longest_s=longest_s)
+    return check_audio(sound, rate_hz=rate_hz)
+
+
+def read_audio(
+    path: AnyPath, *, zero: Zero = "sound", longest_s: float = LONGEST_S
+) -> Float[Tensor, " samples"]:
     """Reads a sound file, or the sound of a video file.
 
-    Channels are averaged. In a file that also has pictures, sample 0 is at the first picture. Where
-    packets are missing there is silence, so that what follows keeps its time.
+    Of several sounds the one that players play is taken, with a warning. Channels are averaged, of
+    surround sound the centre is taken; where that would lose the voice, as with channels in
+    opposite phase, the file is decoded a second time for its loudest channel. Where packets are
+    missing there is silence, so that what follows keeps its time.
 
     Args:
         path: Whatever PyAV can decode: wav, mp3, m4a, flac, ogg, opus, webm, mp4, mov ...
+        zero: Where sample 0 is: "sound", the whole sound, also where pictures begin later or
+            earlier; "pictures", at the first picture of a file that has any, as the frames of
+            `loopy.data.reader`.
+        longest_s: More is an error: an hour takes 0.23 GB of memory.
 
     Returns:
         Mono samples at 16 kHz, float32, clipped to [-1, 1].
 
     Raises:
         MediaError: No such file, a folder, empty, no sound in it, undecodable, NaN or infinite
-            samples, or shorter than 0.04 s.
+            samples, numbers that are none of a sound (a peak over 2), shorter than 0.04 s or longer
+            than ``longest_s``.
     """
-    with open_media(path, "sound") as container:
-        mono = [block.mean(0) for block in sound_blocks(container, rate_hz=SAMPLE_RATE_HZ)]
-    samples = torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *mono]))
-    return _checked(samples, f"sound {path}")
+    mixer, name = Mixer(), f"sound {path}"
+    data, peak = _decoded(path, zero=zero, longest_s=longest_s, mixer=mixer)
+    if (better := mixer.better()) is not None:
+        del data
+        data, peak = _decoded(path, zero=zero, longest_s=longest_s, mixer=better)
+    _tell_which_sound(path)
+    samples = torch.frombuffer(data, dtype=torch.float32) if data else torch.zeros(0)
+    return _checked(samples, peak, name)
 
 
 def check_audio(
-    samples: Tensor | np.ndarray, *, rate_hz: int = SAMPLE_RATE_HZ
+    sound: Samples | tuple[int, Samples] | tuple[Samples, int], *, rate_hz: int = SAMPLE_RATE_HZ
 ) -> Float[Tensor, " samples"]:
-    """Brings samples that are already in memory to 16 kHz, and checks them as ``read_audio`` does.
+    """Brings sound that is already in memory to mono and 16 kHz, and checks it as a file.
 
     Args:
-        samples: Mono sound of one dimension, floating point, full scale at 1.
-        rate_hz: Its sample rate.
+        sound: Samples (samples,) or (samples, channels): floats of full scale 1, int16, int32 or
+            uint8; or a pair of them and their rate, in any order.
+        rate_hz: Sample rate of samples that come without one.
 
     Returns:
         Mono samples at 16 kHz, float32, clipped to [-1, 1], on the device they came on.
 
     Raises:
-        MediaError: Not one-dimensional, not floating point, an impossible rate, NaN or infinite
-            samples, or shorter than 0.04 s.
-        DependencyError: Resampling is needed and torchaudio is missing or of another build.
+        MediaError: Another type or shape, an impossible rate, NaN or infinite samples, a peak over
+            2, or shorter than 0.04 s.
     """
-    if not isinstance(samples, Tensor):
-        samples = torch.from_numpy(np.ascontiguousarray(samples))
-    if samples.ndim != 1:
-        raise MediaError(
-            f"sound in memory has shape {tuple(samples.shape)}, expected (samples,); "
-            "average its channels first"
-        )
-    if not samples.is_floating_point():
-        raise MediaError(
-            f"sound in memory is {samples.dtype}, expected floating point in [-1, 1]; "
-            "divide int16 samples by 32768"
-        )
-    if rate_hz != int(rate_hz) or rate_hz < 1:
-        raise MediaError(f"rate_hz is {rate_hz}; give a positive whole number")
-    samples = samples.detach().float()
-    if rate_hz != SAMPLE_RATE_HZ and len(samples):
-        samples = _resample(samples, rate_hz=int(rate_hz))
-    return _checked(samples, "sound in memory")
+    samples, rate_hz = _with_rate(sound, rate_hz)
+    device = samples.device if isinstance(samples, Tensor) else None
+    floats = _as_floats(samples)
+    peak = peak_of(floats, "sound in memory")
+    mono = _mono(floats)
+    if rate_hz != SAMPLE_RATE_HZ:
+        mono = resampled(mono, rate_hz=rate_hz, wanted_hz=SAMPLE_RATE_HZ)
+    return _checked(torch.from_numpy(mono.clip(-1, 1)).to(device), peak, "sound in memory")
 
 
-def sound_blocks(
-    container: InputContainer, *, rate_hz: int, layout: str | None = None
-) -> Iterator[Block]:
-    """Decodes the sound of an open file piece by piece, in flat memory.
-
-    Args:
-        container: From ``open_media``.
-        rate_hz: Sample rate wanted.
-        layout: Channel layout wanted ("mono", "stereo"); None keeps the file's own.
-
-    Yields:
-        Consecutive samples. The first one is at the first picture, if the file has pictures. All
-        stand where their time stamps put them: silence fills what is missing, and sound of a time
-        that is over already is left out.
+def peak_of(samples: Float[np.ndarray, "*shape"], name: str) -> float:
+    """The largest distance of a sample from 0.
 
     Raises:
-        MediaError: No sound stream, or time stamps that jump by more than an hour.
+        MediaError: NaN or infinite samples.
     """
-    made = 0
-    for run, group in groupby(_placed(container), itemgetter(0)):
-        place = round(run.begin_s * rate_hz)
-        if place - made > LONGEST_GAP_S * rate_hz:
-            raise MediaError(
-                f"the sound of {file_name(container)} jumps from {made / rate_hz:.2f} s to "
-                f"{float(run.begin_s):.2f} s; write it anew with ffmpeg first"
+    peak = float(max(samples.max(), -samples.min())) if samples.size else 0.0
+    if not np.isfinite(peak):
+        raise MediaError(f"{name} has NaN or infinite samples; export it again")
+    return peak
+
+
+def check_peak(peak: float, name: str) -> None:
+    """Refuses numbers that are no sound of full scale 1.
+
+    Raises:
+        MediaError: A peak over 2.
+    """
+    if peak > LOUDEST:
+        scale = next((s for s in (32_768, *INTEGERS) if peak <= LOUD * s), None)
+        cure = (
+            "export it again"
+            if scale is None
+            else f"divide by {scale}, if these are {INTEGERS.get(scale, '16-bit')} integers"
+        )
+        raise MediaError(f"{name} peaks at {peak:.6g}; full scale is 1; {cure}")
+
+
+def _decoded(
+    path: AnyPath, *, zero: Zero, longest_s: float, mixer: Mixer
+) -> tuple[bytearray, float]:
+    """Mono samples at 16 kHz and the peak of all channels.
+
+    The array grows in its place: lists of blocks that are joined would take twice the memory.
+    """
+    data, peak = bytearray(), 0.0
+    with open_media(path, "sound") as container:
+        blocks = sound_blocks(container, rate_hz=SAMPLE_RATE_HZ, zero=zero, longest_s=longest_s)
+        for block in blocks:
+            peak = max(peak, peak_of(block.samples, f"sound {path}"))
+            data += mixer(block).clip(-1, 1).tobytes()
+    return data, peak
+
+
+def _tell_which_sound(path: AnyPath) -> None:
+    with open_media(path, "sound") as container:
+        streams, taken = container.streams.audio, sound_stream(container)
+        if len(streams) > 1:
+            about = [taken.metadata.get(word) for word in ("language", "title")]
+            words = ", ".join([word for word in about if word] or [taken.codec_context.name])
+            place = [stream.index for stream in streams].index(taken.index)
+            warnings.warn(
+                f"{path} has {len(streams)} sounds; number {place + 1} ({words}) is used, as in a "
+                "player. To use another one write it out first: ffmpeg -i IN -map 0:a:0 OUT.wav "
+                "takes number 1",
+                stacklevel=3,
             )
-        for block in _resampled((frame for _, frame in group), rate_hz=rate_hz, layout=layout):
-            while made < place:
-                silent = min(place - made, SILENT_SAMPLES)
-                yield np.zeros((len(block), silent), np.float32)
-                made += silent
-            yield block[:, made - place :]
-            place += block.shape[1]
-            made = max(made, place)
 
 
-class _Run(NamedTuple):
-    """Frames of one form that follow each other without a gap."""
-
-    begin_s: Fraction
-    form: tuple[str, str, int]
-
-
-def _placed(container: InputContainer) -> Iterator[tuple[_Run, AudioFrame]]:
-    """Each frame of sound with its run, on a clock that is 0 at the first picture, or sound."""
-    stream, pictures = sound_stream(container), picture_stream(container)
-    frames, stamped, tick = container.decode(stream), has_time_stamps(container), tick_s(stream)
-    if (first := next(frames, None)) is None:
-        return
-    # by the frame: for Opus the header is wrong by up to 14 ms
-    begin_s = start_s(stream) if first.pts is None else first.pts * tick
-    zero_s = begin_s if pictures is None else start_s(pictures)
-    due_s = begin_s - zero_s
-    run = _Run(due_s, _form(first))
-    for frame in chain([first], frames):
-        at_s = frame.pts * tick - zero_s if stamped and frame.pts is not None else due_s
-        if pictures is None and at_s < due_s - JITTER_S:  # sounds in a row, each with its clock
-            zero_s, at_s = zero_s + at_s - due_s, due_s
-        if abs(at_s - due_s) > JITTER_S or _form(frame) != run.form:
-            run, due_s = _Run(at_s, _form(frame)), at_s
-        due_s += Fraction(frame.samples, frame.sample_rate)
-        yield run, frame
+def _with_rate(sound: Any, rate_hz: Any) -> tuple[np.ndarray | Tensor, int]:
+    """The samples of what was given, and their rate."""
+    samples = sound
+    if isinstance(sound, tuple) and len(sound) == 2:
+        pair = sound[::-1] if isinstance(sound[0], np.ndarray | Tensor) else sound
+        rate_hz, samples = pair
+    if not isinstance(samples, np.ndarray | Tensor):
+        kind = type(sound).__name__
+        raise MediaError(f"sound is {_article(kind)} {kind}; give {TAKEN}")
+    if not isinstance(rate_hz, int | float | np.number) or not float(rate_hz).is_integer():
+        shown = type(rate_hz).__name__ if hasattr(rate_hz, "__len__") else rate_hz
+        raise MediaError(f"rate_hz is {shown}; give a whole number of samples a second")
+    check_rate(int(rate_hz), "sound in memory")
+    return samples, int(rate_hz)
 
 
-def _form(frame: AudioFrame) -> tuple[str, str, int]:
-    return frame.format.name, frame.layout.name, frame.sample_rate
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiouAEIOU" else "a"
 
 
-def _resampled(
-    frames: Iterable[AudioFrame], *, rate_hz: int, layout: str | None
-) -> Iterator[Block]:
-    """The samples of frames of one form."""
-    graph: Graph | None = None
-    for frame in frames:
-        graph = graph or _filter_graph(frame, rate_hz=rate_hz, layout=layout)
-        yield from _pushed(graph, frame)
-    if graph is not None:
-        yield from _pushed(graph, None)
+def _as_floats(samples: np.ndarray | Tensor) -> Float[np.ndarray, "samples channels"]:
+    """Floats of full scale 1."""
+    if isinstance(samples, Tensor):
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    shape = samples.shape
+    if samples.ndim == 1:
+        samples = samples[:, None]
+    if samples.ndim != 2 or not 1 <= samples.shape[1] <= MOST_CHANNELS:
+        turn = "; turn (channels, samples) by .T" if samples.ndim == 2 else ""
+        raise MediaError(
+            f"sound in memory has shape {shape}, expected (samples,) or (samples, channels){turn}"
+        )
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype in (np.int16, np.int32):
+        return samples.astype(np.float32) / np.float32(-np.iinfo(samples.dtype).min)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise MediaError(
+            f"sound in memory is {samples.dtype}, expected floating point in [-1, 1], int16, int32 "
+            "or uint8"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is found as infinite
+        return samples.astype(np.float32)
 
 
-def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Graph:
-    """Windowed sinc of 64 taps and 1024 phases: aliasing from 8.5 kHz at -91 dB, and no delay."""
-    graph = Graph()
-    source = graph.add_abuffer(
-        sample_rate=frame.sample_rate,
-        format=frame.format.name,
-        layout=frame.layout.name,
-        time_base=Fraction(1, frame.sample_rate),
-    )
-    resample = graph.add(
-        "aresample", f"{rate_hz}:filter_size=64:phase_shift=10:cutoff=0.97:rematrix_maxval=1"
-    )
-    form = "sample_fmts=flt" + (f":channel_layouts={layout}" if layout else "")
-    graph.link_nodes(source, resample, graph.add("aformat", form), graph.add("abuffersink"))
-    graph.configure()
-    return graph
+def _mono(samples: Float[np.ndarray, "samples channels"]) -> Float[np.ndarray, " samples"]:
+    block, mixer = Block(np.ascontiguousarray(samples.T), CENTRES.get(samples.shape[1])), Mixer()
+    mono = mixer(block)
+    return mono if (better := mixer.better()) is None else better(block)
 
 
-def _pushed(graph: Graph, frame: AudioFrame | None) -> Iterator[Block]:
-    """Gives the graph one frame (None: the end) and takes what is ready."""
-    graph.push(frame)
-    while True:
-        try:
-            ready = cast(AudioFrame, graph.pull())
-        except (NotReady, NoMore):
-            return
-        # samples come packed: PyAV 18 crashes on the planes of eight and more channels
-        yield ready.to_ndarray().reshape(-1, ready.layout.nb_channels).T
-
-
-def _resample(
-    samples: Float[Tensor, " samples"], *, rate_hz: int
-) -> Float[Tensor, " samples_at_16_khz"]:
-    """Kaiser window with -118 dB of aliasing; the default of torchaudio has only -11 dB."""
-    try:
-        from torchaudio.functional import resample
-    except (ImportError, OSError, RuntimeError) as error:
-        raise DependencyError(
-            "torchaudio cannot be loaded, and this sound needs resampling; install the torchaudio "
-            f"of your torch {torch.__version__}, or give 16 kHz sound or a file"
-        ) from error
-    return resample(
-        samples,
-        rate_hz,
-        SAMPLE_RATE_HZ,
-        lowpass_filter_width=64,
-        rolloff=0.9476,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.77,
-    )
-
-
-def _checked(samples: Float[Tensor, " samples"], name: str) -> Float[Tensor, " samples"]:
+def _checked(
+    samples: Float[Tensor, " samples"], peak: float, name: str
+) -> Float[Tensor, " samples"]:
     if len(samples) < SHORTEST_SAMPLES:
         seconds = len(samples) / SAMPLE_RATE_HZ
         raise MediaError(f"{name} lasts {seconds:.4f} s; give at least 0.04 s, one video frame")
-    if not samples.isfinite().all():
-        raise MediaError(f"{name} has NaN or infinite samples; export it again")
-    return samples.clamp(-1, 1)
+    check_peak(peak, name)
+    if peak > LOUD:
+        warnings.warn(
+            f"{name} peaks at {peak:.3g} of full scale and is clipped there; export it more softly",
+            stacklevel=3,
+        )
+    return samples

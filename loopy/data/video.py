@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
 from loopy.data.media import AnyPath
+from loopy.data.sound import Sound
 from loopy.data.writer import open_writer
 from loopy.errors import ConfigurationError
 from loopy.timing import FPS
@@ -23,12 +24,12 @@ class Video:
     Attributes:
         frames: RGB pictures.
         fps: Frames a second.
-        audio: A sound file, mono samples at 16 kHz, or None.
+        audio: A sound file, sound in memory (`loopy.data.sound.check_audio`), or None.
     """
 
     frames: UInt8[Tensor, "f h w 3"]
     fps: Fraction = FPS
-    audio: Path | Float[Tensor, " samples"] | None = None
+    audio: Sound | None = None
 
     def save(self, path: AnyPath, *, crf: int = 18) -> Path:
         """Writes the video in the form its name asks for; see ``open_writer``.

@@ -11,11 +11,11 @@ import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.reformatter import Colorspace
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from loopy.data.media import AnyPath, open_media, sound_stream
-from loopy.data.sound import Block, check_audio, sound_blocks
+from loopy.data.sound import Sound, check_audio, check_peak, peak_of
+from loopy.data.sound_blocks import Channels, sound_blocks
 from loopy.errors import OutputError
 from loopy.timing import SAMPLE_RATE_HZ
 
@@ -44,7 +44,8 @@ class VideoFile:
     Args:
         path: A file with a suffix of ``VIDEO_FORMATS``.
         fps: Frames a second.
-        sound: A sound file, or mono samples at 16 kHz, or None.
+        sound: A sound file, or sound in memory as `loopy.data.sound.check_audio` takes it, or
+            None.
         crf: Quality of H.264.
 
     Raises:
@@ -56,14 +57,14 @@ class VideoFile:
         path: Path,
         *,
         fps: Fraction | int,
-        sound: AnyPath | Float[Tensor, " samples"] | None,
+        sound: Sound | None,
         crf: int,
     ) -> None:
         self._container = av.open(
             f"file:{path}",
             "w",
             format=VIDEO_FORMATS[path.suffix.lower()],
-            container_options={"movflags": "+faststart"},
+            container_options={"movflags": "+faststart", "fflags": "+bitexact"},  # no random ids
         )
         self._pictures = self._container.add_stream(
             "libx264", rate=Fraction(fps), options={"crf": str(crf)}
@@ -116,12 +117,11 @@ class SoundTrack:
     Args:
         container: The video file, before its first packet.
         sound: A sound file, whose rate and channels are kept where AAC has them (otherwise 48 kHz,
-            stereo), or mono samples at 16 kHz.
+            stereo), or sound in memory, which becomes mono of 16 kHz. Its first sample is at the
+            first picture.
     """
 
-    def __init__(
-        self, container: OutputContainer, sound: AnyPath | Float[Tensor, " samples"]
-    ) -> None:
+    def __init__(self, container: OutputContainer, sound: Sound) -> None:
         if isinstance(sound, str | PathLike):
             self._rate_hz, self._layout = _aac_form(sound)
             self._blocks = _file_blocks(sound, rate_hz=self._rate_hz, layout=self._layout)
@@ -169,6 +169,9 @@ def _aac_form(path: AnyPath) -> tuple[int, str]:
         return rate_hz, stream.layout.name if stream.layout.name in AAC_LAYOUTS else "stereo"
 
 
-def _file_blocks(path: AnyPath, *, rate_hz: int, layout: str) -> Iterator[Block]:
+def _file_blocks(path: AnyPath, *, rate_hz: int, layout: str) -> Iterator[Channels]:
+    """The whole sound of a file, from its own start on, clipped to full scale."""
     with open_media(path, "sound") as container:
-        yield from sound_blocks(container, rate_hz=rate_hz, layout=layout)
+        for block in sound_blocks(container, rate_hz=rate_hz, zero="sound", layout=layout):
+            check_peak(peak_of(block.samples, f"sound {path}"), f"sound {path}")
+            yield block.samples.clip(-1, 1)

@@ -12,11 +12,12 @@ from uuid import uuid4
 import numpy as np
 import torch
 from av.error import FFmpegError
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from loopy.data.media import AnyPath
+from loopy.data.sound import Sound
 from loopy.data.video_file import VIDEO_FORMATS, VideoFile
 from loopy.errors import OutputError
 from loopy.timing import FPS
@@ -27,7 +28,7 @@ def open_writer(
     path: AnyPath,
     *,
     fps: Fraction | int = FPS,
-    sound: AnyPath | Float[Tensor, " samples"] | None = None,
+    sound: Sound | None = None,
     crf: int = 18,
 ) -> Iterator["Writer"]:
     """Opens the kind of output that the name asks for.
@@ -39,8 +40,10 @@ def open_writer(
         path: ``.mp4``, ``.mov`` or ``.mkv``: H.264 video with sound. ``.npy``: one array (f h w 3).
             No suffix: a new or empty folder for ``000000.png``, ``000001.png`` ...
         fps: Frames a second of a video.
-        sound: The sound track of a video: a file, which keeps its own rate and channels, or mono
-            samples at 16 kHz. It is cut, or followed by silence, to the length of the pictures.
+        sound: The sound track of a video: a file, which keeps its own rate and channels, or sound
+            in memory (`loopy.data.sound.check_audio`). It begins with the first picture, wherever
+            it stands in its file, and is cut, or followed by silence, to the length of the
+            pictures.
         crf: Quality of H.264: 0 is lossless, 18 looks so, 23 is smaller.
 
     Yields:

@@ -152,7 +152,8 @@ class Maker:
             MediaError: It cannot be read, or is silent.
         """
         path = self.folder / item.sound
-        samples = read_audio(path)[_samples(item.first) : _samples(item.first + item.frames)]
+        whole = read_audio(path, zero="pictures")
+        samples = whole[_samples(item.first) : _samples(item.first + item.frames)]
         check_heard(samples, f"sound {path} from {item.first / float(FPS):g} s on")
         return torch.nn.functional.pad(samples, (0, _samples(item.frames) - len(samples)))
 

@@ -61,7 +61,7 @@ class Film:
     @cached_property
     def sound(self) -> Float[Tensor, " samples"]:
         """Its sound."""
-        return read_audio(self.path)
+        return read_audio(self.path, zero="pictures")
 
 
 @dataclass(frozen=True, eq=False)

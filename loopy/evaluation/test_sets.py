@@ -141,7 +141,7 @@ def fit_sound(path: Path, *, shortest_s: float = SHORTEST_S) -> int:
     Raises:
         MediaError: No sound, a silent or too short one.
     """
-    samples = read_audio(path)
+    samples = read_audio(path, zero="pictures")
     check_heard(samples, f"sound {path}")
     frames = frame_count(len(samples))
     if frames < shortest_s * FPS:

@@ -14,7 +14,8 @@ from typing import Any
 
 from loopy.data.clips import clip_id
 from loopy.data.media import open_media
-from loopy.data.sound import sound_blocks
+from loopy.data.sound import LONGEST_S
+from loopy.data.sound_blocks import sound_blocks
 from loopy.preprocess.crop import Box, square_box
 from loopy.preprocess.filters import judge, rejection
 from loopy.preprocess.ledger import Ledger, Outcome
@@ -156,8 +157,10 @@ class _Job:
 def _heard(video: Path) -> int:
     """Frames of sound, in flat memory."""
     with open_media(video, "video") as container:
-        blocks = sound_blocks(container, rate_hz=SAMPLE_RATE_HZ)
-        return frame_count(sum(block.shape[-1] for block in blocks))
+        blocks = sound_blocks(
+            container, rate_hz=SAMPLE_RATE_HZ, zero="pictures", longest_s=LONGEST_S
+        )
+        return frame_count(sum(block.samples.shape[1] for block in blocks))
 
 
 def _known(video: Path, find: PoseEstimator | None) -> dict[str, Any]:

@@ -340,5 +340,5 @@ def _pictures(first: int) -> str:
 def _sound(source: Source, video: Path) -> Piece:
     watch = Stopwatch()
     with watch("audio"):
-        samples = read_audio(video).numpy()
+        samples = read_audio(video, zero="pictures").numpy()
     return Piece("sound", str(source), "", 0, samples, watch.seconds["audio"])

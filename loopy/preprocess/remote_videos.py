@@ -12,6 +12,7 @@ import av
 from av import time_base as TICKS  # noqa: N812 (a second, on the clock of a file)
 from av.error import FFmpegError
 
+from loopy.data.media import SAFELY
 from loopy.data.places import connect, first_line, is_address, library
 from loopy.errors import MediaError, OutputError, StoreError
 from loopy.preprocess.precomputed import tracks_path
@@ -114,7 +115,7 @@ def remote_seconds(address: str) -> Fraction | None:
     try:
         with _naming(address):
             file = library(address).open_reader(*_place(address))
-            with av.open(_Readable(file), "r") as container:
+            with av.open(_Readable(file), "r", options=SAFELY) as container:
                 return Fraction(container.duration, TICKS) if container.duration else None
     except FFmpegError:  # its ledger will say so
         return None

@@ -13,7 +13,14 @@ from pathlib import Path, PurePath
 from av import time_base as TICKS  # noqa: N812 (a second, on the clock of a file)
 from av.container import InputContainer
 
-from loopy.data.media import AnyPath, existing_file, file_name, has_time_stamps, open_media
+from loopy.data.media import (
+    AnyPath,
+    existing_file,
+    file_name,
+    has_time_stamps,
+    open_media,
+    sound_stream,
+)
 from loopy.data.pictures import decoded, moving_pictures
 from loopy.data.places import is_address
 from loopy.errors import MediaError
@@ -188,7 +195,7 @@ def probe(path: AnyPath) -> Probe:
     with open_media(path, "video") as container:
         pictures, stamped = moving_pictures(container), has_time_stamps(container)
         starts, ends = list[Fraction](), dict[str, Fraction]()
-        streams = [pictures, *container.streams.audio[:1]]
+        streams = [pictures, *([sound_stream(container)] if container.streams.audio else [])]
         for packet in container.demux(streams):
             moment = packet.pts if stamped and packet.pts is not None else packet.dts
             if moment is None or packet.is_discard:

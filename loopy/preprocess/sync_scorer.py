@@ -43,7 +43,8 @@ class ToonSyncScorer:
         if len(span) < FEWEST_FRAMES:
             return Sync(float("nan"), float("nan"))
         start, stop = sample_span(span.start)[0], sample_span(span.stop - 1)[1]
-        heard = self.audio_encoder.features(read_audio(video)[start:stop])[: len(span)]
+        samples = read_audio(video, zero="pictures")[start:stop]
+        heard = self.audio_encoder.features(samples)[: len(span)]
         parts = (crop_frames(part, box, size_px=SIDE_PX) for part in chunks(video, span))
         seen = self.judge.watch(parts)
         together = min(len(seen), len(sound := self.judge.hear(heard)))

@@ -33,16 +33,15 @@ def _write_sound(
 ) -> Path:
     """``samples`` (channels, n) float to a file."""
     with av.open(str(path), "w") as container:
-        layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+        layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(samples)]
         stream = container.add_stream(codec, rate=rate_hz, layout=layout)
         _mux_sound(container, stream, samples, rate_hz)
     return path
 
 
 def _mux_sound(container, stream, samples, rate_hz, *, start_s=0):
-    frame = av.AudioFrame.from_ndarray(
-        np.ascontiguousarray(samples, np.float32), format="fltp", layout=stream.layout.name
-    )
+    packed = np.ascontiguousarray(samples.T, np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=stream.layout.name)
     frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
     frame.pts = round(start_s * rate_hz)
     container.mux(stream.encode(frame))
