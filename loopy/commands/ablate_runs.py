@@ -17,6 +17,7 @@ from loopy.commands.ablate_recipes import RECORD, joined, note
 from loopy.data.finished import content_hash, is_finished, mark_finished
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.evaluation.ablation_judge import VERSION, JudgeOptions
+from loopy.models.tensor_files import told
 from loopy.training.checkpoints import last_checkpoint
 from loopy.training.loss_plot import read_rows
 
@@ -99,8 +100,8 @@ def steps_done(folder: Path) -> int:
         return 0
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-    except (OSError, EOFError, KeyError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # a damaged pickle can fail in any way
+        reason = told(error, path)
         raise LoopyError(f"{path} cannot be read ({reason}); delete it to train anew") from error
 
 

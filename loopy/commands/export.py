@@ -11,7 +11,8 @@ from jsonargparse import ArgumentError, ArgumentParser, auto_cli
 from loopy.commands.lightning import typed_errors
 from loopy.commands.recipes import read_recipe
 from loopy.errors import ConfigurationError, ModelError
-from loopy.training.checkpoint_files import read_weights, told
+from loopy.models.tensor_files import told
+from loopy.training.checkpoint_files import read_weights
 
 
 def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "float16") -> None:
@@ -38,7 +39,7 @@ def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "flo
         stage.load_state_dict(weights)
     except Exception as error:  # what others have put there can fail in any way
         raise ModelError(
-            f"{ckpt} is no checkpoint of this recipe ({told(error)}); give another of its run"
+            f"{ckpt} is no checkpoint of this recipe ({told(error, ckpt)}); give another of its run"
         ) from error
     precision: torch.dtype = getattr(torch, dtype)
     _check_range(stage, precision, ckpt)

@@ -7,7 +7,6 @@ it the figure is missing, and never a number of another network under the same n
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from loopy.errors import MetricError, ModelError
+from loopy.models.tensor_files import told
 
 
 class FrameFeatures(Protocol):
@@ -102,10 +102,11 @@ class WeightsFile:
         path = self.at(path)
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{path} is no file of weights ({reason}); get {self.name}") from error
-        if not isinstance(content, dict):
+        except Exception as error:  # a pickle of others can fail in any way
+            raise ModelError(
+                f"{path} is no file of weights ({told(error, path)}); get {self.name}"
+            ) from error
+        if not isinstance(content, dict) or any(type(name) is not str for name in content):
             raise ModelError(f"{path} holds no names and tensors; get {self.name}")
         return content
 
@@ -120,9 +121,10 @@ class WeightsFile:
             with warnings.catch_warnings():  # deprecated by torch; published files are in this form
                 warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
                 return torch.jit.load(path, map_location="cpu").eval()
-        except (RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{path} is no TorchScript ({reason}); get {self.name}") from error
+        except Exception as error:  # torch's own, of any content
+            raise ModelError(
+                f"{path} is no TorchScript ({told(error, path)}); get {self.name}"
+            ) from error
 
 
 INCEPTION = WeightsFile(

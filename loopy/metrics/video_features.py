@@ -64,7 +64,9 @@ def resnet_3d(path: str | Path | None, *, device: str | torch.device = "cpu") ->
         ModelError: The file is missing, damaged, or not of this network.
     """
     content = RESNET_3D.read(path)
-    state = {name.removeprefix("module."): v for name, v in content.get("state_dict", {}).items()}
+    inside = content.get("state_dict")
+    state = inside if isinstance(inside, dict) else {}
+    state = {str(name).removeprefix("module."): value for name, value in state.items()}
     network = ResNet3D()
     try:
         load_by_name(network, state, new=("num_batches_tracked",))

@@ -15,7 +15,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
 from torch import Tensor
 
-from loopy.errors import ConfigurationError, ModelError
+from loopy.errors import ConfigurationError, LoopyError, ModelError
 from loopy.models.tensor_files import Weights, read_weights
 
 RENAMED = {
@@ -46,9 +46,13 @@ def read_motion_module(path: Path, *, config: Mapping[str, Any], inter_clip: boo
             "temporal_attentions to 2, or give none"
         )
     weights = read_weights(path)
-    return Weights(
-        weights.files, temporal_layers(path, weights.tensors, config=config, inter_clip=inter_clip)
-    )
+    try:
+        layers = temporal_layers(path, weights.tensors, config=config, inter_clip=inter_clip)
+    except LoopyError:
+        raise
+    except Exception as error:  # of names and shapes that no motion module has
+        raise ModelError(f"{path} is no motion module ({error!r:.200})") from error
+    return Weights(weights.files, layers)
 
 
 def temporal_layers(

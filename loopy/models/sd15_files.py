@@ -78,7 +78,7 @@ def read_unet(path: Path, *, config: Mapping[str, Any], text_width: int) -> Weig
     if not any(name.startswith("mid_block.") for name in weights.tensors):
         weights = in_diffusers_names(path, weights, UNET, convert_ldm_unet_checkpoint, config)
     keys = next((t for n, t in weights.tensors.items() if n.endswith("attn2.to_k.weight")), None)
-    width = text_width if keys is None else keys.shape[1]
+    width = text_width if keys is None or keys.ndim < 2 else keys.shape[1]
     if width != text_width:
         kind = TEXT_WIDTHS.get(width, "another U-Net")
         raise ModelError(
@@ -86,7 +86,7 @@ def read_unet(path: Path, *, config: Mapping[str, Any], text_width: int) -> Weig
             f"{text_width}; give SD1.5"
         )
     first = weights.tensors.get("conv_in.weight")
-    inputs = config["in_channels"] if first is None else first.shape[1]
+    inputs = config["in_channels"] if first is None or first.ndim < 2 else first.shape[1]
     if inputs in INPUTS and inputs != config["in_channels"]:
         raise ModelError(f"{path} seems to be {INPUTS[inputs]} ({inputs} inputs); give SD1.5")
     names = ("in_channels", "block_out_channels", "layers_per_block", "norm_num_groups")
@@ -145,7 +145,10 @@ def in_diffusers_names(
     if not own:
         names = sorted({name.partition(".")[0] for name in weights.tensors})
         raise ModelError(f"{path} has no {part}; its names begin with {listed(names)}")
-    taken = convert(dict(own), config)
+    try:
+        taken = convert(dict(own), config)
+    except Exception as error:  # diffusers' own, of names that it does not expect
+        raise ModelError(f"{path} has no {part} of SD1.5 ({error!r:.200})") from error
     kept = {tensor.data_ptr() for tensor in taken.values()}
     if strange := [n for n, t in rest.items() if n not in own or t.data_ptr() not in kept]:
         raise ModelError(f"{path} has {listed(strange)}; no {part} of SD1.5 does")

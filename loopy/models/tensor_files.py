@@ -12,7 +12,6 @@ from typing import Any
 from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
@@ -29,6 +28,9 @@ NAMES = (
 """The weights of a diffusers folder, the best ones first."""
 HARMLESS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "numpy.", "omegaconf.")
 """Libraries whose objects old checkpoints hold beside their tensors."""
+DEEPEST = 3
+"""How often a state_dict may lie in another one."""
+LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def read_weights(path: Path) -> Weights:
     if path.is_dir():
         path = _inside(path)
     if path.name.endswith(".index.json"):
-        files = tuple(path.parent / name for name in sorted({*_json(path)["weight_map"].values()}))
+        files = tuple(path.parent / name for name in _shards(path))
         shards = [_tensors(file) for file in files]
         return Weights(files, {name: t for shard in shards for name, t in shard.items()})
     return Weights((path,), _tensors(path))
@@ -89,18 +91,40 @@ def _inside(folder: Path) -> Path:
     raise ModelError(f"{folder} has no weights; expected one of {', '.join(NAMES)}")
 
 
+def _shards(index: Path) -> list[str]:
+    """Files that an index names: all in its own folder."""
+    placed = _json(index).get("weight_map")
+    names = [*placed.values()] if isinstance(placed, dict) else []
+    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+        raise ModelError(f"{index} has no weight_map of files beside it; copy the folder again")
+    return sorted({*names})
+
+
 def _tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"no file {path}; give one that is there")
     loaded: dict[str, Any]
     try:
         loaded = {**load_file(path)} if path.suffix == ".safetensors" else _unpickled(path)
-    except (SafetensorError, OSError, EOFError, RuntimeError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{path} cannot be read ({reason}); copy it again") from error
-    while isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    return {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+    except ModelError:
+        raise
+    except Exception as error:  # a pickle of others can fail in any way
+        raise ModelError(f"{path} cannot be read ({told(error, path)}); copy it again") from error
+    for _ in range(DEEPEST):
+        if isinstance(loaded.get("state_dict"), dict):
+            loaded = loaded["state_dict"]
+    return {n: value for n, value in loaded.items() if isinstance(value, Tensor) and type(n) is str}
+
+
+def told(error: Exception, path: Path) -> str:
+    """What went wrong with weights or a checkpoint, without torch's advice to trust them."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                return "it is Git's pointer to a large file, not the file: git lfs pull"
+    if isinstance(error, UnpicklingError):
+        return "it is damaged, or holds more than tensors and plain values"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
@@ -120,6 +144,9 @@ def _unpickled(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read ({error}); copy the folder again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} cannot be read (no JSON object); copy the folder again")
+    return content

@@ -103,6 +103,8 @@ def load_by_name(
         found = {"the file lacks": missing, "the network has no": unknown}
         words = "; ".join(f"{what} {listed(names)}" for what, names in found.items() if names)
         raise ModelError(f"{words}; is it a file for this network?")
+    if strange := [name for name in loaded if not isinstance(state[name], torch.Tensor)]:
+        raise ModelError(f"{listed(strange)}: no tensor; is it a file for this network?")
     shapes = {name: (tuple(own[name].shape), tuple(state[name].shape)) for name in loaded}
     misshapen = [
         f"{name}: the network has shape {ours}, the file {theirs}"

@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from traceback import walk_tb
 from typing import Any
 
@@ -22,6 +21,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from loopy.errors import ConfigurationError, LoopyError, ModelError
+from loopy.models.tensor_files import told
 from loopy.training.sharded_files import AVERAGE, check_folder, folder_weights
 
 RESTORING = {"_restore_modules_and_callbacks", "restore_training_state"}
@@ -90,15 +90,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except ModelError:
         raise
     except Exception as error:  # a pickle of others can fail in any way
-        raise ModelError(f"no weights can be read from {path} ({told(error)})") from error
-
-
-def told(error: Exception) -> str:
-    """What went wrong with a checkpoint, in one line; without torch's advice to trust it."""
-    if isinstance(error, UnpicklingError):
-        return "it is damaged, or holds more than tensors and plain values"
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__
+        raise ModelError(f"no weights can be read from {path} ({told(error, path)})") from error
 
 
 @contextmanager
@@ -119,8 +111,9 @@ def restore_errors(checkpoint: Callable[[], str | None]) -> Iterator[None]:
         steps = {frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)}
         if not steps & RESTORING:
             raise
+        path = Path(checkpoint() or "")
         raise ModelError(
-            f"the checkpoint {checkpoint()} cannot be restored ({told(error)}); go on with the "
+            f"the checkpoint {path} cannot be restored ({told(error, path)}); go on with the "
             "recipe that wrote it, or give another one by --ckpt_path"
         ) from error
 

@@ -8,6 +8,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from loopy.errors import MediaError
 from loopy.models import AudioEncoder
+from loopy.models.folder import save_part
 from loopy.timing import neighbour_frames
 
 CONFIG = Wav2Vec2Config(
