@@ -11,8 +11,7 @@ from loopy.installation import check_name, check_torchaudio
 
 if TYPE_CHECKING:
     from loopy.data.video import Video
-    from loopy.diffusion.guidance import GuidanceScales
-    from loopy.diffusion.rollout import RolloutOptions
+    from loopy.diffusion.options import SamplingOptions
     from loopy.models import AudioEncoder, AudioToLatents, DualUNet, UNet
     from loopy.motion import MotionSequence
     from loopy.pipeline import LoopyPipeline
@@ -25,11 +24,10 @@ __all__ = [
     "AudioEncoder",
     "AudioToLatents",
     "DualUNet",
-    "GuidanceScales",
     "LoopyError",
     "LoopyPipeline",
     "MotionSequence",
-    "RolloutOptions",
+    "SamplingOptions",
     "SegmentLayout",
     "Subject",
     "UNet",
@@ -40,10 +38,9 @@ _HOMES = {
     "AudioEncoder": "loopy.models",
     "AudioToLatents": "loopy.models",
     "DualUNet": "loopy.models",
-    "GuidanceScales": "loopy.diffusion.guidance",
     "LoopyPipeline": "loopy.pipeline",
     "MotionSequence": "loopy.motion",
-    "RolloutOptions": "loopy.diffusion.rollout",
+    "SamplingOptions": "loopy.diffusion.options",
     "SegmentLayout": "loopy.segments",
     "Subject": "loopy.subject",
     "UNet": "loopy.models",

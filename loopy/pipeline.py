@@ -17,7 +17,8 @@ from loopy.data.picture import Box, read_portrait
 from loopy.data.sound import LONGEST_S, Sound, as_samples
 from loopy.data.video import Video
 from loopy.diffusion.objective import check_schedule
-from loopy.diffusion.rollout import RolloutOptions, next_clip
+from loopy.diffusion.options import DiffusionContract, Sampling, SamplingOptions
+from loopy.diffusion.rollout import next_clip
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.models.folder import (
@@ -48,7 +49,8 @@ class Settings:
     Args:
         size_px: Side of its pictures.
         clip_frames: Frames of a clip.
-        rollout: How clips are sampled.
+        sampling: How it samples unless a call says otherwise.
+        contract: What its weights were trained for.
         reference_projection: See `loopy.models.DualUNet`.
         domain: What portraits it was trained on, for the warning about others.
         fair_round_trip_db: Below this PSNR of the autoencoder's round trip, a portrait is called
@@ -57,7 +59,8 @@ class Settings:
 
     size_px: int = 512
     clip_frames: int = 12
-    rollout: RolloutOptions = RolloutOptions()  # noqa: RUF009 (frozen)
+    sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
+    contract: DiffusionContract = DiffusionContract()  # noqa: RUF009 (frozen)
     reference_projection: Literal["denoiser", "reference"] = "denoiser"
     domain: str = "portraits"
     fair_round_trip_db: float = 0.0
@@ -83,7 +86,7 @@ class Settings:
         denoiser = network.denoiser.config
         pairs = {"reference_projection": (self.reference_projection, network.reference_projection)}
         if denoiser["clip_frames"] is not None:
-            slots = (self.rollout.layout.slots, denoiser["motion_slots"])
+            slots = (self.contract.layout.slots, denoiser["motion_slots"])
             pairs |= {"clip_frames": (self.clip_frames, denoiser["clip_frames"]), "slots": slots}
         if denoiser["audio_dim"] is not None and network.audio_projection is None:
             raise ConfigurationError(
@@ -104,7 +107,7 @@ class Settings:
             ModelError: A name or value that makes no sense.
         """
         try:
-            return record_of(cls, values)
+            return record_of(cls, _renamed(values) if "rollout" in values else values)
         except (TypeError, ValueError) as error:
             raise ModelError(f"the settings of the model make no sense: {error}") from error
 
@@ -246,7 +249,7 @@ class LoopyPipeline:
         sound: Sound,
         *,
         seed: int = 0,
-        options: RolloutOptions | None = None,
+        options: SamplingOptions | None = None,
         rate_hz: int = 16_000,
         stopwatch: Stopwatch | None = None,
     ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
@@ -256,7 +259,7 @@ class LoopyPipeline:
             subject: From `prepare`, or a portrait to prepare.
             sound: A file with sound, samples, or a pair of them and their rate.
             seed: The video is a function of it.
-            options: Sampling options in place of the model's own.
+            options: What to sample otherwise than the model itself says.
             rate_hz: Sample rate of samples that come without one.
             stopwatch: Takes the seconds of audio, reference, denoise and decode.
 
@@ -267,16 +270,17 @@ class LoopyPipeline:
         Raises:
             MediaError: Portrait or sound is unusable.
             SubjectError: The subject was prepared with another model.
+            ConfigurationError: The options are no `SamplingOptions`.
         """
         watch = stopwatch or Stopwatch()
-        options = options or self.settings.rollout
+        sampling, contract = self.settings.sampling.altered(options), self.settings.contract
         with watch("audio"):
             samples = self.sound(sound, rate_hz=rate_hz).to(self.vae.device)
         with watch("reference"):
             if not isinstance(subject, Subject):
                 subject = self.prepare(subject)
             subject.check(self.network)
-        state = options.first_state(subject.latents, seed=seed)
+        state = contract.first_state(subject.latents, seed=seed)
         left = frame_count(len(samples))
         features = self.audio_encoder.clips(samples, self.settings.clip_frames)
         _, channels, height, width = subject.latents.shape
@@ -292,7 +296,8 @@ class LoopyPipeline:
                     audio=audio,
                     state=state,
                     size=(channels, height, width),
-                    options=options,
+                    contract=contract,
+                    sampling=sampling,
                 )
             with watch("decode"):
                 frames = self._frames(latents[0, :left])
@@ -305,7 +310,7 @@ class LoopyPipeline:
         sound: Sound,
         *,
         seed: int = 0,
-        options: RolloutOptions | None = None,
+        options: SamplingOptions | None = None,
         rate_hz: int = 16_000,
     ) -> Video:
         """Make a whole video in memory; arguments as for `stream`."""
@@ -331,6 +336,26 @@ class LoopyPipeline:
     def _frames(self, latents: Float[Tensor, "f c h w"]) -> UInt8[Tensor, "f h w 3"]:
         pictures = decode_latents(self.vae, latents)
         return ((pictures.float() + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def _renamed(old: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the first form, in which one record held all of the sampling, in today's.
+
+    Raises:
+        ValueError: They are no records.
+    """
+    now = {name: value for name, value in old.items() if name != "rollout"}
+    rollout = old["rollout"]
+    guidance = rollout.get("guidance", {}) if isinstance(rollout, dict) else None
+    if not isinstance(guidance, dict):
+        raise ValueError(f"rollout is {rollout!r:.80}, expected names and values")
+    names = {"layout": "layout", "noise_share": "shared_noise"}
+    names |= {"residual": "residual", "still_start": "static_history"}
+    contract = {names[name]: value for name, value in rollout.items() if name in names}
+    sampling = {n: v for n, v in rollout.items() if n not in names and n != "guidance"}
+    for name, value in guidance.items():
+        sampling[f"guidance_{name}" if name in ("start", "stop") else f"{name}_ratio"] = value
+    return now | {"sampling": sampling, "contract": contract}
 
 
 def _find(model: str | Path) -> Path:

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from PIL import Image
 from transformers import Wav2Vec2Config
 
-from loopy.diffusion.rollout import RolloutOptions
+from loopy.diffusion.options import DiffusionContract, Sampling
 from loopy.models import AudioEncoder, AudioProjection, AudioToLatents, DualUNet, UNet
 from loopy.pipeline import LoopyPipeline, Settings
 from loopy.records import Clip
@@ -122,7 +122,7 @@ def awaken():
 def make_pipeline(make_dual, awaken):
     """A whole pipeline of 16 px pictures and clips of `FRAMES`; keyword arguments set it up."""
 
-    def make(*, seed=0, rollout=None, **settings):
+    def make(*, seed=0, sampling=None, contract=None, **settings):
         torch.manual_seed(seed)
         hearing = Wav2Vec2Config(
             hidden_size=WIDTH,
@@ -147,13 +147,15 @@ def make_pipeline(make_dual, awaken):
             set_alpha_to_one=False,
             steps_offset=1,
         )
-        rollout = {"steps": 2, "layout": SegmentLayout(stride=2, segments=2)} | (rollout or {})
+        sampling = Sampling(**{"steps": 2} | (sampling or {}))
+        layout = {"layout": SegmentLayout(stride=2, segments=2)}
+        contract = DiffusionContract(**layout | (contract or {}))
         return LoopyPipeline(
             awaken(make_dual()).eval(),
             AudioEncoder.from_config(hearing),
             vae.eval(),
             scheduler,
-            Settings(size_px=16, clip_frames=FRAMES, rollout=RolloutOptions(**rollout), **settings),
+            Settings(16, FRAMES, sampling, contract, **settings),
         )
 
     return make

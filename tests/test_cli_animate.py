@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from loopy.cli import main
+from loopy.diffusion.options import SamplingOptions
 from loopy.pipeline import LoopyPipeline
 
 
@@ -51,10 +52,10 @@ def test_a_long_sheet_is_spread_evenly(desk, write_speech):
 
 
 def test_options_reach_the_pipeline(desk):
-    ratios = ("--audio_ratio", "2", "--reference_ratio", "1")
+    ratios = ("--audio_ratio", "2", "--reference_ratio", "1", "--guidance_stop", "0.9")
     assert animate("out.npy", "--seed", "3", "--steps", "1", *ratios, "--box", "[0,0,20,20]") == 0
     pipe = LoopyPipeline.from_pretrained("tiny")
-    options = pipe.settings.rollout.altered(steps=1, audio_ratio=2.0, reference_ratio=1.0)
+    options = SamplingOptions(1, audio_ratio=2.0, reference_ratio=1.0, guidance_stop=0.9)
     subject = pipe.prepare("portrait.png", box=(0, 0, 20, 20))
     video = pipe(subject, "speech.wav", seed=3, options=options)
     assert np.array_equal(np.load("out.npy"), video.frames)

@@ -34,7 +34,7 @@ def recipe(tmp_path):
     settings = {
         "size_px": 64,
         "clip_frames": 3,
-        "rollout": {"layout": {"stride": 2, "segments": 2}},
+        "contract": {"layout": {"stride": 2, "segments": 2}},
     }
     said = {
         "seed_everything": 0,
@@ -49,7 +49,7 @@ def recipe(tmp_path):
             "loopy.training.store_clips.StoreClips",
             store="no/store",
             parts="no/parts",
-            layout=settings["rollout"]["layout"],
+            layout=settings["contract"]["layout"],
             clip_frames=3,
             batch_size=2,
         ),

@@ -49,7 +49,8 @@ def tiny_model():
     parts["audio_to_latents"]["init_args"] |= {"audio_width": 16, "time_dim": 32, "dim": 16}
     model["autoencoder"] |= {"block_out_channels": WIDTHS, "norm_num_groups": 4}
     model["settings"] |= {"size_px": 64, "clip_frames": FRAMES}
-    model["settings"]["rollout"] |= {"steps": 2, "layout": {"stride": 2, "segments": 2}}
+    model["settings"]["sampling"]["steps"] = 2
+    model["settings"]["contract"]["layout"] = {"stride": 2, "segments": 2}
     return model | {"text_width": TEXT_WIDTH}
 
 

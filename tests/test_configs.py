@@ -47,7 +47,7 @@ def test_recipes_parse(recipe, capsys):
         assert says(understood.get(part, {}), written.get(part, {})), part
     if recipe.parent.name == "ablations":
         model, data = (understood[part]["init_args"] for part in ("model", "data"))
-        layout = model["settings"]["rollout"]["layout"]
+        layout = model["settings"]["contract"]["layout"]
         assert data["layout"] == layout
         slots = model["network"]["init_args"]["denoiser"]["init_args"]["motion_slots"]
         assert slots == layout["stride"] * layout["segments"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from loopy.data.picture import read_portrait
-from loopy.diffusion.guidance import GuidanceScales
-from loopy.diffusion.rollout import RolloutState, next_clip
+from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, SamplingOptions
+from loopy.diffusion.rollout import next_clip
 from loopy.errors import ConfigurationError, MediaError, ModelError, OutputError, SubjectError
 from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline, Settings
@@ -49,9 +49,9 @@ def sound(seconds, seed=0):
 
 
 def video(pipe, subject, voice, **options):
-    """Frames; ``options`` are those of the rollout, but for the seed."""
+    """Frames; ``options`` are `SamplingOptions`, but for the seed."""
     seed = options.pop("seed", 0)
-    chosen = replace(pipe.settings.rollout, **options)
+    chosen = SamplingOptions(**options)
     return torch.cat(list(pipe.stream(subject, voice, seed=seed, options=chosen)))
 
 
@@ -67,7 +67,8 @@ class TestCachesChangeNothing:
                 audio=audio,
                 state=state,
                 size=tuple(subject.latents.shape[1:]),
-                options=pipe.settings.rollout,
+                contract=pipe.settings.contract,
+                sampling=pipe.settings.sampling,
             )
             pictures = decode_latents(pipe.vae, latents[0])
             clips.append(((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
@@ -76,10 +77,13 @@ class TestCachesChangeNothing:
         assert len(clips) == 6
         assert torch.equal(video(pipe, subject, voice, seed=5), torch.cat(clips)[:18])
 
-    def test_a_still_start_is_a_past_of_portraits(self, pipe, subject):
+    def test_a_static_history_is_a_past_of_portraits(self, pipe, subject):
         """The stream begins from it, and the first clip sees it."""
         voice = sound(0.12)
-        plain, still = (video(pipe, subject, voice, still_start=on) for on in (False, True))
+        plain = video(pipe, subject, voice)
+        contract = replace(pipe.settings.contract, static_history=True)
+        pipe.settings = replace(pipe.settings, contract=contract)
+        still = video(pipe, subject, voice)
         assert plain.shape == still.shape
         assert not torch.equal(plain, still)
 
@@ -117,6 +121,20 @@ class TestWhatDecidesAVideo:
         other = pipe.prepare(portrait, box=(0, 0, 18, 18))
         assert not torch.equal(video(pipe, other, sound(0.1)), video(pipe, subject, sound(0.1)))
 
+    def test_options_leave_what_the_weights_were_trained_for(self, make_pipeline, portrait):
+        """The model's own values, given in a call, change nothing, whatever the model is."""
+        pipe = make_pipeline(
+            sampling={"audio_ratio": 1.0, "reference_ratio": 1.0},
+            contract={"residual": 0.45, "shared_noise": 0.95, "static_history": True},
+        )
+        subject, voice = pipe.prepare(portrait), sound(0.2)
+        given = video(pipe, subject, voice, steps=2, audio_ratio=1.0)
+        assert torch.equal(given, pipe(subject, voice).frames)
+
+    def test_a_contract_in_a_call_is_refused(self, pipe, subject):
+        with pytest.raises(ConfigurationError, match="trained for cannot be chosen in a call"):
+            pipe(subject, sound(0.1), options=DiffusionContract())
+
 
 class TestTimeIsExact:
     @given(samples=st.integers(640, 9_000))
@@ -128,7 +146,7 @@ class TestTimeIsExact:
         max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     def test_frames_are_the_rounded_seconds(self, pipe, subject, samples):
-        fast = pipe.settings.rollout.altered(steps=1, audio_ratio=1, reference_ratio=1)
+        fast = SamplingOptions(steps=1, audio_ratio=1, reference_ratio=1)
         clips = list(pipe.stream(subject, sound(samples / 16_000), options=fast))
         assert sum(len(clip) for clip in clips) == frame_count(samples)
         assert len(clips) == pipe.clips(torch.zeros(samples))
@@ -158,7 +176,7 @@ def held():
 class TestMemoryIsFlat:
     def test_clip_after_clip(self, pipe, subject):
         """Nothing is kept of a clip once the past is full: 6 clips in, 60 clips in."""
-        fast = pipe.settings.rollout.altered(steps=1, audio_ratio=1, reference_ratio=1)
+        fast = SamplingOptions(steps=1, audio_ratio=1, reference_ratio=1)
         clips = enumerate(pipe.stream(subject, sound(7.2), options=fast), 1)
         early, late = (held() for number, _ in clips if number in (6, 60))
         assert late <= early  # features of the sound are let go as they are used
@@ -175,10 +193,10 @@ class TestMemoryIsFlat:
         pipe.save_pretrained(tmp_path / "model")
         portrait.save(tmp_path / "portrait.png")
         script = (
-            "import resource, sys, torch; from loopy.pipeline import LoopyPipeline\n"
+            "import resource, sys, torch; from loopy import LoopyPipeline, SamplingOptions\n"
             "pipe = LoopyPipeline.from_pretrained('model'); torch.set_num_threads(1)\n"
             "sound = 0.1 * torch.randn(16_000 * int(sys.argv[1]))\n"
-            "options = pipe.settings.rollout.altered(steps=1, audio_ratio=1, reference_ratio=1)\n"
+            "options = SamplingOptions(steps=1, audio_ratio=1, reference_ratio=1)\n"
             "frames = sum(len(c) for c in pipe.stream('portrait.png', sound, options=options))\n"
             "print(frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
         )
@@ -207,18 +225,18 @@ def rows(pipe):
 
 class TestGuidance:
     @pytest.mark.parametrize(
-        ("scales", "expected"),
+        ("options", "expected"),
         [
-            (GuidanceScales(5, 3), [3, 3]),
-            (GuidanceScales(3, 3), [2, 2]),
-            (GuidanceScales(5, 1), [2, 2]),
-            (GuidanceScales(1, 1), [1, 1]),
-            (GuidanceScales(5, 3, stop=0.5), [3, 1]),
-            (GuidanceScales(5, 3, start=0.5), [1, 3]),
+            ({"audio_ratio": 5, "reference_ratio": 3}, [3, 3]),
+            ({"audio_ratio": 3, "reference_ratio": 3}, [2, 2]),
+            ({"audio_ratio": 5, "reference_ratio": 1}, [2, 2]),
+            ({"audio_ratio": 1, "reference_ratio": 1}, [1, 1]),
+            ({"guidance_stop": 0.5}, [3, 1]),
+            ({"guidance_start": 0.5}, [1, 3]),
         ],
     )
-    def test_only_branches_with_a_weight_are_run(self, pipe, subject, rows, scales, expected):
-        video(pipe, subject, sound(0.1), guidance=scales)
+    def test_only_branches_with_a_weight_are_run(self, pipe, subject, rows, options, expected):
+        video(pipe, subject, sound(0.1), **options)
         assert rows == expected
 
     def test_one_after_another(self, pipe, subject, rows):
@@ -301,18 +319,43 @@ class TestSettings:
     def test_they_survive_json(self):
         chosen = Settings(
             size_px=128,
-            rollout=replace(
-                Settings().rollout,
-                guidance=GuidanceScales(4, 2, start=0.1),
-                layout=SegmentLayout(2, 3, 4, mode="near"),
-                noise_share=0.5,
-            ),
+            sampling=Sampling(audio_ratio=4, reference_ratio=2, guidance_start=0.1),
+            contract=DiffusionContract(SegmentLayout(2, 3, 4, mode="near"), shared_noise=0.5),
         )
         assert Settings.from_json(_json(chosen)) == chosen
 
+    def test_those_of_an_older_model_are_read(self):
+        old = """{"size_px": 128, "clip_frames": 12, "rollout": {"steps": 4,
+            "guidance": {"audio": 1.5, "reference": 1.0, "start": 0.25, "stop": 1.0},
+            "layout": {"stride": 4, "expand": 2, "segments": 5, "mode": "near"},
+            "noise_share": 0.95, "stacked": false, "residual": 0.45, "still_start": true,
+            "base_keeps_past": true}, "reference_projection": "denoiser",
+            "domain": "toon portraits", "fair_round_trip_db": 20.0}"""
+        assert Settings.from_json(json.loads(old)) == Settings(
+            128,
+            12,
+            Sampling(4, 1.5, 1.0, 0.25, 1.0, stacked=False, base_keeps_past=True),
+            DiffusionContract(SegmentLayout(mode="near"), 0.45, 0.95, static_history=True),
+            domain="toon portraits",
+            fair_round_trip_db=20.0,
+        )
+
+    def test_of_another_layout_than_the_networks(self, pipe):
+        wrong = replace(pipe.settings, contract=DiffusionContract(SegmentLayout(1, 1, 1)))
+        with pytest.raises(ConfigurationError, match="slots"):
+            LoopyPipeline(pipe.network, pipe.audio_encoder, pipe.vae, pipe.scheduler, wrong)
+
     @pytest.mark.parametrize(
         "damage",
-        [{"rollout": None}, {"size": 3}, {"rollout": {"guidance": {"audio": 1, "bass": 2}}}],
+        [
+            {"sampling": None},
+            {"size": 3},
+            {"sampling": {"audio_ratio": 1, "bass_ratio": 2}},
+            {"sampling": {"audio_ratio": float("nan")}},
+            {"contract": {"layout": {}, "residual": float("nan")}},
+            {"contract": {"layout": {}, "residual": float("inf")}},
+            {"rollout": None},
+        ],
     )
     def test_nonsense_is_refused(self, damage):
         with pytest.raises(ModelError, match="settings of the model make no sense"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from loopy.data.picture import Box
 from loopy.data.sound import LONGEST_S
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import draft, open_writer
+from loopy.diffusion.options import SamplingOptions
 from loopy.errors import ConfigurationError, OutputError
 from loopy.pipeline import LoopyPipeline
 from loopy.stopwatch import Stopwatch
@@ -30,9 +32,7 @@ def animate(
     model: str = "toon",
     seed: int = 0,
     box: Box | None = None,
-    steps: int | None = None,
-    audio_ratio: float | None = None,
-    reference_ratio: float | None = None,
+    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     sheet: Path | None = None,
     device: str = "cpu",
     crf: int = 18,
@@ -48,9 +48,7 @@ def animate(
         seed: The same seed gives the same video.
         box: Square of the portrait to use, left top right bottom in pixels; without it the largest
             one in the middle.
-        steps: Denoising steps of a clip, in place of the model's own.
-        audio_ratio: How strongly the sound leads, in place of the model's own.
-        reference_ratio: How strongly the portrait leads, in place of the model's own.
+        sampling: What to sample otherwise than the model itself says.
         sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
         device: Where to compute, for example cpu or cuda.
         crf: Quality of the video: 0 is lossless, 18 looks so, 23 is smaller.
@@ -71,14 +69,11 @@ def animate(
         writer = outputs.enter_context(open_writer(out, sound=sound, crf=crf))
         with watch("load"):
             pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
-        options = pipe.settings.rollout.altered(
-            steps=steps, audio_ratio=audio_ratio, reference_ratio=reference_ratio
-        )
         with watch("audio"):
             samples = pipe.sound(sound, longest_s=longest_s)
         with watch("reference"):
             subject = pipe.prepare(portrait, box=box)
-        clips = pipe.stream(subject, samples, seed=seed, options=options, stopwatch=watch)
+        clips = pipe.stream(subject, samples, seed=seed, options=sampling, stopwatch=watch)
         frames = frame_count(len(samples))
         shown, made = evenly_spread(frames, SHEET_FRAMES), 0
         pictures = []
@@ -126,10 +121,12 @@ def run(words: Sequence[str]) -> None:
         required=True,
         help="The result: .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG files.",
     )
-    parser.add_function_arguments(animate, as_positional=True, skip={"out"})
+    parser.add_function_arguments(animate, as_positional=True, skip={"out", "sampling"})
+    parser.add_class_arguments(SamplingOptions)
     try:
-        options = parser.parse_args(list(words[1:]))
+        options = vars(parser.parse_args(list(words[1:])))
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy animate --help") from error
-    animate(**options.as_dict())
+    chosen = {field.name: options.pop(field.name) for field in fields(SamplingOptions)}
+    animate(**options, sampling=SamplingOptions(**chosen))

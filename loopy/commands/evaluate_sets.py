@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from math import nan
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from loopy.commands.animate import usable
 from loopy.commands.judges import equipment_of
+from loopy.diffusion.options import SamplingOptions
 from loopy.errors import ConfigurationError, MediaError, OutputError
 from loopy.evaluation.draw import open_draw
 from loopy.evaluation.drawn import DrawOptions
@@ -45,9 +47,7 @@ def evaluate_set(
     bounds: bool = False,
     seeds: int = 1,
     seed: int = 0,
-    steps: int | None = None,
-    audio_ratio: float | None = None,
-    reference_ratio: float | None = None,
+    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     device: str = "cpu",
 ) -> None:
     """Makes the videos of a test set of the paper, judges them and prints the table.
@@ -66,9 +66,7 @@ def evaluate_set(
         bounds: Also ceilings and floors.
         seeds: Videos of each portrait and sound, for diversity; the first one is judged.
         seed: Of the draw, of the model's noise and of the intervals; 0 is the one to report.
-        steps: Denoising steps of a clip, in place of the model's own.
-        audio_ratio: How strongly the sound leads, in place of the model's own.
-        reference_ratio: How strongly the portrait leads, in place of the model's own.
+        sampling: What to sample otherwise than the model itself says.
         device: Where to compute, for example cpu or cuda.
 
     Raises:
@@ -81,10 +79,7 @@ def evaluate_set(
     for name, reason in chosen.left_out.items():
         print(f"loopy: left out: {name}: {reason}", file=sys.stderr)
     pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
-    options = pipe.settings.rollout.altered(
-        steps=steps, audio_ratio=audio_ratio, reference_ratio=reference_ratio
-    )
-    maker = Maker(pipe, data, seed, options)
+    maker = Maker(pipe, data, seed, sampling)
     toons = toons or "toon" in pipe.settings.domain
     equipment = equipment_of(weights, toons=toons, device=device)
     count = len(chosen.items)
@@ -202,13 +197,19 @@ def run(words: Sequence[str]) -> None:
     parser = ArgumentParser(prog="loopy evaluate", description=__doc__, exit_on_error=False)
     for flag, sentence in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=sentence)
-    parser.add_function_arguments(function, as_positional=function is evaluate_set, skip=set(flags))
+    skipped: set[str | int] = {*flags, "sampling"}
+    parser.add_function_arguments(function, as_positional=function is evaluate_set, skip=skipped)
+    if function is evaluate_set:
+        parser.add_class_arguments(SamplingOptions)
     try:
-        options = parser.instantiate(parser.parse_args(rest))
+        options = vars(parser.instantiate(parser.parse_args(rest)))
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy evaluate {words[1]} --help") from error
-    function(**vars(options))
+    if function is evaluate_set:
+        chosen = {field.name: options.pop(field.name) for field in fields(SamplingOptions)}
+        options["sampling"] = SamplingOptions(**chosen)
+    function(**options)
 
 
 def _judged(

@@ -53,7 +53,7 @@ def draw_window(
     history: int,
     reference: str = "outside",
     mirror: float = 0.0,
-    still_start: int | None = None,
+    static_history: int | None = None,
 ) -> Window:
     """Draw a place in a video.
 
@@ -64,8 +64,9 @@ def draw_window(
         history: Frames wanted before them. A shorter video gives whole clips as far as it goes.
         reference: ``outside`` the clip, 30 frames away where there are such; or ``within`` it.
         mirror: How often the window is mirrored.
-        still_start: A history shorter than this is that of a video which began with the portrait:
-            the frame before it, or the first one. None: it is masked, and says nothing of that.
+        static_history: A history shorter than this is that of a video which began with the
+            portrait: the frame before it, or the first one. None: it is masked, and says nothing
+            of that.
 
     Raises:
         ConfigurationError: The video is no longer than the clip: no portrait is left.
@@ -77,7 +78,7 @@ def draw_window(
         history = spare // clip_frames * clip_frames
     start = _draw(history, spare + 1, generator)
     turned = torch.rand((), generator=generator).item() < mirror
-    if still_start is not None and history < still_start:
+    if static_history is not None and history < static_history:
         return Window(start, history, max(start - history - 1, 0), turned, still=True)
     if reference == "within":
         portrait = _draw(start, start + clip_frames, generator)

@@ -1,7 +1,17 @@
 """The diffusion process: objective, guidance, sampler, and the way from clip to clip."""
 
 from loopy.diffusion.guidance import Branch, GuidanceScales
-from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
+from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, SamplingOptions
+from loopy.diffusion.rollout import next_clip
 from loopy.diffusion.sampler import ddim
 
-__all__ = ["Branch", "GuidanceScales", "RolloutOptions", "RolloutState", "ddim", "next_clip"]
+__all__ = [
+    "Branch",
+    "DiffusionContract",
+    "GuidanceScales",
+    "RolloutState",
+    "Sampling",
+    "SamplingOptions",
+    "ddim",
+    "next_clip",
+]

@@ -8,6 +8,7 @@ takes audio 5 and reference 3.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,8 @@ class GuidanceScales:
             conditional prediction is used, which costs one branch.
 
     Raises:
-        ConfigurationError: An interval that is empty or outside [0, 1].
+        ConfigurationError: A ratio that is not finite, or an interval that is empty or outside
+            [0, 1].
     """
 
     audio: float = 5.0
@@ -52,7 +54,11 @@ class GuidanceScales:
     stop: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse impossible intervals."""
+        """Refuse impossible ratios and intervals."""
+        if not (isfinite(self.audio) and isfinite(self.reference)):
+            raise ConfigurationError(
+                f"audio_ratio and reference_ratio are finite, got {self.audio} and {self.reference}"
+            )
         if not 0 <= self.start < self.stop <= 1:
             raise ConfigurationError(
                 f"guidance runs from start to stop, 0 <= start < stop <= 1; got {self.start} "

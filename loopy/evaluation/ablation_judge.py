@@ -125,7 +125,7 @@ def judge_run(model: Path, out: Path, shared: Path, *, name: str, options: Judge
         _with_truth(judge, scene, video, clip_frames=pipe.settings.clip_frames)
         for scene, video in zip(scenes, results.videos, strict=True)
     ]
-    reach = max(SegmentLayout().past_frames, pipe.settings.rollout.layout.past_frames)
+    reach = max(SegmentLayout().past_frames, pipe.settings.contract.layout.past_frames)
     clips = HeldOutClips(pipe, clips=options.clips, seed=options.seed, past_frames=reach)
     grown = swaps(pipe, clips.load(workers=0))
     asked = [
@@ -155,7 +155,8 @@ def filmed(pipe: LoopyPipeline, scenes: Iterable[Scene], out: Path, shared: Path
         OutputError: The folder cannot be written.
         DependencyError: The synthetic voice is not installed.
     """
-    size_px, rollout = pipe.settings.size_px, asdict(pipe.settings.rollout)
+    settings = asdict(pipe.settings)
+    size_px = pipe.settings.size_px
     weights = fingerprint(nn.ModuleList([pipe.network, pipe.audio_encoder, pipe.vae]))
     for scene in scenes:
         talk, name = scene.talk(), f"{scene.number:04d}"
@@ -165,7 +166,7 @@ def filmed(pipe: LoopyPipeline, scenes: Iterable[Scene], out: Path, shared: Path
         about = {"version": VERSION, "scene": asdict(scene), "size_px": size_px}
         _write(real, true_frames(talk, size_px=size_px), talk.audio, about)
         frames = pipe.stream(subject, talk.audio, seed=scene.noise_seed)
-        _write(made, frames, talk.audio, about | {"weights": weights, "rollout": rollout})
+        _write(made, frames, talk.audio, about | {"weights": weights, "settings": settings})
         yield Pair(name, made, real, portrait)
 
 

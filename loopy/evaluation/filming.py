@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from loopy.data.video import evenly_spread
 from loopy.data.writer import open_writer
-from loopy.diffusion.rollout import RolloutState, next_clip
+from loopy.diffusion.options import RolloutState
+from loopy.diffusion.rollout import next_clip
 from loopy.evaluation.gallery import gallery
 from loopy.evaluation.reading import Eyes, Reading, read
 from loopy.evaluation.recogniser import Recogniser
@@ -203,7 +204,8 @@ def without_past(
             audio=features.to(dtype),
             state=replace(state, past=state.past[:, :0]),
             size=tuple(subject.latents.shape[1:]),  # pyright: ignore[reportArgumentType]  # three
-            options=pipe.settings.rollout,
+            contract=pipe.settings.contract,
+            sampling=pipe.settings.sampling,
         )
         frames = pixels(decode_latents(pipe.vae, latents[0, :left])).cpu()
         left -= len(frames)

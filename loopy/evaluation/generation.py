@@ -20,7 +20,7 @@ from loopy.data.picture import read_portrait
 from loopy.data.reader import iterate_frames, read_frames
 from loopy.data.sound import read_audio
 from loopy.data.writer import open_writer
-from loopy.diffusion.rollout import RolloutOptions
+from loopy.diffusion.options import SamplingOptions
 from loopy.errors import MediaError
 from loopy.evaluation.drawn import Item
 from loopy.evaluation.test_sets import PICTURES, check_heard
@@ -41,13 +41,13 @@ class Maker:
         pipe: The model.
         folder: Where the files of the test set are.
         seed: Of the noise; each video has its own.
-        options: How it samples; None: as the model says.
+        options: How it samples otherwise than the model says.
     """
 
     pipe: LoopyPipeline
     folder: Path
     seed: int = 0
-    options: RolloutOptions | None = None
+    options: SamplingOptions | None = None
 
     def make(self, item: Item, out: Path) -> bool:
         """Makes a video, unless it is there, made of the same by the same.
@@ -170,7 +170,8 @@ class Maker:
         return {
             "weights": fingerprint(parts),
             "scheduler": scheduler,
-            "options": asdict(self.options or self.pipe.settings.rollout),
+            "sampling": asdict(self.pipe.settings.sampling.altered(self.options)),
+            "contract": asdict(self.pipe.settings.contract),
             "crf": CRF,
             "seed": self.seed,
         }

@@ -61,7 +61,7 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
         seed: int = 0,
         past_frames: int | None = None,
     ) -> None:
-        reach = pipe.settings.rollout.layout.past_frames
+        reach = pipe.settings.contract.layout.past_frames
         if past_frames is not None and past_frames < reach:
             raise ConfigurationError(
                 f"past_frames ({past_frames}) is less than the {reach} that the layout reaches"
@@ -76,7 +76,7 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         """Fields of a `Clip`, in the order of `_PARTS`; the weight is 1 at the mouth, else 0."""
         pipe, settings = self.pipe, self.pipe.settings
-        layout, frames = settings.rollout.layout, settings.clip_frames
+        layout, frames = settings.contract.layout, settings.clip_frames
         past = self.past_frames
         dice = generator(self.seed, "held-out clip", number)
         seconds = (past + frames) / 25 + _AFTER_S
@@ -217,10 +217,10 @@ def _losses(
         total = torch.zeros(len(rows))
         for time in TIMES:
             timestep = torch.full((len(rows),), round(time * (len(alphas) - 1)), device=device)
-            clean = pipe.settings.rollout.clean(clip.latents, clip.reference)
+            clean = pipe.settings.contract.to_residual(clip.latents, clip.reference)
             dice = [generator("held-out noise", row, int(timestep[0])) for row in rows.tolist()]
             shape = clean.shape[1:]
-            noise = torch.stack([pipe.settings.rollout.noise(shape, each) for each in dice])
+            noise = torch.stack([pipe.settings.contract.noise(shape, each) for each in dice])
             noise = noise.to(clean)
             wanted = target(
                 clean, noise, timestep, alphas, prediction_type=config["prediction_type"]

@@ -12,6 +12,7 @@ from torch import nn
 
 from loopy.data.finished import content_hash, is_finished, mark_finished
 from loopy.data.writer import open_writer
+from loopy.diffusion.options import SamplingOptions
 from loopy.errors import ConfigurationError, LoopyError, OutputError
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
@@ -33,6 +34,10 @@ class Animator(pl.LightningModule):
         steps: Denoising steps of a clip, in place of the model's own.
         audio_ratio: How strongly the sound leads, in place of the model's own.
         reference_ratio: How strongly the portrait leads, in place of the model's own.
+        guidance_start: Share of the steps, in [0, 1], after which guidance begins.
+        guidance_stop: Share of the steps, in [0, 1], after which it ends.
+        stacked: Run the guidance branches as one batch, or one after another in less memory.
+        base_keeps_past: The branch without sound and portrait keeps the motion frames.
         crf: Quality of videos: 0 is lossless, 18 looks so, 23 is smaller.
     """
 
@@ -43,15 +48,23 @@ class Animator(pl.LightningModule):
         steps: int | None = None,
         audio_ratio: float | None = None,
         reference_ratio: float | None = None,
+        guidance_start: float | None = None,
+        guidance_stop: float | None = None,
+        stacked: bool | None = None,
+        base_keeps_past: bool | None = None,
         crf: int = 18,
     ) -> None:
         super().__init__()
         self.model = model
-        self.choices = {
-            "steps": steps,
-            "audio_ratio": audio_ratio,
-            "reference_ratio": reference_ratio,
-        }
+        self.options = SamplingOptions(
+            steps=steps,
+            audio_ratio=audio_ratio,
+            reference_ratio=reference_ratio,
+            guidance_start=guidance_start,
+            guidance_stop=guidance_stop,
+            stacked=stacked,
+            base_keeps_past=base_keeps_past,
+        )
         self.crf = crf
         self.failed = 0
 
@@ -68,13 +81,13 @@ class Animator(pl.LightningModule):
             raise ConfigurationError("Animator runs a list of jobs; give it data of class Jobs")
         self.report = jobs.report
         self.pipe = LoopyPipeline.from_pretrained(self.model)
-        self.options = self.pipe.settings.rollout.altered(**self.choices)
         self.made_by = {
             "weights": fingerprint(
                 nn.ModuleList([self.pipe.network, self.pipe.audio_encoder, self.pipe.vae])
             ),
             "scheduler": {k: v for k, v in self.pipe.scheduler.config.items() if k[0] != "_"},
-            "options": asdict(self.options),
+            "sampling": asdict(self.pipe.settings.sampling.altered(self.options)),
+            "contract": asdict(self.pipe.settings.contract),
             "crf": self.crf,
         }
         if self.trainer.is_global_zero:

@@ -43,7 +43,7 @@ class ClipSampler:
         layout: How the past is squeezed.
         clip_frames: Frames of a clip.
         reference: Where the portrait is from.
-        still_start: A history cut short is that of a video which began with the portrait.
+        static_history: A history cut short is that of a video which began with the portrait.
         past: Whether frames before the clip are read; False leaves all slots empty.
         mirror: How often a mirrored window is read in training.
         weights: Weight of the loss around ``eyes`` and ``mouth``.
@@ -60,7 +60,7 @@ class ClipSampler:
     layout: SegmentLayout = SegmentLayout()  # noqa: RUF009 (frozen)
     clip_frames: int = 12
     reference: Literal["outside", "within"] = "outside"
-    still_start: bool = False
+    static_history: bool = False
     past: bool = True
     mirror: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class ClipSampler:
             "clip_frames": self.clip_frames,
             "layout": str(self.layout) if self.past else "without a past",
             "reference": self.reference,
-            "still_start": self.still_start,
+            "static_history": self.static_history,
             "mirror": self.mirror,
             "full_history": self.drops.full_history,
         }
@@ -206,7 +206,7 @@ class ClipSampler:
             history=history,
             reference=self.reference,
             mirror=mirror,
-            still_start=self.longest_history if self.still_start and self.past else None,
+            static_history=self.longest_history if self.static_history and self.past else None,
         )
         clip, motion = read_window(
             self.store,

@@ -108,14 +108,14 @@ def inference_cost(
                 for name, keys in (("reference", reference), ("past", past), ("audio", audio))
             }
 
-            rollout = stage.settings.rollout
-            branches = rollout.guidance.branches()
-            groups = [branches] if rollout.stacked else [(branch,) for branch in branches]
+            sampling = stage.settings.sampling
+            branches = sampling.guidance.branches()
+            groups = [branches] if sampling.stacked else [(branch,) for branch in branches]
             ledger.forget_peak()
             for group in groups:
                 seeing = sum(branch.reference for branch in group)
                 hearing = sum(branch.audio for branch in group)
-                keeping = len(group) if rollout.base_keeps_past else seeing
+                keeping = len(group) if sampling.base_keeps_past else seeing
                 network.denoiser(
                     clip.latents.repeat(len(group), 1, 1, 1, 1),
                     torch.zeros(len(group), dtype=torch.long),
@@ -147,7 +147,7 @@ def inference_cost(
                 clip=every_clip,
                 step=step,
                 decode=decode,
-                steps=rollout.steps,
+                steps=sampling.steps,
             )
 
 

@@ -120,7 +120,7 @@ def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int, *, weighted: 
     heard = (5, 13, 768)
     if hearing is not None:
         heard = tuple(hearing.config[name] for name in ("neighbours", "layers", "width"))
-    frames, slots = stage.settings.clip_frames, stage.settings.rollout.layout.slots
+    frames, slots = stage.settings.clip_frames, stage.settings.contract.layout.slots
     dtype = stage.network.denoiser.dtype
     picture = (denoiser["in_channels"], latent_px, latent_px)
 

@@ -128,11 +128,11 @@ class LoopyModule(pl.LightningModule):
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         settings = self.settings
         ours = {
-            "layout": settings.rollout.layout,
+            "layout": settings.contract.layout,
             "clip_frames": settings.clip_frames,
             "size_px": settings.size_px,
             "drops": self.drops,
-            "still_start": settings.rollout.still_start,
+            "static_history": settings.contract.static_history,
         }
         for name, value in ours.items():
             if getattr(data, name, value) != value:
@@ -185,7 +185,7 @@ class LoopyModule(pl.LightningModule):
         draw = generator(self.seed, "own past", batch_idx)
         if self.own_past and torch.rand((), generator=draw) < self.own_past:
             own = own_motion_frames(
-                self.network, self.scheduler, clip, self.settings.rollout, samples
+                self.network, self.scheduler, clip, self.settings.contract, samples
             )
             clip = replace(clip, motion_frames=own)
         clip = self._with_motion_noise(clip, samples)
@@ -285,10 +285,10 @@ class LoopyModule(pl.LightningModule):
         share = torch.stack([torch.rand((), generator=g) for g in samples])
         steps = (share**self.timestep_power * longest).long()
         timestep = steps.clamp(max=longest - 1).to(self.device)
-        rollout = self.settings.rollout
-        noise = torch.stack([rollout.noise(clip.latents.shape[1:], g) for g in samples])
+        contract = self.settings.contract
+        noise = torch.stack([contract.noise(clip.latents.shape[1:], g) for g in samples])
         noise = noise.to(clip.latents)
-        clean = rollout.clean(clip.latents, clip.reference)
+        clean = contract.to_residual(clip.latents, clip.reference)
         noisy = add_noise(clean, noise, timestep, alphas)
         prediction = self.network(noisy, timestep, clip, presence, choice=choice)
         kind = config["prediction_type"]
@@ -303,7 +303,7 @@ class LoopyModule(pl.LightningModule):
             return losses, timestep
         made = clean_latents(noisy, prediction, timestep, alphas, prediction_type=kind)
         heard = presence.audio * alphas[timestep]  # in noise, and unheard, lips cannot be known
-        term = heard * self.sync(rollout.latents(made, clip.reference), clip.audio)
+        term = heard * self.sync(contract.from_residual(made, clip.reference), clip.audio)
         return losses + term, timestep
 
     def _with_motion_noise(self, clip: Clip, samples: list[torch.Generator]) -> Clip:

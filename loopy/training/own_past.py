@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.diffusion.objective import add_noise, clean_latents
-from loopy.diffusion.rollout import RolloutOptions
+from loopy.diffusion.options import DiffusionContract
 from loopy.models import DualUNet
 from loopy.records import Clip
 
@@ -26,7 +26,7 @@ def own_motion_frames(
     network: DualUNet,
     scheduler: DDIMScheduler,
     clip: Clip,
-    options: RolloutOptions,
+    contract: DiffusionContract,
     samples: list[torch.Generator],
 ) -> Float[Tensor, "b m c h w"]:
     """Draw the motion frames of a batch again: noised, and denoised in one step.
@@ -38,7 +38,7 @@ def own_motion_frames(
         network: With temporal layers.
         scheduler: Noise schedule.
         clip: Portraits and true motion frames.
-        options: What is diffused, and how much noise frames share.
+        contract: What is diffused, and how much noise frames share.
         samples: One generator a sample.
     """
     portrait = clip.reference
@@ -51,8 +51,8 @@ def own_motion_frames(
     # The root makes strong ones common: a video's errors are those of many clips.
     share = STRONGEST * torch.stack([torch.rand((), generator=g) for g in samples]).sqrt()
     timestep = (share * longest).long().to(frames.device)
-    noise = torch.stack([options.noise(frames.shape[1:], g) for g in samples]).to(frames)
-    noisy = add_noise(options.clean(frames, portrait), noise, timestep, alphas)
+    noise = torch.stack([contract.noise(frames.shape[1:], g) for g in samples]).to(frames)
+    noisy = add_noise(contract.to_residual(frames, portrait), noise, timestep, alphas)
     nothing = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
     contexts = network.contexts(
         reference=network.encode_reference(portrait),
@@ -68,5 +68,5 @@ def own_motion_frames(
         )
         for part in noisy.split(network.denoiser.config["clip_frames"], 1)
     ]
-    own = options.latents(torch.cat(drawn, 1), portrait).to(frames)
+    own = contract.from_residual(torch.cat(drawn, 1), portrait).to(frames)
     return torch.where(still, frames, own) * present

@@ -87,10 +87,10 @@ def _person(
         read_window(store, row, window, layout=data.layout, clip_frames=length)[0]
         for window in windows
     ]
-    network, options = pipeline.network, pipeline.settings.rollout
+    network, settings = pipeline.network, pipeline.settings
     portrait = clips[0].reference.to(network.denoiser.device, network.denoiser.dtype)
     keys = network.encode_reference(portrait)
-    state = options.first_state(portrait, seed=0)
+    state = settings.contract.first_state(portrait, seed=0)
     _, channels, height, width = portrait.shape
     truth, made = [], []
     for clip in clips:
@@ -102,7 +102,8 @@ def _person(
             audio=clip.audio.to(portrait),
             state=state,
             size=(channels, height, width),
-            options=options,
+            contract=settings.contract,
+            sampling=settings.sampling,
         )
         for shown, frames in ((truth, clip.latents), (made, latents)):
             shown.append(_pixels(decode_latents(pipeline.vae, frames[0].to(pipeline.vae.device))))

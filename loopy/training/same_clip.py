@@ -53,7 +53,7 @@ class SameClip(LoopyDataModule):
         self.vae, self.audio_encoder = data.vae, data.audio_encoder
         # the model is compared with these
         self.layout, self.clip_frames, self.drops = data.layout, data.clip_frames, data.drops
-        self.still_start = data.still_start
+        self.static_history = data.static_history
 
     @property
     def size_px(self) -> int:
@@ -114,16 +114,17 @@ def _pictures(
     pipeline: LoopyPipeline, clip: Clip
 ) -> tuple[Float[Tensor, "f 3 h w"], Float[Tensor, "f 3 h w"]]:
     """The clip, and what is made of its portrait and its sound."""
-    options = pipeline.settings.rollout
+    settings = pipeline.settings
     latents, _ = next_clip(
         pipeline.network,
         pipeline.scheduler,
         reference=pipeline.network.encode_reference(clip.reference),
         portrait=clip.reference,
         audio=clip.audio,
-        state=options.first_state(clip.reference, seed=0),
+        state=settings.contract.first_state(clip.reference, seed=0),
         size=(clip.reference.shape[1], clip.reference.shape[2], clip.reference.shape[3]),
-        options=options,
+        contract=settings.contract,
+        sampling=settings.sampling,
     )
     truth, made = (decode_latents(pipeline.vae, each[0]) for each in (clip.latents, latents))
     return truth.float(), made.float()

@@ -31,7 +31,7 @@ class StoreClips(LoopyDataModule):
         clip_frames: Frames of a clip.
         reference: Where the portrait is from: ``outside`` the clip (30 frames away where it can
             be), or ``within`` it (the paper).
-        still_start: A history that is cut short is that of a video which began with the portrait
+        static_history: A history that is cut short is that of a video which began with the portrait
             held still; as in the model. False, the paper: it is masked.
         past: Whether frames before the clip are read. False is for the image stage, which has no
             use for them: its frames come from all over a video, not only from behind a past.
@@ -64,7 +64,7 @@ class StoreClips(LoopyDataModule):
         layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
         clip_frames: int = 12,
         reference: Literal["outside", "within"] = "outside",
-        still_start: bool = False,
+        static_history: bool = False,
         past: bool = True,
         mirror: float = 0.0,
         posterior: Literal["mean", "sample"] = "mean",
@@ -103,7 +103,7 @@ class StoreClips(LoopyDataModule):
         self.layout, self.clip_frames, self.drops = layout, clip_frames, drops
         self.reference: Literal["outside", "within"] = reference
         self.posterior: Literal["mean", "sample"] = posterior
-        self.still_start, self.mirror, self.skip_damaged = still_start, mirror, skip_damaged
+        self.static_history, self.mirror, self.skip_damaged = static_history, mirror, skip_damaged
         self.past = past
         self.weights = {"mouth": mouth_weight, "eyes": eye_weight}
         self.vae = load_part(parts, "vae").requires_grad_(False)
@@ -126,7 +126,7 @@ class StoreClips(LoopyDataModule):
             layout=self.layout,
             clip_frames=self.clip_frames,
             reference=self.reference,
-            still_start=self.still_start,
+            static_history=self.static_history,
             past=self.past,
             mirror=self.mirror,
             weights=self.weights,

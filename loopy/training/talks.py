@@ -39,8 +39,8 @@ class SyntheticTalks(SyntheticData):
         size_px: Side of the pictures.
         reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
             it is then one of the frames to learn).
-        still_start: A history that is cut short is that of a video which began with the portrait
-            held still; as in the model (`RolloutOptions`). False, the paper: it is masked.
+        static_history: A history that is cut short is that of a video which began with the portrait
+            held still; as in the model (`DiffusionContract`). False, the paper: it is masked.
         mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
         eye_weight: Weight in the box around both eyes, likewise.
         drops: Only the share of whole histories is read here.
@@ -62,7 +62,7 @@ class SyntheticTalks(SyntheticData):
         clip_frames: int = 12,
         size_px: int = 128,
         reference: Literal["outside", "within"] = "outside",
-        still_start: bool = False,
+        static_history: bool = False,
         mouth_weight: float = 1.0,
         eye_weight: float = 1.0,
         drops: DropRates = DropRates(),  # noqa: B008 (frozen)
@@ -100,7 +100,7 @@ class SyntheticTalks(SyntheticData):
         self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
         self.whole_past = past_frames is not None
         self.kept = SegmentLayout(past_frames, 1, 1) if past_frames is not None else layout
-        self.reference, self.still_start = reference, still_start
+        self.reference, self.static_history = reference, static_history
         self.weights, self.drops = {"mouth": mouth_weight, "eyes": eye_weight}, drops
         self.build_workers = build_workers
         self.samples: dict[str, Tensor] = {}
@@ -159,7 +159,7 @@ class SyntheticTalks(SyntheticData):
         present = self.kept.distances().flip(0) < histories[:, None]
         latents = batch["latents"]
         motion_frames, portrait = latents[:, :slots], latents[:, -1]
-        if self.still_start:
+        if self.static_history:
             motion_frames, portrait = _begun(motion_frames, portrait, present)
             present = torch.ones_like(present)
         motion_frames = motion_frames * present[..., None, None, None]

@@ -30,6 +30,7 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from transformers import Wav2Vec2Config
 
+from loopy.diffusion.options import SamplingOptions
 from loopy.models import AudioEncoder
 from loopy.pipeline import LoopyPipeline
 from loopy.records import Clip
@@ -257,8 +258,8 @@ def animate(options: argparse.Namespace) -> str:
         ).to("cpu" if on_cpu else "cuda", dtype=dtype)
         picture = Image.effect_noise((options.size_px,) * 2, 60).convert("RGB")
         sound = torch.randn(round(2 * stage.settings.clip_frames / FPS * SAMPLE_RATE_HZ)) / 10
-        rollout = stage.settings.rollout.altered(steps=options.diffusion_steps)
-        clips = pipe.stream(picture, sound.clamp(-1, 1), options=rollout)
+        chosen = SamplingOptions(steps=options.diffusion_steps)
+        clips = pipe.stream(picture, sound.clamp(-1, 1), options=chosen)
         next(clips)
         start = now(on_cpu=on_cpu)
         next(clips)

@@ -143,7 +143,7 @@ def test_a_short_history_may_be_of_a_video_that_began_with_the_portrait(make_cou
     assert clip.reference.flatten()[0] == 16
     assert clip.past_present.all()
     drawn = [
-        draw_window(40, generator(i), clip_frames=CLIP, history=h, still_start=6)
+        draw_window(40, generator(i), clip_frames=CLIP, history=h, static_history=6)
         for i in range(50)
         for h in (3, 6)
     ]

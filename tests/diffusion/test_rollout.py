@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from loopy.diffusion.guidance import GuidanceScales
-from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
+from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, SamplingOptions
+from loopy.diffusion.rollout import next_clip
 from loopy.diffusion.sampler import ddim
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
@@ -15,7 +15,7 @@ from loopy.records import Presence
 from loopy.segments import SegmentLayout
 
 LAYOUT = SegmentLayout(2, 2, 2)  # six frames of past in four slots: distances 0 1 3 5
-OPTIONS = RolloutOptions(steps=2, layout=LAYOUT)
+CONTRACT, SAMPLING = DiffusionContract(LAYOUT), Sampling(steps=2)
 SIZE = (4, 8, 8)
 
 
@@ -38,7 +38,7 @@ def clip(make_clip):
 def make(network, scheduler, clip):
     """Make the next clip of a state, or the first."""
 
-    def run(state=None, options=OPTIONS, rows=slice(None)):
+    def run(state=None, contract=CONTRACT, sampling=SAMPLING, rows=slice(None)):
         return next_clip(
             network,
             scheduler,
@@ -47,7 +47,8 @@ def make(network, scheduler, clip):
             audio=clip.audio[rows],
             state=state or RolloutState.first(clip.reference[rows], seed=3),
             size=SIZE,
-            options=options,
+            contract=contract,
+            sampling=sampling,
         )
 
     return run
@@ -79,7 +80,7 @@ def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made
         expected = ddim(
             scheduler,
             predict,
-            OPTIONS.noise((2, 3, *SIZE), generator(state.seed, "clip", state.clip)),
+            CONTRACT.noise((2, 3, *SIZE), generator(state.seed, "clip", state.clip)),
             steps=2,
         )
     torch.testing.assert_close(make(state)[0], expected, atol=1e-4, rtol=1e-4)
@@ -88,24 +89,25 @@ def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made
 @pytest.mark.parametrize("made", [0, 3])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_one_after_another_is_the_same(make, clip, made, keeps):
-    options = replace(OPTIONS, base_keeps_past=keeps)
-    stacked, _ = make(after(made, clip), options)
-    alone, _ = make(after(made, clip), replace(options, stacked=False))
+    sampling = replace(SAMPLING, base_keeps_past=keeps)
+    stacked, _ = make(after(made, clip), sampling=sampling)
+    alone, _ = make(after(made, clip), sampling=replace(sampling, stacked=False))
     torch.testing.assert_close(alone, stacked, atol=1e-4, rtol=1e-4)
 
 
 def test_keeping_the_past_in_the_base_is_another_choice(make, clip):
-    kept, _ = make(after(6, clip), replace(OPTIONS, base_keeps_past=True))
+    kept, _ = make(after(6, clip), sampling=replace(SAMPLING, base_keeps_past=True))
     assert not torch.allclose(kept, make(after(6, clip))[0], atol=1e-3)
 
 
 def test_a_residual_is_scaled_and_added_to_the_portrait(make, clip):
     plain, _ = make(after(6, clip))
-    options = replace(OPTIONS, residual=0.5)
-    latents, state = make(after(6, clip), options)
+    contract = replace(CONTRACT, residual=0.5)
+    latents, state = make(after(6, clip), contract)
     torch.testing.assert_close(latents, 0.5 * plain + clip.reference[:, None])
     assert torch.equal(state.past[:, -3:], latents)  # the past is of latents, not of residuals
-    torch.testing.assert_close(options.clean(latents, clip.reference), plain, atol=1e-5, rtol=1e-4)
+    again = contract.to_residual(latents, clip.reference)
+    torch.testing.assert_close(again, plain, atol=1e-5, rtol=1e-4)
 
 
 def test_a_residual_needs_the_portrait(network, scheduler, clip):
@@ -117,7 +119,8 @@ def test_a_residual_needs_the_portrait(network, scheduler, clip):
             audio=clip.audio,
             state=RolloutState.first(clip.reference),
             size=SIZE,
-            options=replace(OPTIONS, residual=0.5),
+            contract=replace(CONTRACT, residual=0.5),
+            sampling=SAMPLING,
         )
 
 
@@ -140,7 +143,7 @@ def test_a_video_goes_on_from_a_saved_state(make, tmp_path):
 
 def test_videos_of_a_batch_do_not_mix(make, clip):
     """Same noise for row 0 alone: a video does not depend on who is made beside it."""
-    together, _ = make(after(3, clip), replace(OPTIONS, noise_share=0.0))
+    together, _ = make(after(3, clip))
     clip.audio[1] = 0
     clip.reference[1] = 0
     state = after(3, clip)
@@ -169,7 +172,8 @@ def test_each_clip_has_noise_of_its_own(network, scheduler, clip):
             audio=clip.audio,
             state=state,
             size=SIZE,
-            options=replace(OPTIONS, noise_share=1.0),
+            contract=replace(CONTRACT, shared_noise=1.0),
+            sampling=SAMPLING,
         )
         handle.remove()
         if (number, seed) in seen:
@@ -183,33 +187,47 @@ def test_each_clip_has_noise_of_its_own(network, scheduler, clip):
 
 
 def test_a_video_may_begin_with_the_portrait_held_still(clip):
-    still = replace(OPTIONS, still_start=True).first_state(clip.reference, seed=3)
+    still = replace(CONTRACT, static_history=True).first_state(clip.reference, seed=3)
     assert still.past.shape[1] == LAYOUT.past_frames
     assert torch.equal(still.past[:, 0], clip.reference)
     assert torch.equal(still.past[:, -1], clip.reference)
     assert (still.clip, still.seed) == (0, 3)
-    assert OPTIONS.first_state(clip.reference, seed=3).past.shape[1] == 0
+    assert CONTRACT.first_state(clip.reference, seed=3).past.shape[1] == 0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_frames_share_that_much_of_their_variance(share):
-    options = RolloutOptions(noise_share=share)
-    noise = options.noise((1, 12, 4, 32, 32), torch.Generator().manual_seed(0))
+    noise = DiffusionContract(shared_noise=share).noise(
+        (1, 12, 4, 32, 32), torch.Generator().manual_seed(0)
+    )
     assert abs(noise.std() - 1) < 0.05
     assert abs((noise[0, 0] * noise[0, 5]).mean() - share) < 0.06
 
 
-def test_options_can_be_altered_one_by_one():
-    assert OPTIONS.altered() == OPTIONS
-    assert OPTIONS.altered(steps=9) == replace(OPTIONS, steps=9)
-    scales = GuidanceScales(audio=0.0)
-    assert OPTIONS.altered(audio_ratio=0.0) == replace(OPTIONS, guidance=scales)
-    scales = GuidanceScales(reference=1.5)
-    assert OPTIONS.altered(reference_ratio=1.5) == replace(OPTIONS, guidance=scales)
+@pytest.mark.parametrize(
+    "given", [{"steps": 9}, {"audio_ratio": 0.0}, {"reference_ratio": 1.5}, {"stacked": False}, {}]
+)
+def test_what_a_call_does_not_give_is_the_models_own(given):
+    """None of the fields falls back to the paper's values."""
+    own = Sampling(4, 1.0, 1.0, 0.1, 0.9, base_keeps_past=True)
+    assert own.altered(SamplingOptions(**given)) == replace(own, **given)
+
+
+@pytest.mark.parametrize("other", [CONTRACT, SAMPLING, {"steps": 3}])
+def test_nothing_else_can_be_chosen_in_a_call(other):
+    with pytest.raises(ConfigurationError, match=r"options are loopy\.SamplingOptions"):
+        SAMPLING.altered(other)
+
+
+@pytest.mark.parametrize("name", ["audio_ratio", "reference_ratio", "guidance_start"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_is_not_finite_is_refused(name, value):
+    with pytest.raises(ConfigurationError, match=r"finite|start < stop"):
+        SamplingOptions(**{name: value})
 
 
 def test_impossible_shares_are_refused():
-    with pytest.raises(ConfigurationError, match="noise_share"):
-        RolloutOptions(noise_share=1.5)
+    with pytest.raises(ConfigurationError, match="shared_noise"):
+        DiffusionContract(shared_noise=1.5)
     with pytest.raises(ConfigurationError, match="residual"):
-        RolloutOptions(residual=0.0)
+        DiffusionContract(residual=0.0)

@@ -246,7 +246,7 @@ def test_clips_are_the_same_for_every_layout(make_pipeline):
         SegmentLayout(2, 2, 2, mode="near"),
     ]
     clips = [
-        HeldOutClips(make_pipeline(rollout={"layout": layout}), clips=1, past_frames=10)[0]
+        HeldOutClips(make_pipeline(contract={"layout": layout}), clips=1, past_frames=10)[0]
         for layout in layouts
     ]
     for one in clips[1:]:
@@ -265,7 +265,7 @@ def test_clips_are_the_same_for_every_layout(make_pipeline):
 @pytest.mark.weights
 def test_a_run_is_judged_and_what_it_lacks_is_named(make_pipeline, tmp_path):
     """A model without audio-to-latents; looked at once more, nothing is filmed anew."""
-    pipe = make_pipeline(rollout={"steps": 1})
+    pipe = make_pipeline(sampling={"steps": 1})
     pipe.network.audio_to_latents = None
     pipe.save_pretrained(tmp_path / "model")
     (tmp_path / "run").mkdir()

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from loopy.commands.evaluate import run
-from loopy.diffusion.guidance import GuidanceScales
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.evaluation.bars import ROWS, SOURCES
 
@@ -14,7 +13,7 @@ from loopy.evaluation.bars import ROWS, SOURCES
 @pytest.fixture
 def model(make_pipeline, tmp_path):
     """One step and one branch: fast, and it has learned nothing."""
-    pipe = make_pipeline(rollout={"steps": 1, "guidance": GuidanceScales(1.0, 1.0)})
+    pipe = make_pipeline(sampling={"steps": 1, "audio_ratio": 1.0, "reference_ratio": 1.0})
     pipe.save_pretrained(tmp_path / "model")
     return str(tmp_path / "model")
 

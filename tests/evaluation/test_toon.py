@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from loopy.diffusion.guidance import GuidanceScales
 from loopy.errors import ConfigurationError
 from loopy.evaluation.filming import (
     Studio,
@@ -37,7 +36,7 @@ from loopy.synthetic.face import CONTROLS
 @pytest.fixture
 def pipeline(make_pipeline):
     """One step and one branch: fast, and it has learned nothing."""
-    return make_pipeline(rollout={"steps": 1, "guidance": GuidanceScales(1.0, 1.0)})
+    return make_pipeline(sampling={"steps": 1, "audio_ratio": 1.0, "reference_ratio": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +214,7 @@ def test_one_talk_has_no_other(pipeline, judges):
 
 def test_held_out_clips_are_those_of_training(pipeline):
     clips = HeldOutClips(pipeline, clips=2).load(workers=0)
-    layout = pipeline.settings.rollout.layout
+    layout = pipeline.settings.contract.layout
     talk = held_out_talk(0, 1000, seconds=(layout.past_frames + 3) / 25 + 0.56)
     features = pipeline.audio_encoder.features(talk.audio)
     middle = clips.audio[0, 1, 2]  # second frame of the clip, itself

@@ -132,9 +132,11 @@ def test_weights_that_are_no_numbers(folder, part, value):
         {"domain": 3},
         {"reference_projection": "nobody"},
         {"rollout": None},
-        {"rollout": {"steps": 2, "nobody": 1}},
-        {"rollout": {"layout": {"stride": 2.0}}},
-        {"rollout": {"guidance": {"audio": "much"}}},
+        {"rollout": {"guidance": None}},
+        {"sampling": None},
+        {"sampling": {"steps": 2, "nobody": 1}},
+        {"contract": {"layout": {"stride": 2.0}}},
+        {"sampling": {"audio_ratio": "much"}},
     ],
 )
 def test_settings_that_make_no_sense(folder, change):

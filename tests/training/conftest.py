@@ -89,7 +89,12 @@ def _clip_recipe(store, parts):
         ),
     )
     scheduler = _of("diffusers.DDIMScheduler", clip_sample=False, set_alpha_to_one=False)
-    settings = {"size_px": 16, "clip_frames": 3, "rollout": {"layout": LAYOUT, "steps": 2}}
+    settings = {
+        "size_px": 16,
+        "clip_frames": 3,
+        "sampling": {"steps": 2},
+        "contract": {"layout": LAYOUT},
+    }
     return {
         "seed_everything": 0,
         "model": _of(

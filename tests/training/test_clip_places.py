@@ -87,12 +87,14 @@ def expected_weight(store, row, first, weights, mirror):
     return weight
 
 
-@pytest.mark.parametrize("still_start", [False, True])
-def test_without_a_past_frames_come_from_all_over_a_video(talking, still_start):
+@pytest.mark.parametrize("static_history", [False, True])
+def test_without_a_past_frames_come_from_all_over_a_video(talking, static_history):
     """With one, nearly all come from where all of it lies before them."""
 
     def draws(**options):
-        source = ClipSampler(talking, 2, clip_frames=FRAMES, still_start=still_start, **options)
+        source = ClipSampler(
+            talking, 2, clip_frames=FRAMES, static_history=static_history, **options
+        )
         clips = [source.batch("training", number, 0, 1) for number in range(60)]
         return source, clips, torch.cat([clip.latents[:, 0, 0, 0, 0] for clip in clips])
 

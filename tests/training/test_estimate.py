@@ -1,6 +1,7 @@
 """Bytes that are told before a training are those that the allocator gives out in one."""
 
 import gc
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
@@ -11,7 +12,8 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
+from loopy.diffusion.options import DiffusionContract, RolloutState
+from loopy.diffusion.rollout import next_clip
 from loopy.errors import ConfigurationError
 from loopy.models import decode_latents
 from loopy.pipeline import Settings
@@ -42,7 +44,7 @@ def make_stage(make_dual):
         return kind(
             make_dual(shape=shape, motion_gradient=motion_gradient),
             DDIMScheduler(clip_sample=False, set_alpha_to_one=False),
-            Settings(size_px=128, clip_frames=3, rollout=RolloutOptions(layout=LAYOUT)),
+            Settings(size_px=128, clip_frames=3, contract=DiffusionContract(layout=LAYOUT)),
             **options,
         )
 
@@ -163,7 +165,7 @@ def test_the_peak_is_that_of_cuda(make_stage, checkpointing):
 def test_a_clip_of_inference_is_the_allocators(make_stage):
     vae = AutoencoderKL.from_config(dict(VAE)).eval()
     stage = make_stage().eval()
-    network, options = stage.network, stage.settings.rollout
+    network, settings = stage.network, stage.settings
     portrait = torch.randn(1, 4, SIDE, SIDE)
     past = torch.randn(1, LAYOUT.past_frames, 4, SIDE, SIDE)
 
@@ -177,7 +179,8 @@ def test_a_clip_of_inference_is_the_allocators(make_stage):
             audio=torch.randn(1, 3, 5, 3, 8),
             state=RolloutState(past),
             size=(4, SIDE, SIDE),
-            options=options.altered(steps=1),
+            contract=settings.contract,
+            sampling=replace(settings.sampling, steps=1),
         )
         decode_latents(vae, latents[0])
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from loopy.diffusion.objective import add_noise, target
-from loopy.diffusion.rollout import RolloutOptions
+from loopy.diffusion.options import DiffusionContract
 from loopy.training.own_past import STRONGEST, own_motion_frames
 
 
@@ -53,9 +53,9 @@ class Oracle:
 @pytest.mark.parametrize("residual", [None, 0.5])
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_one_that_knows_them_gives_the_frames_back(kind, residual, make_clip):
-    clip, options = make_clip(2), RolloutOptions(noise_share=0.5, residual=residual)
+    clip, options = make_clip(2), DiffusionContract(shared_noise=0.5, residual=residual)
     scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False)
-    oracle = Oracle(scheduler, options.clean(clip.motion_frames, clip.reference), options)
+    oracle = Oracle(scheduler, options.to_residual(clip.motion_frames, clip.reference), options)
     own = own_motion_frames(oracle, scheduler, clip, options, dice())
     assert oracle.calls == 2  # 4 slots, as clips of 3 frames and of 1
     torch.testing.assert_close(own, clip.motion_frames, atol=1e-3, rtol=1e-3)
@@ -63,7 +63,7 @@ def test_one_that_knows_them_gives_the_frames_back(kind, residual, make_clip):
 
 def test_the_look_is_the_networks_and_missing_slots_stay_empty(make_dual, awaken, make_clip):
     clip = make_clip(2, past_present=torch.tensor([[False, True, True, True]] * 2))
-    network, options = awaken(make_dual()), RolloutOptions()
+    network, options = awaken(make_dual()), DiffusionContract()
     scheduler = DDIMScheduler(clip_sample=False)
     own = own_motion_frames(network, scheduler, clip, options, dice())
     assert own.shape == clip.motion_frames.shape
@@ -74,7 +74,7 @@ def test_the_look_is_the_networks_and_missing_slots_stay_empty(make_dual, awaken
 
 def test_what_is_absent_or_held_still_changes_nothing(make_dual, awaken, make_clip):
     """Absent slots hold zeros in training; whatever they hold, the others are drawn alike."""
-    network, options = awaken(make_dual()), RolloutOptions(residual=0.5)
+    network, options = awaken(make_dual()), DiffusionContract(residual=0.5)
     scheduler = DDIMScheduler(clip_sample=False)
     present = torch.tensor([[False, False, True, True]] * 2)
     clip = make_clip(2, past_present=present)

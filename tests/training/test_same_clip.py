@@ -8,7 +8,8 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from loopy.diffusion.rollout import RolloutOptions, RolloutState, next_clip
+from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling
+from loopy.diffusion.rollout import next_clip
 from loopy.errors import ConfigurationError
 from loopy.models.latents import decode_latents
 from loopy.pipeline import Settings
@@ -28,7 +29,7 @@ def data(make_store, make_pipeline, tmp_path):
     make_pipeline().save_pretrained(tmp_path / "parts")
     store = make_store(tmp_path / "store", [str(number) for number in range(8)], noise=True)
     given = {"parts": tmp_path / "parts", "layout": LAYOUT, "clip_frames": 3, "batch_size": 2}
-    given |= {"still_start": True, "store": str(store)}
+    given |= {"static_history": True, "store": str(store)}
     return SameClip(StoreClips(**given), batch_size=3, validation_batches=2)
 
 
@@ -56,8 +57,9 @@ def test_neither_it_nor_a_real_run_goes_on_from_the_other(data):
 def test_it_says_how_near_sampling_comes(data, make_dual, awaken, tmp_path):
     """Of a clip that is what the network makes of its portrait and sound: exactly there."""
     torch.manual_seed(0)
-    rollout = RolloutOptions(steps=2, layout=LAYOUT, still_start=True)
-    settings = Settings(size_px=16, clip_frames=3, rollout=rollout)
+    sampling = Sampling(steps=2)
+    contract = DiffusionContract(LAYOUT, static_history=True)
+    settings = Settings(16, 3, sampling, contract)
     schedule = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     network = awaken(make_dual())
 
@@ -99,7 +101,8 @@ def test_it_says_how_near_sampling_comes(data, make_dual, awaken, tmp_path):
             audio=data.clip.audio,
             state=RolloutState.first(data.clip.reference, still_frames=LAYOUT.past_frames),
             size=(4, 8, 8),
-            options=rollout,
+            contract=contract,
+            sampling=sampling,
         )
     data.clip = replace(data.clip, latents=latents)
     rows, (truth, same) = near(tmp_path / "there")

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
-from loopy.diffusion.rollout import RolloutOptions
+from loopy.diffusion.options import DiffusionContract
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models.weights import ADDED
 from loopy.pipeline import LoopyPipeline, Settings
@@ -173,8 +173,8 @@ def test_a_scale_of_motion_that_is_not_the_stores_is_said(
     make_pipeline().save_pretrained(tmp_path / "parts")
     store = make_store(tmp_path / "store", [str(number) for number in range(8)])
     layout = SegmentLayout(stride=2, segments=2)
-    rollout = RolloutOptions(layout=layout)
-    stage = make_stage(settings=Settings(size_px=16, clip_frames=3, rollout=rollout))
+    contract = DiffusionContract(layout=layout)
+    stage = make_stage(settings=Settings(size_px=16, clip_frames=3, contract=contract))
     if scale:
         stage.network.audio_to_latents.register_to_config(log_mean=scale)
     data = StoreClips(

@@ -144,7 +144,7 @@ def test_a_place_is_that_of_these_clips_and_windows(sampler, folder, make_record
         "clip_frames": 4,
         "layout": SegmentLayout(stride=2, segments=1),
         "reference": "within",
-        "still_start": True,
+        "static_history": True,
         "mirror": 0.5,
         "drops": DropRates(full_history=0.1),
     }

@@ -195,7 +195,7 @@ class TestHistories:
             assert clip.past_present.all()
 
     def test_short_ones_may_be_of_videos_that_began_with_the_portrait(self, folder):
-        data = talks(folder, still_start=True, drops=DropRates(full_history=0.3))
+        data = talks(folder, static_history=True, drops=DropRates(full_history=0.3))
         latents = data.samples["latents"].float()
         lengths = []
         for clip in batches(data):
@@ -253,9 +253,9 @@ class TestBatches:
 
 
 class TestWholePast:
-    @pytest.mark.parametrize("still_start", [False, True])
-    def test_it_gives_the_frames_that_the_layout_reads(self, folder, still_start):
-        options = {"still_start": still_start, "drops": DropRates(full_history=0.3)}
+    @pytest.mark.parametrize("static_history", [False, True])
+    def test_it_gives_the_frames_that_the_layout_reads(self, folder, static_history):
+        options = {"static_history": static_history, "drops": DropRates(full_history=0.3)}
         some, every = talks(folder, **options), talks(folder, **options, past_frames=PAST)
         for ours, theirs in zip(batches(some, 4), batches(every, 4), strict=True):
             assert torch.equal(ours.past_present, theirs.past_present)

@@ -1,11 +1,11 @@
 """What a step of the dual network's training computes."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 import torch
 
-from loopy.diffusion.rollout import RolloutOptions
+from loopy.diffusion.options import DiffusionContract
 from loopy.pipeline import Settings
 from loopy.records import Clip
 from loopy.training.drops import DropRates
@@ -42,8 +42,8 @@ class TestStep:
     def test_what_differs_from_the_portrait_is_learned_on_request(
         self, make_stage, make_clip, schedule
     ):
-        rollout = RolloutOptions(residual=0.5)
-        stage = make_stage(settings=Settings(size_px=16, clip_frames=3, rollout=rollout))
+        contract = DiffusionContract(residual=0.5)
+        stage = make_stage(settings=Settings(size_px=16, clip_frames=3, contract=contract))
         calls, clip = [], make_clip(4)
         watch(stage.network, calls)
         loss = stage.training_step(clip, 7)
@@ -69,8 +69,8 @@ class TestStep:
         assert (noise[:, 0] * noise[:, 1]).mean() == pytest.approx(0, abs=0.03)
 
     def test_a_share_of_the_noise_is_common(self, make_stage, make_clip, schedule):
-        rollout = replace(Settings().rollout, noise_share=0.5)
-        stage, calls = make_stage(settings=Settings(clip_frames=3, rollout=rollout)), []
+        contract = DiffusionContract(shared_noise=0.5)
+        stage, calls = make_stage(settings=Settings(clip_frames=3, contract=contract)), []
         watch(stage.network, calls)
         clip = make_clip(24)
         with torch.no_grad():

@@ -39,7 +39,7 @@ SMALL_PREPROCESS = r"""
 """  # names decide who is held out, not the bytes of a video, which differ: two of four
 SMALL_FIT = """
 --trainer.max_steps=2 --trainer.val_check_interval=2 --trainer.limit_val_batches=1
---model.init_args.settings.rollout.steps=2
+--model.init_args.settings.sampling.steps=2
 """
 
 

@@ -1,0 +1,195 @@
+"""Two records that never mix: what a caller may choose, and what the weights were trained for.
+
+`SamplingOptions` is a caller's, for one call; a field that is not given is the model's own.
+`Sampling` is the model's own, complete. `DiffusionContract` belongs to the weights: with any other
+than the one that was trained they make no picture, so that no call takes one.
+"""
+
+from dataclasses import dataclass, field, replace
+from math import isfinite
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopy.diffusion.guidance import GuidanceScales
+from loopy.errors import ConfigurationError
+from loopy.segments import SegmentLayout
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """What a caller may choose of how clips are sampled; None is what the model itself says.
+
+    Args:
+        steps: Denoising steps of a clip, in place of the model's own.
+        audio_ratio: How strongly the sound leads, in place of the model's own.
+        reference_ratio: How strongly the portrait leads, in place of the model's own.
+        guidance_start: Share of the steps, in [0, 1], after which guidance begins.
+        guidance_stop: Share of the steps, in [0, 1], after which it ends.
+        stacked: Run the guidance branches as one batch; false runs one after another, in less
+            memory. Same result.
+        base_keeps_past: The branch without sound and portrait keeps the motion frames.
+
+    Raises:
+        ConfigurationError: No step, a ratio that is not finite, or an empty interval.
+    """
+
+    steps: int | None = None
+    audio_ratio: float | None = None
+    reference_ratio: float | None = None
+    guidance_start: float | None = None
+    guidance_stop: float | None = None
+    stacked: bool | None = None
+    base_keeps_past: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no model could sample with."""
+        Sampling().altered(self)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model samples unless a call says otherwise; the defaults are the paper's.
+
+    Args:
+        steps: DDIM steps (25).
+        audio_ratio: Guidance ratio of the audio (5).
+        reference_ratio: Guidance ratio of the reference (3).
+        guidance_start: Share of the steps after which guidance begins (0 = from the first).
+        guidance_stop: Share of the steps after which it ends (1 = to the last).
+        stacked: Run the guidance branches as one batch.
+        base_keeps_past: e_base keeps the motion frames. False, the default, drops them with the
+            reference, the only such state that training shows (docs/decisions.md).
+
+    Raises:
+        ConfigurationError: No step, a ratio that is not finite, or an empty interval.
+    """
+
+    steps: int = 25
+    audio_ratio: float = 5.0
+    reference_ratio: float = 3.0
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    stacked: bool = True
+    base_keeps_past: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled."""
+        if self.steps < 1:
+            raise ConfigurationError(f"steps must be at least 1, got {self.steps}")
+        _ = self.guidance
+
+    @property
+    def guidance(self) -> GuidanceScales:
+        """The ratios, and where they hold."""
+        return GuidanceScales(
+            self.audio_ratio, self.reference_ratio, self.guidance_start, self.guidance_stop
+        )
+
+    def altered(self, options: SamplingOptions | None) -> "Sampling":
+        """The same, but for what a caller gives.
+
+        Raises:
+            ConfigurationError: Something else than `SamplingOptions`.
+        """
+        if options is None:
+            return self
+        if not isinstance(options, SamplingOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"options are loopy.SamplingOptions, got {type(options).__name__}; what the "
+                "weights were trained for cannot be chosen in a call"
+            )
+        return replace(self, **{k: v for k, v in vars(options).items() if v is not None})
+
+
+@dataclass(frozen=True)
+class DiffusionContract:
+    """What the weights were trained for, and are sampled with; part of the model.
+
+    Args:
+        layout: How the past is squeezed (124 frames to 20).
+        residual: Diffuse what differs from the portrait, x_0 = (latents - portrait) / residual, so
+            that what stands still is zero; a usual deviation of that difference. None, the
+            paper, diffuses the latents themselves.
+        shared_noise: Variance share of the start noise that all frames of a clip have in common. 0
+            is the paper; more steadies a small model.
+        static_history: The past of the first clip is the portrait held still, so that the video
+            begins where the portrait is. False, the paper: it has no past.
+
+    Raises:
+        ConfigurationError: A share outside [0, 1], or a deviation that is none.
+    """
+
+    layout: SegmentLayout = field(default_factory=SegmentLayout)
+    residual: float | None = None
+    shared_noise: float = 0.0
+    static_history: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        if not 0 <= self.shared_noise <= 1:
+            raise ConfigurationError(f"shared_noise lies in [0, 1], got {self.shared_noise}")
+        if self.residual is not None and not (self.residual > 0 and isfinite(self.residual)):
+            raise ConfigurationError(f"residual is a finite deviation > 0, got {self.residual}")
+
+    def to_residual(
+        self, latents: Float[Tensor, "b f c h w"], portrait: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b f c h w"]:
+        """What is diffused (x_0) of given latents."""
+        if self.residual is None:
+            return latents
+        return (latents - portrait[:, None]) / self.residual
+
+    def from_residual(
+        self, clean: Float[Tensor, "b f c h w"], portrait: Float[Tensor, "b c h w"] | None
+    ) -> Float[Tensor, "b f c h w"]:
+        """The latents of what was diffused: `to_residual` undone.
+
+        Raises:
+            ConfigurationError: No portrait where it is needed.
+        """
+        if self.residual is None:
+            return clean
+        if portrait is None:
+            raise ConfigurationError("a residual needs the latents of the portrait too")
+        return self.residual * clean + portrait[:, None]
+
+    def noise(self, shape: tuple[int, ...], draw: torch.Generator) -> Float[Tensor, "*b f c h w"]:
+        """Noise of unit variance for clips, ``shared_noise`` of it common to a clip's frames."""
+        common = torch.randn((*shape[:-4], 1, *shape[-3:]), generator=draw)
+        fresh = torch.randn(shape, generator=draw)
+        return self.shared_noise**0.5 * common + (1 - self.shared_noise) ** 0.5 * fresh
+
+    def first_state(self, portrait: Float[Tensor, "b c h w"], *, seed: int) -> "RolloutState":
+        """The state before the first clip of a portrait, as ``static_history`` says."""
+        frames = self.layout.past_frames if self.static_history else 0
+        return RolloutState.first(portrait, seed=seed, still_frames=frames)
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """Where a video stands between two clips.
+
+    Args:
+        past: Latents made so far, oldest first; only what the segments can reach.
+        clip: Number of the next clip.
+        seed: Seed of the video's noise.
+    """
+
+    past: Float[Tensor, "b p c h w"]
+    clip: int = 0
+    seed: int = 0
+
+    @classmethod
+    def first(
+        cls, portrait: Float[Tensor, "b c h w"], *, seed: int = 0, still_frames: int = 0
+    ) -> "RolloutState":
+        """The state before the first clip of a portrait.
+
+        Args:
+            portrait: Its latents.
+            seed: Seed of the video's noise.
+            still_frames: How long a past in which it does not move; 0 is the paper.
+        """
+        return cls(portrait[:, None].expand(-1, still_frames, -1, -1, -1), seed=seed)
