@@ -72,7 +72,7 @@ def check_folder(path: Path) -> None:
     try:
         fault = _fault(path)
     except Exception as error:  # a pickle of others can fail in any way
-        fault = f"its .metadata cannot be read: {' '.join(str(error).split())[:200] or error!r}"
+        fault = f"it cannot be read: {' '.join(str(error).split())[:200] or type(error).__name__}"
     if fault:
         raise ModelError(
             f"the checkpoint {path} is cut off or no checkpoint ({fault}); give another one by "

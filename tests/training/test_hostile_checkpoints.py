@@ -146,7 +146,7 @@ def nothing(contents):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(outside, "reaches for"), (immense, "bytes of tensors"), (nothing, "cannot be read")],
+    [(outside, "reaches for"), (immense, "bytes of tensors"), (nothing, "cannot be read: ")],
 )
 def test_a_table_of_contents_that_lies(tmp_path, change, words):
     path = write_folder(tmp_path / "last.ckpt", STATE)
@@ -313,3 +313,16 @@ def test_a_recipe_beside_a_checkpoint_that_is_none(run, tmp_path, content, words
     assert words in line
     if words != "no.such.Class":
         assert "config.yaml" in line
+
+
+def test_a_local_file_is_trusted_only_where_that_is_said(run, tmp_path):
+    """`--weights_only false` is the user's word for one file of this disk."""
+    root, command = run
+    callback = {"class_path": "loopy.training.checkpoints.LastCheckpoint"}
+    (root / "config.yaml").write_text(yaml.safe_dump(recipe(root, callbacks=[callback])))
+    assert command("fit") == (0, "")
+    spoil("object", last_checkpoint(root))
+    assert command("validate")[0] == 2
+    assert not (root / "checkpoints/ran").exists()
+    assert command("validate", "--weights_only", "false") == (0, "")
+    assert (root / "checkpoints/ran").exists()
