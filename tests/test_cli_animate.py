@@ -5,7 +5,9 @@ import struct
 import subprocess
 import sys
 import warnings
+import wave
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -59,6 +61,35 @@ def test_options_reach_the_pipeline(desk):
     subject = pipe.prepare("portrait.png", box=(0, 0, 20, 20))
     video = pipe(subject, "speech.wav", seed=3, options=options)
     assert np.array_equal(np.load("out.npy"), video.frames)
+
+
+def test_the_longest_sound_is_an_option(desk, capsys):
+    assert animate("out.npy", "--longest_s", "0.2") == 2
+    assert "speech.wav lasts longer than" in capsys.readouterr().err
+    assert not (desk / "out.npy").exists()
+    assert animate("out.npy", "--longest_s", "0.4", "--steps", "1") == 0
+
+
+@pytest.mark.parametrize("late", ["pictures", "sound"])
+def test_the_whole_voice_of_a_video_is_spoken(desk, late):
+    """Its pictures are not shown, so when they begin is of no account."""
+    with av.open("talk.mkv", "w") as talk, wave.open("speech.wav") as speech:
+        pictures = talk.add_stream("libx264", rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
+        sound = talk.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        grey = av.VideoFrame.from_ndarray(np.full((32, 32), 128, np.uint8), "gray")
+        for index in range(8):
+            grey.pts, grey.time_base = index + 4 * (late == "pictures"), Fraction(1, 25)
+            talk.mux(pictures.encode(grey))
+        samples = np.frombuffer(speech.readframes(-1), np.int16)[None]
+        heard = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        heard.sample_rate, heard.time_base = 16_000, Fraction(1, 16_000)
+        heard.pts = 3_200 * (late == "sound")
+        for packet in (*pictures.encode(), *sound.encode(heard), *sound.encode()):
+            talk.mux(packet)
+    assert animate("voice.npy", "--steps", "1") == 0
+    assert animate("talk.npy", "--steps", "1", sound="talk.mkv") == 0
+    assert np.array_equal(np.load("voice.npy"), np.load("talk.npy"))
 
 
 def test_a_new_folder_takes_pictures(desk):

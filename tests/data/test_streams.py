@@ -25,7 +25,7 @@ def write_sounds(path, flags):
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("aac", rate=RATE_HZ, layout="mono") for _ in flags]
         for stream, flag in zip(streams, flags, strict=True):
-            stream.disposition = flag
+            stream.disposition = flag.value  # PyAV 17 takes numbers only
         packets = []
         for number, stream in enumerate(streams):
             phase = 2 * np.pi * 300 * (number + 1) * np.arange(SECONDS * RATE_HZ) / RATE_HZ
@@ -87,7 +87,7 @@ def write_pictures(path, kinds):
             stream = container.add_stream("mjpeg" if still else "libx264", rate=25)
             stream.width = stream.height = 32 * (number + 1)
             stream.pix_fmt = "yuvj420p" if still else "yuv420p"
-            stream.disposition = kind
+            stream.disposition = kind.value
             streams.append((stream, 1 if still else 25))
         for stream, count in streams:
             grey = np.full((stream.height, stream.width, 3), 100, np.uint8)
@@ -124,7 +124,7 @@ def test_a_cover_is_no_video(tmp_path, beeps):
         av.open(str(tmp_path / "song.mp4"), "w") as song,
     ):
         pictures = song.add_stream_from_template(cover.streams.video[0])
-        pictures.disposition = Disposition.attached_pic
+        pictures.disposition = Disposition.attached_pic.value
         sound = song.add_stream("aac", rate=RATE_HZ, layout="mono")
         frame = av.AudioFrame.from_ndarray(beeps(RATE_HZ), format="fltp", layout="mono")
         frame.sample_rate, frame.time_base = RATE_HZ, Fraction(1, RATE_HZ)

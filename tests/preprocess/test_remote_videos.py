@@ -11,7 +11,14 @@ import torch
 
 from loopy.errors import DependencyError, MediaError, OutputError
 from loopy.preprocess.precomputed import Tracks, load_tracks, save_tracks
-from loopy.preprocess.remote_videos import facts_of, list_files, local_copy, source_of, tracks_of
+from loopy.preprocess.remote_videos import (
+    facts_of,
+    list_files,
+    local_copy,
+    remote_seconds,
+    source_of,
+    tracks_of,
+)
 from loopy.preprocess.sources import find_videos, probe, seconds_of
 
 
@@ -120,6 +127,11 @@ def test_the_length_is_known_from_afar(bucket):
     assert seconds_of(f"file://{bucket}/talks%20%231/a%20b.mp4") == Fraction(30, 25)
     assert seconds_of(f"file://{bucket}/talks%20%231/b%3F.MOV") is None
     assert seconds_of(f"file://{bucket}/none.mp4") is None
+
+
+def test_a_playlist_leads_to_no_other_file(bucket):
+    (bucket / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\nduration 9\n")
+    assert remote_seconds(f"file://{bucket}/list.mp4") is None
 
 
 def test_a_copy_is_gone_whatever_happens(tmp_path, bucket):
