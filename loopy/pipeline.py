@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -151,8 +152,14 @@ class LoopyPipeline:
         self.settings = settings
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = "toon") -> Self:
+    def from_pretrained(
+        cls, model: str | Path = "toon", *, dtype: torch.dtype | None = None
+    ) -> Self:
         """Load a model: an embedded one by name, a folder, or a hub id (``owner/name``).
+
+        Args:
+            model: Which.
+            dtype: Precision of the networks inside the sampling loop, as of `to`; None: float32.
 
         Raises:
             ModelError: No such model, a file is missing or damaged, or weights do not fit.
@@ -171,13 +178,14 @@ class LoopyPipeline:
             parts.get("audio_to_latents"),
             reference_projection=settings.reference_projection,
         )
-        return cls(
+        pipe = cls(
             network.eval(),
             parts["audio_encoder"],
             parts["vae"].eval(),
             parts["scheduler"],
             settings,
         )
+        return pipe if dtype is None else pipe.to(pipe.vae.device, dtype=dtype)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write the model as a folder in the diffusers form.
@@ -204,7 +212,14 @@ class LoopyPipeline:
             raise OutputError(f"cannot write the model to {folder}: {error}") from error
 
     def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> Self:
-        """Move the networks; ``dtype`` is for those inside the sampling loop."""
+        """Move the networks.
+
+        Args:
+            device: Where to.
+            dtype: Precision of the networks inside the sampling loop; the sampler's state, the
+                autoencoder and the audio encoder keep theirs.
+        """
+        _ = self.weights  # those of the model, whatever precision it runs in
         self.network.to(device=device, dtype=dtype)
         self.audio_encoder.to(device)
         self.vae.to(device)  # pyright: ignore[reportArgumentType]  # diffusers wraps it
@@ -234,9 +249,7 @@ class LoopyPipeline:
                 "train or load a real-size model (docs/training.md)",
                 stacklevel=2,
             )
-        with torch.no_grad():
-            keys = self.network.encode_reference(latents.to(self._dtype))
-        return Subject(latents, keys, made_with(self.network), decibels)
+        return Subject(latents, self.weights, decibels)
 
     def clips(self, sound: Float[Tensor, "samples"]) -> int:
         """How many clips a sound takes."""
@@ -271,6 +284,7 @@ class LoopyPipeline:
             MediaError: Portrait or sound is unusable.
             SubjectError: The subject was prepared with another model.
             ConfigurationError: The options are no `SamplingOptions`.
+            ModelError: A clip is not finite.
         """
         watch = stopwatch or Stopwatch()
         sampling, contract = self.settings.sampling.altered(options), self.settings.contract
@@ -279,11 +293,13 @@ class LoopyPipeline:
         with watch("reference"):
             if not isinstance(subject, Subject):
                 subject = self.prepare(subject)
-            subject.check(self.network)
-        state = contract.first_state(subject.latents, seed=seed)
+            subject.check(self.weights, self.network.denoiser.config["in_channels"])
+            portrait = subject.latents.to(self.network.denoiser.device)
+            reference = self.network.encode_reference(portrait.to(self._dtype))
+        state = contract.first_state(portrait, seed=seed)
         left = frame_count(len(samples))
         features = self.audio_encoder.clips(samples, self.settings.clip_frames)
-        _, channels, height, width = subject.latents.shape
+        _, channels, height, width = portrait.shape
         for _ in range(self.clips(samples)):
             with watch("audio"):
                 audio = next(features).to(self._dtype)
@@ -291,13 +307,18 @@ class LoopyPipeline:
                 latents, state = next_clip(
                     self.network,
                     self.scheduler,
-                    reference=subject.keys,
-                    portrait=subject.latents.to(self._dtype),
+                    reference=reference,
+                    portrait=portrait,
                     audio=audio,
                     state=state,
                     size=(channels, height, width),
                     contract=contract,
                     sampling=sampling,
+                )
+            if not latents.isfinite().all():
+                raise ModelError(
+                    f"clip {state.clip} of the video is not finite: the weights are damaged, or "
+                    "too large for this precision; copy the model again, or use float32"
                 )
             with watch("decode"):
                 frames = self._frames(latents[0, :left])
@@ -328,6 +349,11 @@ class LoopyPipeline:
             MediaError: Missing, unreadable, too short or long, or no sound.
         """
         return as_samples(sound, rate_hz=rate_hz, longest_s=longest_s)
+
+    @cached_property
+    def weights(self) -> str:
+        """What subjects are made for: `made_with` of the networks, before any change of dtype."""
+        return made_with(self.network)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -1,7 +1,9 @@
-"""A prepared portrait: everything of it that no clip and no voice changes."""
+"""A prepared portrait: what of it is the same in each video, and where it comes from."""
 
+import hashlib
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from jaxtyping import Float
@@ -11,73 +13,98 @@ from torch import Tensor
 from loopy.errors import SubjectError
 from loopy.models import DualUNet
 from loopy.models.weights import fingerprint
-from loopy.nn.attention import KeyValue
 from loopy.tensor_file import save_tensors
 
 
 def made_with(network: DualUNet) -> str:
-    """What a subject's keys and values depend on: the weights, and whose projection is used."""
+    """What a subject is made for: the weights, and whose projection of the reference is used."""
     return f"{fingerprint(network)} {network.reference_projection}"
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """Latents of a portrait, and its keys and values at each site.
+    """Latents of a portrait, and the model that they were prepared for.
 
-    They are made with the denoiser's weights, and so belong to one model: `made_with` of its
-    networks is kept beside them, and another model refuses the subject.
+    It does not depend on a device or a precision: a pipeline moves it to its own.
 
     Args:
         latents: Scaled latents of the portrait.
-        keys: Site -> keys and values of the reference tokens.
-        weights: `made_with` of the networks that made them.
+        weights: `LoopyPipeline.weights` of the model; another one refuses the subject.
         round_trip_db: PSNR of the portrait after the autoencoder, in decibels.
+
+    Raises:
+        SubjectError: Latents of another shape, or a value that is not finite.
     """
 
     latents: Float[Tensor, "1 c h w"]
-    keys: dict[str, KeyValue]
     weights: str
     round_trip_db: float
 
-    def check(self, network: DualUNet) -> None:
-        """Make sure that the subject belongs to these networks.
+    def __post_init__(self) -> None:
+        """Refuse what makes no picture."""
+        shape = tuple(self.latents.shape)
+        if len(shape) != 4 or shape[0] != 1 or not self.latents.numel():
+            raise SubjectError(f"latents of a subject are (1, c, h, w), got {shape}; prepare again")
+        if not self.latents.is_floating_point() or not self.latents.isfinite().all():
+            raise SubjectError("latents of a subject are finite numbers; prepare it again")
+        if type(self.round_trip_db) not in (int, float) or not isfinite(self.round_trip_db):
+            raise SubjectError(
+                f"round_trip_db is a finite number, got {self.round_trip_db!r:.80}; prepare the "
+                "portrait again"
+            )
+
+    def check(self, weights: str, channels: int) -> None:
+        """Make sure that the subject belongs to a model.
+
+        Args:
+            weights: `LoopyPipeline.weights`.
+            channels: Of the model's latents.
 
         Raises:
-            SubjectError: It was made with other weights.
+            SubjectError: It was made with other weights, or its latents do not fit.
         """
-        if made_with(network) != self.weights:
+        if weights != self.weights:
             raise SubjectError(
                 "this subject was prepared with other weights; prepare the portrait again"
             )
+        if self.latents.shape[1] != channels:
+            raise SubjectError(
+                f"this subject has latents of {self.latents.shape[1]} channels, the model of "
+                f"{channels}; prepare the portrait again"
+            )
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file.
+        """Write one safetensors file, whole or not at all.
 
         Raises:
             OutputError: It cannot be written there.
         """
-        tensors = {"latents": self.latents}
-        for site, keys in self.keys.items():
-            tensors |= {f"{site}/key": keys.key, f"{site}/value": keys.value}
-        about = {"weights": self.weights, "round_trip_db": json.dumps(self.round_trip_db)}
-        save_tensors(path, tensors, about)
+        about = {
+            "weights": self.weights,
+            "round_trip_db": json.dumps(self.round_trip_db),
+            "sha256": _sha256(self.latents),
+        }
+        save_tensors(path, {"latents": self.latents}, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Subject":
-        """Read what `save` wrote.
+        """Read what `save` wrote; keys and values that older files hold are left unread.
 
         Raises:
-            SubjectError: No such file, or not a subject.
+            SubjectError: No such file, not a subject, or a damaged one.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            sites = [name.removesuffix("/key") for name in tensors if name.endswith("/key")]
-            keys = {s: KeyValue(tensors[f"{s}/key"], tensors[f"{s}/value"]) for s in sites}
-            db = json.loads(about["round_trip_db"])
-            return cls(tensors["latents"], keys, about["weights"], db)
-        except (OSError, SafetensorError, KeyError) as error:
+                latents = file.get_tensor("latents")
+            if about.get("sha256", _sha256(latents)) != _sha256(latents):
+                raise SubjectError("its content is damaged")
+            return cls(latents, about["weights"], json.loads(about["round_trip_db"]))
+        except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
             raise SubjectError(
                 f"{path} is not a prepared subject ({error}); make one with pipe.prepare"
             ) from error
+
+
+def _sha256(latents: Tensor) -> str:
+    return hashlib.sha256(latents.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from loopy.data.picture import read_portrait
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, SamplingOptions
@@ -25,6 +27,7 @@ from loopy.subject import Subject
 from loopy.timing import frame_count
 
 FRAMES = 3  # of a clip
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ class TestCachesChangeNothing:
             latents, state = next_clip(
                 pipe.network,
                 pipe.scheduler,
-                reference=subject.keys,
+                reference=pipe.network.encode_reference(subject.latents),
                 audio=audio,
                 state=state,
                 size=tuple(subject.latents.shape[1:]),
@@ -297,11 +300,65 @@ class TestInputs:
         assert pipe(portrait, sound(0.2)).frames.shape == (5, 16, 16, 3)
         assert pipe.vae.dtype == torch.float32
 
+    def test_damaged_weights_make_no_black_video(self, pipe, subject):
+        with torch.no_grad():
+            pipe.network.denoiser.conv_out.bias.fill_(torch.nan)
+        pipe.weights = subject.weights
+        with pytest.raises(ModelError, match="not finite"):
+            pipe(subject, sound(0.1))
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_is_near(self, dtype):
+        """Of the model that comes along: within one step of 255 in the mean."""
+        picture, voice = Image.open(ROOT / "examples/portrait.png"), sound(0.4)
+        plain, half = (LoopyPipeline.from_pretrained(dtype=each) for each in (None, dtype))
+        subject = plain.prepare(picture)
+        options = SamplingOptions(steps=2)
+        made = [pipe(subject, voice, options=options).frames.float() for pipe in (plain, half)]
+        assert half.network.denoiser.dtype == dtype
+        assert 0 < (made[0] - made[1]).abs().mean() < 1
+
 
 class TestSubjects:
     def test_a_subject_of_other_weights_is_refused(self, make_pipeline, pipe, subject):
         with pytest.raises(SubjectError, match="other weights"):
             next(make_pipeline(seed=1).stream(subject, sound(0.1)))
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_any_precision_of_the_model_takes_it(self, pipe, subject, dtype):
+        pipe.to("cpu", dtype=dtype)
+        assert pipe(subject, sound(0.1)).frames.shape[1:] == (16, 16, 3)
+
+    def test_one_with_keys_of_an_older_version_is_read(self, pipe, subject, tmp_path):
+        about = {"weights": pipe.weights, "round_trip_db": "30.0"}
+        tensors = {"latents": subject.latents, "mid_block.0/key": torch.zeros(1, 2, 3, 4)}
+        save_file(tensors, tmp_path / "old", metadata=about)
+        made = video(pipe, Subject.load(tmp_path / "old"), sound(0.1))
+        assert torch.equal(made, video(pipe, subject, sound(0.1)))
+
+    def test_a_flipped_bit_is_found(self, subject, tmp_path):
+        subject.save(tmp_path / "subject")
+        content = bytearray((tmp_path / "subject").read_bytes())
+        content[-3] ^= 1
+        (tmp_path / "subject").write_bytes(content)
+        with pytest.raises(SubjectError, match="damaged"):
+            Subject.load(tmp_path / "subject")
+
+    @pytest.mark.parametrize("decibels", ["much", "[]", "NaN", '"30"', "true", "1e999"])
+    def test_a_round_trip_that_is_no_number_is_refused(self, subject, tmp_path, decibels):
+        about = {"weights": subject.weights, "round_trip_db": decibels}
+        save_file({"latents": subject.latents}, tmp_path / "subject", metadata=about)
+        with pytest.raises(SubjectError, match=r"pipe\.prepare"):
+            Subject.load(tmp_path / "subject")
+
+    @pytest.mark.parametrize("latents", [torch.full((1, 4, 8, 8), torch.nan), torch.zeros(4, 8)])
+    def test_latents_that_make_no_picture_are_refused(self, latents):
+        with pytest.raises(SubjectError, match="prepare"):
+            Subject(latents, "", 30.0)
+
+    def test_of_other_channels(self, pipe):
+        with pytest.raises(SubjectError, match="of 5 channels"):
+            pipe(Subject(torch.zeros(1, 5, 8, 8), pipe.weights, 30.0), sound(0.1))
 
     def test_no_subject(self, tmp_path):
         with pytest.raises(SubjectError, match="is not a prepared subject"):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
@@ -35,6 +36,7 @@ def animate(
     sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     sheet: Path | None = None,
     device: str = "cpu",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     crf: int = 18,
     longest_s: float = LONGEST_S,
 ) -> None:
@@ -51,6 +53,7 @@ def animate(
         sampling: What to sample otherwise than the model itself says.
         sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
         device: Where to compute, for example cpu or cuda.
+        dtype: Precision of the networks that denoise.
         crf: Quality of the video: 0 is lossless, 18 looks so, 23 is smaller.
         longest_s: A sound that lasts longer is refused: its samples take 0.23 GB an hour.
 
@@ -68,7 +71,9 @@ def animate(
             hidden_sheet = outputs.enter_context(draft(sheet))
         writer = outputs.enter_context(open_writer(out, sound=sound, crf=crf))
         with watch("load"):
-            pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
+            pipe = LoopyPipeline.from_pretrained(model).to(
+                usable(device), dtype=getattr(torch, dtype)
+            )
         with watch("audio"):
             samples = pipe.sound(sound, longest_s=longest_s)
         with watch("reference"):

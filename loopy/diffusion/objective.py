@@ -40,8 +40,8 @@ def add_noise(
     alphas_cumprod: Float[Tensor, "steps"],
 ) -> Float[Tensor, "b f c h w"]:
     """x_t = sqrt(a) x_0 + sqrt(1 - a) eps (DDPM eq. 4)."""
-    a = _rows(alphas_cumprod, timestep, latents)
-    return a.sqrt() * latents + (1 - a).sqrt() * noise
+    signal, rest = _roots(alphas_cumprod, timestep, latents)
+    return signal * latents + rest * noise
 
 
 def clean_latents(
@@ -57,11 +57,11 @@ def clean_latents(
     Raises:
         ConfigurationError: Another prediction type.
     """
-    a = _rows(alphas_cumprod, timestep, noisy)
+    signal, rest = _roots(alphas_cumprod, timestep, noisy)
     if prediction_type == "epsilon":
-        return (noisy - (1 - a).sqrt() * prediction) / a.sqrt()
+        return (noisy - rest * prediction) / signal
     if prediction_type == "v_prediction":
-        return a.sqrt() * noisy - (1 - a).sqrt() * prediction
+        return signal * noisy - rest * prediction
     raise _unknown(prediction_type)
 
 
@@ -88,8 +88,8 @@ def target(
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "v_prediction":
-        a = _rows(alphas_cumprod, timestep, latents)
-        return a.sqrt() * noise - (1 - a).sqrt() * latents
+        signal, rest = _roots(alphas_cumprod, timestep, latents)
+        return signal * noise - rest * latents
     raise _unknown(prediction_type)
 
 
@@ -133,8 +133,10 @@ def diffusion_loss(
     return loss if sample_weight is None else loss * sample_weight
 
 
-def _rows(alphas_cumprod: Tensor, timestep: Tensor, like: Tensor) -> Tensor:
-    return alphas_cumprod.to(like)[timestep][:, None, None, None, None]
+def _roots(alphas_cumprod: Tensor, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(a) and sqrt(1 - a) of each row: in halves, 1 - a would be 0 at the first timesteps."""
+    a = alphas_cumprod.to(like.device).float()[timestep][:, None, None, None, None]
+    return a.sqrt().to(like), (1 - a).sqrt().to(like)
 
 
 def _unknown(prediction_type: str) -> ConfigurationError:

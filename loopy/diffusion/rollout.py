@@ -60,6 +60,7 @@ def next_clip(
         ConfigurationError: No portrait where it is needed.
     """
     videos, frames = audio.shape[:2]
+    dtype = network.denoiser.dtype  # the sampler's state is float32, cast at the network's door
     past, present = _past(network, state, videos, size, contract.layout)
     tokens, motion = _sound(network, audio)
     sound = network.project_audio(tokens)
@@ -70,7 +71,7 @@ def next_clip(
         hearing = sum(branch.audio for branch in branches)
         rows = timestep.expand(len(branches) * videos)
         return network.denoiser(
-            latents.repeat(len(branches), 1, 1, 1, 1),
+            latents.repeat(len(branches), 1, 1, 1, 1).to(dtype),
             rows,
             network.contexts(
                 reference=reference if seeing else NONE,
@@ -78,7 +79,7 @@ def next_clip(
                 audio=sound if hearing else NONE,
             ),
             motion=None if motion is None else _silent_after(motion, len(branches), hearing),
-            portrait=portrait,
+            portrait=None if portrait is None else portrait.to(dtype),
             branches=Branches(len(branches), seeing, hearing, keeping),
             past_present=None if present is None else present.repeat(keeping, 1),
         )
@@ -90,7 +91,7 @@ def next_clip(
 
     # Of this clip alone: noise that the past was made of would make its errors grow.
     draw = generator(state.seed, "clip", state.clip)
-    noise = contract.noise((videos, frames, *size), draw).to(audio)
+    noise = contract.noise((videos, frames, *size), draw).to(audio.device)
     latents = contract.from_residual(
         ddim(scheduler, predict, noise, steps=sampling.steps), portrait
     )

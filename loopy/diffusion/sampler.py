@@ -21,7 +21,7 @@ def ddim(
     Args:
         scheduler: Noise schedule, prediction type and spacing, as the model was trained.
         predict: (latents, timestep (scalar), share of steps done) -> guided prediction.
-        noise: Start, of unit variance.
+        noise: Start, of unit variance; the state stays in float32.
         steps: Number of steps (Loopy: 25).
 
     Raises:
@@ -31,8 +31,8 @@ def ddim(
     if not 1 <= steps <= longest:
         raise ConfigurationError(f"steps must lie in 1..{longest}, got {steps}")
     scheduler.set_timesteps(steps, device=noise.device)
-    latents = noise
+    latents = noise.float()  # also where the network is in half precision: errors would add up
     for i, timestep in enumerate(scheduler.timesteps):
         prediction = predict(latents, timestep, i / steps)
-        latents = scheduler.step(prediction, int(timestep), latents, return_dict=False)[0]
+        latents = scheduler.step(prediction.float(), int(timestep), latents, return_dict=False)[0]
     return latents

@@ -192,18 +192,20 @@ def without_past(
     The start noise is that of the real video.
     """
     dtype = pipe.network.denoiser.dtype
-    state = RolloutState.first(subject.latents, seed=seed)
+    portrait = subject.latents.to(pipe.network.denoiser.device)
+    reference = pipe.network.encode_reference(portrait.to(dtype))
+    state = RolloutState.first(portrait, seed=seed)
     samples = pipe.sound(audio).to(pipe.vae.device)
     left = len(pipe.audio_encoder.features(samples))
     for features in pipe.audio_encoder.clips(samples, pipe.settings.clip_frames):
         latents, state = next_clip(
             pipe.network,
             pipe.scheduler,
-            reference=subject.keys,
-            portrait=subject.latents.to(dtype),
+            reference=reference,
+            portrait=portrait,
             audio=features.to(dtype),
             state=replace(state, past=state.past[:, :0]),
-            size=tuple(subject.latents.shape[1:]),  # pyright: ignore[reportArgumentType]  # three
+            size=tuple(portrait.shape[1:]),  # pyright: ignore[reportArgumentType]  # three
             contract=pipe.settings.contract,
             sampling=pipe.settings.sampling,
         )

@@ -107,7 +107,7 @@ class Attention(nn.Module):
         lead = extra.key.shape[:3]
         rows, length = lead.numel(), own.key.shape[2]
         seen = [
-            torch.cat([mine[:rows].unflatten(0, lead), more.to(mine)], 4).flatten(0, 2)
+            torch.cat([mine[:rows].unflatten(0, lead), more], 4).flatten(0, 2)
             for mine, more in zip(own, extra, strict=True)
         ]
         answer = F.scaled_dot_product_attention(asked[:rows], *seen, attn_mask=mask)

@@ -154,12 +154,14 @@ class SpatialTransformer(nn.Module):
     ) -> Tensor:
         """Distance penalty (1 heads l s), joined with a bool key mask where one is given."""
         height, width = size
-        device, dtype = self.proj_in.weight.device, self.proj_in.weight.dtype
+        weight = self.proj_in.weight
+        device, dtype = weight.device, weight.dtype
         rows, columns = torch.meshgrid(
             torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
         )
-        places = torch.stack([rows.flatten() / height, columns.flatten() / width], 1).to(dtype)
-        penalty = -slopes[:, None, None] * torch.cdist(places, places)
+        places = torch.stack([rows.flatten() / height, columns.flatten() / width], 1)
+        # In float32: there is no cdist of halves, and a penalty adds up over many places.
+        penalty = (-slopes.float()[:, None, None] * torch.cdist(places, places)).to(dtype)
         if with_reference:
             penalty = torch.cat([penalty, penalty], -1)
         if mask is None:
