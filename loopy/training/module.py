@@ -1,6 +1,6 @@
 """LoopyModule: the dual network learns to remove noise (Loopy sec. 3.1, 3.4)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -38,10 +38,30 @@ from loopy.training.sync_term import SyncTerm
 from loopy.training.talks import SyntheticTalks
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Generators of a batch: a new one for each purpose and sample.
+
+    Args:
+        key: Seed, split and step.
+        first: Number of the rank's first sample among all ranks'.
+        count: Samples of the rank.
+    """
+
+    key: tuple[int | str, ...]
+    first: int
+    count: int
+
+    def of(self, purpose: str) -> list[torch.Generator]:
+        """One generator a sample; the same purpose draws the same again."""
+        return [generator(*self.key, purpose, self.first + i) for i in range(self.count)]
+
+
 class LoopyModule(pl.LightningModule):
     """Trains a `DualUNet`; `ImageStage` and `ClipStage` say on what.
 
-    Noise, timesteps and drops are functions of (seed, step, sample).
+    Each draw is a function of (seed, purpose, step, sample): an option that draws more, such as
+    ``motion_noise``, leaves timesteps, noise and drops as they are.
 
     Args:
         network: The networks.
@@ -180,18 +200,22 @@ class LoopyModule(pl.LightningModule):
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         first = self.global_rank * len(batch)
-        samples = [generator(self.seed, "train", batch_idx, first + i) for i in range(len(batch))]
-        clip = self.select(batch, samples)
+        draws = Draws((self.seed, "train", batch_idx), first=first, count=len(batch))
+        clip = self.select(batch, draws.of("select"))
         draw = generator(self.seed, "own past", batch_idx)
         if self.own_past and torch.rand((), generator=draw) < self.own_past:
             own = own_motion_frames(
-                self.network, self.scheduler, clip, self.settings.contract, samples
+                self.network,
+                self.scheduler,
+                clip,
+                self.settings.contract,
+                draws.of("own past"),
             )
             clip = replace(clip, motion_frames=own)
-        clip = self._with_motion_noise(clip, samples)
-        presence = _to(self.drops.presence(samples), self.device)
-        choice = self.drops.choice(samples, ~clip.measures.isnan()).to(self.device)
-        losses, timesteps = self._losses(clip, presence, samples, choice)
+        clip = self._with_motion_noise(clip, draws.of("motion noise"))
+        presence = _to(self.drops.presence(draws.of("drops")), self.device)
+        choice = self.drops.choice(draws.of("choice"), ~clip.measures.isnan()).to(self.device)
+        losses, timesteps = self._losses(clip, clip, presence, draws, choice)
         self.latest_losses = losses.detach(), timesteps
         loss = losses.mean()
         mean = self._of_all_ranks(loss.detach().clone(), "mean")
@@ -199,18 +223,23 @@ class LoopyModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
-        """Logs the loss, and how much worse it gets with another's voice and another's past."""
+        """Logs the loss, and how much it grows with mismatched conditions.
+
+        Only what the network sees is exchanged; what is diffused remains the sample's own.
+        """
         presence = Presence.all(len(batch), self.device)
-        clip = self.select(batch, self._fixed(batch_idx, len(batch)))
-        right, _ = self._losses(clip, presence, self._fixed(batch_idx, len(batch)))
-        other = {
-            "audio": replace(clip, audio=clip.audio.roll(1, 0)),
-            "past": replace(clip, motion_frames=clip.motion_frames.roll(1, 0)),
-            "reference": replace(clip, reference=clip.reference.roll(1, 0)),
-        }
+        draws = Draws((self.seed, "validate", batch_idx), first=0, count=len(batch))
+        clip = self.select(batch, draws.of("select"))
+        right, _ = self._losses(clip, clip, presence, draws)
+        mismatched = {"reference": replace(clip, reference=clip.reference.roll(1, 0))}
+        if self.network.audio_projection is not None:
+            mismatched["audio"] = replace(clip, audio=clip.audio.roll(1, 0))
+        if self.network.sees_past:
+            past, present = clip.motion_frames.roll(1, 0), clip.past_present.roll(1, 0)
+            mismatched["past"] = replace(clip, motion_frames=past, past_present=present)
         scores = {"val/loss": right.mean()}
-        for name, wrong in other.items():
-            losses, _ = self._losses(wrong, presence, self._fixed(batch_idx, len(batch)))
+        for name, seen in mismatched.items():
+            losses, _ = self._losses(clip, seen, presence, draws)
             scores[f"val/{name}_sensitivity"] = (losses / right).mean() - 1
         self.log_dict(scores, batch_size=len(batch), prog_bar=True, sync_dist=True)
 
@@ -268,29 +297,36 @@ class LoopyModule(pl.LightningModule):
             return value
         return cast(Tensor, self.trainer.strategy.reduce(value, reduce_op=how))
 
-    def _fixed(self, batch_idx: int, samples: int) -> list[torch.Generator]:
-        return [generator(self.seed, "validate", batch_idx, i) for i in range(samples)]
-
     def _losses(
         self,
         clip: Clip,
+        seen: Clip,
         presence: Presence,
-        samples: list[torch.Generator],
+        draws: Draws,
         choice: Int[Tensor, "b"] | None = None,
     ) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
-        """Loss of each sample (Loopy sec. 3.1: MSE to the noise), and its timestep."""
+        """Loss of each sample (Loopy sec. 3.1: MSE to the noise), and its timestep.
+
+        Args:
+            clip: What is diffused.
+            seen: Whose conditions the network sees.
+            presence: Which of them.
+            draws: Of timesteps and noise.
+            choice: Condition of audio-to-latents.
+        """
         config = self.scheduler.config
         longest = config["num_train_timesteps"]
         alphas = self.scheduler.alphas_cumprod.to(self.device)
-        share = torch.stack([torch.rand((), generator=g) for g in samples])
+        share = torch.stack([torch.rand((), generator=g) for g in draws.of("timestep")])
         steps = (share**self.timestep_power * longest).long()
         timestep = steps.clamp(max=longest - 1).to(self.device)
         contract = self.settings.contract
-        noise = torch.stack([contract.noise(clip.latents.shape[1:], g) for g in samples])
+        shape = clip.latents.shape[1:]
+        noise = torch.stack([contract.noise(shape, g) for g in draws.of("noise")])
         noise = noise.to(clip.latents)
         clean = contract.to_residual(clip.latents, clip.reference)
         noisy = add_noise(clean, noise, timestep, alphas)
-        prediction = self.network(noisy, timestep, clip, presence, choice=choice)
+        prediction = self.network(noisy, timestep, seen, presence, choice=choice)
         kind = config["prediction_type"]
         wanted = target(clean, noise, timestep, alphas, prediction_type=kind)
         weight = None

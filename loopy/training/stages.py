@@ -6,12 +6,10 @@ from typing import Any, Literal
 import torch
 
 from loopy.errors import ConfigurationError
+from loopy.models.weights import ADDED
 from loopy.records import Clip
 from loopy.training.module import LoopyModule
 from loopy.training.store_clips import StoreClips
-
-NEW_IN_CLIPS = (".audio_attn.", ".inter_clip.", ".intra_clip.")
-"""Layers of the denoiser that the clip stage adds, beside the two audio networks."""
 
 
 class ImageStage(LoopyModule):
@@ -23,7 +21,8 @@ class ImageStage(LoopyModule):
     Args:
         targets: Frames of a portrait in a sample, drawn from the clip's; they share one
             reference and know nothing of each other.
-        **options: See `LoopyModule`.
+        *options: See `LoopyModule`.
+        **more: See `LoopyModule`.
 
     Raises:
         ConfigurationError: A network with temporal layers.
@@ -54,9 +53,11 @@ class ClipStage(LoopyModule):
     """Clips with audio and past; starts from an image stage.
 
     Args:
-        trained: ``all`` (the paper's full training), or ``added``: only audio and temporal parts,
-            with both UNets frozen (as Hallo trains).
-        **options: See `LoopyModule`.
+        trained: ``all`` (the paper's full training), or ``added``: only what SD1.5 lacks (audio,
+            temporal layers, slopes of attention, the portrait's convolution), with the rest of
+            both UNets frozen (as Hallo trains).
+        *options: See `LoopyModule`.
+        **more: See `LoopyModule`.
 
     Raises:
         ConfigurationError: A network without temporal layers.
@@ -73,7 +74,7 @@ class ClipStage(LoopyModule):
             raise ConfigurationError("the clip stage needs temporal layers; set clip_frames")
         if trained == "added":
             for name, parameter in self.network.named_parameters():
-                added = name.startswith("audio_") or any(part in name for part in NEW_IN_CLIPS)
+                added = name.startswith("audio_") or any(part in name for part in ADDED)
                 parameter.requires_grad_(parameter.requires_grad and added)
 
     def setup(self, stage: str) -> None:

@@ -98,6 +98,21 @@ class TestStep:
         torch.testing.assert_close(whole, (first + second) / 2)
         assert not torch.isclose(first, second)
 
+    @pytest.mark.parametrize("option", [{"motion_noise": 0.5}, {"own_past": 1.0}])
+    def test_an_option_leaves_the_other_draws_as_they_are(self, option, make_stage, make_clip):
+        clip, seen = make_clip(4), []
+        for options in ({}, option):
+            stage, calls = make_stage(**options), []
+            watch(stage.network, calls)
+            with torch.no_grad():
+                stage.training_step(clip, 3)
+            noisy, timestep, given, presence, choice, _ = calls[-1]
+            drawn = [getattr(presence, field.name) for field in fields(presence)]
+            seen.append(([noisy, timestep, choice, *drawn], given.motion_frames))
+        (plain, past), (other, changed) = seen
+        assert all(map(torch.equal, plain, other))
+        assert not torch.equal(past, changed)
+
     def test_every_step_and_seed_draws_anew(self, make_stage, make_clip):
         clip = make_clip()
         losses = [make_stage().training_step(clip, step).item() for step in (0, 0, 1)]
