@@ -10,6 +10,7 @@ from io import TextIOWrapper
 
 from loopy.errors import LoopyError
 from loopy.memory import keep_freed_memory
+from loopy.stopping import Stopped, stopped_by_signals
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The command without `loopy`; what was typed if None.
 
     Returns:
-        The exit code: 0, 2 for an error of ours, or what the verb says.
+        The exit code: 0, 2 for an error of ours, 128 + the signal that stopped it, or what the
+        verb says.
     """
     words = sys.argv[1:] if words is None else words
     for stream in (sys.stdout, sys.stderr):
@@ -112,13 +114,18 @@ def main(words: Sequence[str] | None = None) -> int:
         if words[0] not in VERBS:
             raise LoopyError(f"no verb {words[0]!r}; the verbs are {', '.join(VERBS)}")
         module, _, function = VERBS[words[0]].function.partition(":")
-        with warnings.catch_warnings():
+        with stopped_by_signals(), warnings.catch_warnings():
             warnings.showwarning = _warn
             code = getattr(import_module(module), function)(words)
     except LoopyError as error:
         print(f"loopy: error: {error}", file=sys.stderr)
         return 2
-    return code or 0
+    except Stopped as stop:
+        code, reason = 128 + stop.number, str(stop)
+    else:
+        return code or 0
+    print(f"loopy: {reason}", file=sys.stderr)  # after the progress bar is gone with its frames
+    return code
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

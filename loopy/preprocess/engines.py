@@ -1,12 +1,13 @@
 """Who calls the preparer: one process, or several. Engines only schedule; files carry the state."""
 
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Thread
 
@@ -14,6 +15,7 @@ from loopy.errors import LoopyError
 from loopy.preprocess.ledger import Ledger, write_ledger
 from loopy.preprocess.prepare import OF_THE_RUN, Preparer
 from loopy.preprocess.remote_videos import Source
+from loopy.stopping import Stopped, raise_stopped
 
 MakePreparer = Callable[[], Preparer]
 """Builds a preparer with its models; it pickles, the models need not."""
@@ -105,6 +107,10 @@ def _in_pool(make: MakePreparer, videos: Sequence[Source], workers: int) -> Iter
         try:
             for future in as_completed([pool.submit(_prepare, video) for video in videos]):
                 yield future.result()
+        except Stopped:
+            for child in active_children():
+                child.terminate()
+            raise
         except BrokenProcessPool as error:
             raise LoopyError(
                 "a process died: it could not build its networks, or memory ran out; use fewer "
@@ -130,6 +136,8 @@ _built: list[Preparer] = []
 def _build(make: MakePreparer, parent: int) -> None:
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal asks all at once; the parent ends us
+    signal.signal(signal.SIGTERM, raise_stopped)
     Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     _built.append(make())

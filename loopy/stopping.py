@@ -1,0 +1,62 @@
+"""Signals that ask a command to stop become an exception, so that all it began is cleaned up."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+ASKS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""The terminal's Ctrl-C; `kill` and `docker stop`; a terminal that closes (not on Windows)."""
+
+
+class Stopped(SystemExit):
+    """The process was asked to stop; its exit code is 128 + the signal, as shells tell it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"stopped by {signal.Signals(self.number).name}"
+
+
+def raise_stopped(number: int, frame: FrameType | None) -> None:
+    """Answers a signal, in the form of `signal.signal`.
+
+    Raises:
+        Stopped: Always.
+    """
+    raise Stopped(number)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Raises `Stopped` in the block at the first signal; later ones do not disturb the clean-up.
+
+    A signal that the process ignores (nohup) stays ignored. Outside of the main thread, where
+    python takes no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = dict[signal.Signals, Any]()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise_stopped(number, frame)
+
+    for each in ASKS:
+        # None: a handler that was not set from python, which cannot be put back
+        if signal.getsignal(each) not in (signal.SIG_IGN, None):
+            before[each] = signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
