@@ -178,13 +178,8 @@ class LoopyPipeline:
             parts.get("audio_to_latents"),
             reference_projection=settings.reference_projection,
         )
-        pipe = cls(
-            network.eval(),
-            parts["audio_encoder"],
-            parts["vae"].eval(),
-            parts["scheduler"],
-            settings,
-        )
+        others = (parts["audio_encoder"], parts["vae"].eval(), parts["scheduler"])
+        pipe = cls(network.eval(), *others, settings)
         return pipe if dtype is None else pipe.to(pipe.vae.device, dtype=dtype)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
