@@ -30,6 +30,8 @@ def save_tensors(
         OutputError: It cannot be written; what was there stays.
     """
     path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give another name")
     hidden = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
         hidden.touch(exist_ok=False)

@@ -104,6 +104,6 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
     words = ["export", "--ckpt", str(checkpoints / "last.ckpt"), "--out", str(tmp_path / "out")]
     assert main(words) == 2
     said = capsys.readouterr().err.strip()
-    assert "is no checkpoint of this recipe" in said
+    assert "last.ckpt (it is damaged, or holds more than tensors and plain values)" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()

@@ -84,13 +84,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.is_dir():
             return folder_weights(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        zipped = zipfile.is_zipfile(path)  # only such files can be mapped
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         averages = checkpoint[AVERAGE]["averages"] if AVERAGE in checkpoint else {}
         return checkpoint["state_dict"] | averages
     except ModelError:
         raise
     except Exception as error:  # a pickle of others can fail in any way
-        raise ModelError(f"no weights can be read from {path} ({told(error, path)})") from error
+        raise ModelError(
+            f"no weights can be read from {path} ({told(error, path)}); give another of its run"
+        ) from error
 
 
 @contextmanager
