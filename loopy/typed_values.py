@@ -1,12 +1,25 @@
 """Plain values, of JSON, as a record: each of the type that the record declares."""
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
+
+
+def plain_values(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: It is no JSON, no UTF-8, or nested beyond reason.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def record_of(kind: type[Record], values: Any, name: str = "") -> Record:
@@ -20,20 +33,26 @@ def record_of(kind: type[Record], values: Any, name: str = "") -> Record:
         name: Where it stands, for messages.
 
     Raises:
-        ValueError: A name that is not there, a value of another type, or one that is not finite.
+        ValueError: A name that is not known, or missing, a value of another type, or one that is
+            not finite.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{name or 'it'} is {values!r}, expected names and values")
+        raise ValueError(f"{name or 'it'} is {values!r:.80}, expected names and values")
     declared = get_type_hints(kind)
-    known = [field.name for field in fields(kind) if field.init]  # pyright: ignore[reportArgumentType]
-    if strange := [each for each in values if each not in known]:
-        raise ValueError(f"{name}{strange[0]} is nothing that is known")
+    known = [field for field in fields(kind) if field.init]  # pyright: ignore[reportArgumentType]
+    if strange := [each for each in values if each not in [field.name for field in known]]:
+        raise ValueError(f"{name}{strange[0]:.80} is nothing that is known")
+    needed = [f.name for f in known if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [each for each in needed if each not in values]:
+        raise ValueError(f"{name}{missing[0]} is missing")
     return kind(**{n: _value(declared[n], v, f"{name}{n}") for n, v in values.items()})
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind):
         return record_of(kind, value, f"{name}.")  # pyright: ignore[reportArgumentType]
+    if kind is Any:
+        return value
     origin, inside = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         fitting = [one for one in inside if one is not NoneType]
@@ -41,13 +60,29 @@ def _value(kind: Any, value: Any, name: str) -> Any:
     if origin is Literal:
         fits = value in inside and type(value) in {type(one) for one in inside}
     elif origin is tuple:
-        fits = isinstance(value, list | tuple)
-        kind, value = tuple, tuple(value) if fits else value
+        if fits := isinstance(value, list | tuple):
+            kinds = inside[:1] * len(value) if inside[1:] == (...,) else inside
+            if len(kinds) != len(value):
+                raise ValueError(f"{name} has {len(value)} values, expected {len(kinds)}")
+            each = zip(kinds, value, strict=True)
+            value = tuple(_value(k, v, f"{name}[{place}]") for place, (k, v) in enumerate(each))
+        kind = tuple
+    elif origin is Mapping:
+        if fits := isinstance(value, Mapping):
+            value = {n: _value(inside[1], each, f"{name}.{n}") for n, each in value.items()}
+        kind = dict
     elif kind is float:
-        fits = type(value) in (int, float) and math.isfinite(value)
+        fits = type(value) in (int, float) and _is_finite(value)
     else:
         fits = type(value) is kind
     if not fits:
         expected = " or ".join(map(repr, inside)) if origin is Literal else kind.__name__
         raise ValueError(f"{name} is {value!r:.80}, expected {expected}")
     return value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False

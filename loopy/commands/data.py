@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from loopy.data.clips import clip_path
-from loopy.data.index import CURRENT, FOLDER, build_index
+from loopy.data.index import CURRENT, FOLDER, Index, build_index
 from loopy.data.media import open_media
 from loopy.data.places import is_address
 from loopy.data.rows import Rows
@@ -25,7 +25,7 @@ from loopy.errors import ConfigurationError, DamageError, OutputError, StoreErro
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
 from loopy.preprocess import report as reports
-from loopy.preprocess.ledger import read_ledgers
+from loopy.preprocess.ledger import readable_ledgers
 from loopy.preprocess.motion_scale import motion_scale
 from loopy.timing import SAMPLE_RATE_HZ
 
@@ -116,38 +116,42 @@ def view(
 def check(store: str, *, remove: bool = False) -> int:
     """Compares every row of a store with its checksum, and lists what is damaged.
 
-    The clips are those of the index and those that ledgers keep.
+    The clips are those of the index and those that ledgers keep. A damaged ledger, or a row of the
+    index that holds no id, is listed too.
 
     Args:
         store: The store.
-        remove: Delete the files that are damaged: the next `loopy preprocess` makes them again.
+        remove: Delete the clips that are damaged: the next `loopy preprocess` makes them again.
 
     Returns:
         The exit code: 1 if anything is damaged.
 
     Raises:
         ConfigurationError: Files of a bucket shall be deleted.
-        StoreError: There is no store, its index is damaged, or a ledger is.
+        StoreError: There is no store, or its index cannot be read.
+        OutputError: A damaged clip cannot be deleted.
     """
     if remove and is_address(store):
         raise ConfigurationError(f"{store} is in a bucket: damaged files are listed, not deleted")
     opened = ClipStore.open(store)
-    ledgers = [] if is_address(store) else read_ledgers(store)
+    ledgers, faults = ([], []) if is_address(store) else readable_ledgers(store)
     kept = {c.clip: each.source for each in ledgers for c in each.clips if c.status == "kept"}
-    indexed = (opened.index.id(row) for row in range(len(opened)))
+    named, more = _named(opened.index)
+    for fault in [*faults, *more]:
+        print(fault)
     damaged = deleted = 0
-    for clip in (bar := tqdm(sorted({*indexed, *kept}), desc="clips", unit="clip")):
+    for clip in (bar := tqdm(sorted({*named, *kept}), desc="clips", unit="clip")):
         try:
             opened.check(clip)
         except StoreError as error:
             damaged += 1
             bar.write(f"{clip} of {_source(opened, clip, kept)}: {error}")
             if remove and isinstance(error, DamageError):  # not what is only out of reach
-                (Path(store) / clip_path(clip)).unlink(missing_ok=True)
+                _delete(Path(store) / clip_path(clip))
                 deleted += 1
     cure = f", {deleted} deleted: run loopy preprocess again" if deleted else ""
     print(f"{bar.n} clips, {damaged} damaged{cure}")
-    return int(damaged > 0)
+    return int(bool(damaged or faults or more))
 
 
 def index(store: Path, *, validation: float | None = None, test: float | None = None) -> None:
@@ -189,6 +193,24 @@ def run(words: Sequence[str]) -> int | None:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy data --help") from error
     return verbs[given.subcommand](**given[given.subcommand].as_dict())
+
+
+def _named(index: Index) -> tuple[list[str], list[StoreError]]:
+    """Ids in an index, and what is wrong with its other rows."""
+    names, faults = list[str](), list[StoreError]()
+    for row in range(len(index)):
+        try:
+            names.append(index.id(row))
+        except StoreError as error:
+            faults.append(error)
+    return names, faults
+
+
+def _delete(clip: Path) -> None:
+    try:
+        clip.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{clip} is damaged and cannot be deleted: {error.strerror}") from error
 
 
 def _source(store: ClipStore, clip: str, ledgers: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -16,11 +17,12 @@ from torch import Tensor
 from loopy.data.clip_file import write_clip_file
 from loopy.data.media import AnyPath
 from loopy.data.writer import draft
-from loopy.errors import LoopyError, OutputError
+from loopy.errors import LoopyError, OutputError, StoreError
 from loopy.motion import MotionSequence
 from loopy.motion.measures import expression_variance, head_motion_variance
 
 ID_LETTERS = 32
+ID = re.compile(f"[0-9a-f]{{{ID_LETTERS}}}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ class ClipRecord:
 
     def __post_init__(self) -> None:
         """Refuses what could not be read back."""
-        if len(self.id) != ID_LETTERS or set(self.id) - set("0123456789abcdef"):
-            raise LoopyError(f"a clip's id is {ID_LETTERS} hexadecimal digits, got {self.id!r}")
+        checked_id(self.id)
         frames = len(self.motion)
         for name, tensor in self.tensors().items():
             allowed = (frames, 2 * frames) if name == "audio" else (frames,)
@@ -131,9 +132,24 @@ def clip_id(source_hash: str, start_s: float, stop_s: float, config: Mapping[str
     return sha256(key.encode()).hexdigest()[:ID_LETTERS]
 
 
+def checked_id(name: object) -> str:
+    """The id of a clip, which may have come from anywhere, before it becomes the name of a file.
+
+    Raises:
+        StoreError: It is no id, but a path for example.
+    """
+    if not isinstance(name, str) or ID.fullmatch(name) is None:
+        raise StoreError(f"a clip's id is {ID_LETTERS} hexadecimal digits, got {name!r:.80}")
+    return name
+
+
 def clip_path(name: str) -> str:
-    """Path of a clip in its store, by its id."""
-    return f"clips/{name[:2]}/{name}.safetensors"
+    """Path of a clip in its store, by its id.
+
+    Raises:
+        StoreError: It is no id: no path leads out of the store.
+    """
+    return f"clips/{checked_id(name)[:2]}/{name}.safetensors"
 
 
 def save_clip(root: AnyPath, record: ClipRecord) -> Path:

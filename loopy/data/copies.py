@@ -112,7 +112,8 @@ class Copies:
 
     def _make_room(self, needed: int) -> None:
         found = list[tuple[float, int, Path]]()
-        for path in self.folder.glob("*/clips/*/*.safetensors"):
+        # only folders of the names that __init__ gives: a store beside them stays whole
+        for path in self.folder.glob(f"{'[0-9a-f]' * 16}/clips/*/*.safetensors"):
             try:
                 status = path.stat()
             except FileNotFoundError:  # another process makes room too

@@ -21,18 +21,20 @@ from zlib import crc32
 import numpy as np
 
 from loopy.data.clip_file import SCHEMA, check_schema, naming
-from loopy.data.clips import ID_LETTERS
+from loopy.data.clips import ID_LETTERS, checked_id
 from loopy.data.description import load_description
 from loopy.data.headers import read_header
 from loopy.data.media import AnyPath
 from loopy.data.places import Folder
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError, StoreError
+from loopy.typed_values import plain_values
 
 FOLDER, CURRENT, COLUMNS, LOCK = "index", "current.json", "columns.json", ".lock"
 TRAIN, VALIDATION, TEST = range(3)
 SHARE = 0.02
 """Of the identities, held out for validation and for the end each, unless told otherwise."""
+BUILD = re.compile(r"[0-9a-f]{16}")
 DRAFT = re.compile(r"\.[0-9a-f]{32}(\.|$)")
 DRAFTS_IN = ("*", "clips/*/*", "work/*", "videos/*", "index/*")
 TYPES = {
@@ -122,8 +124,16 @@ class Index:
         return row
 
     def id(self, row: int) -> str:
-        """Id of a clip, by its row."""
-        return self._columns["id"][row].decode()
+        """Id of a clip, by its row.
+
+        Raises:
+            StoreError: What stands there is no id.
+        """
+        with naming(f"{self.folder}, row {row}"):
+            try:
+                return checked_id(self._columns["id"][row].decode("ascii", "backslashreplace"))
+            except StoreError as error:
+                raise StoreError(f"{error}; build the index again") from error
 
     def verify(self) -> None:
         """Reads the whole index and compares it with its checksums.
@@ -302,7 +312,8 @@ def _write(root: AnyPath, columns: Mapping[str, np.ndarray], about: Mapping[str,
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
     for path in folder.iterdir():
-        if path.is_dir() and path.name not in (before, build):
+        ours = BUILD.fullmatch(path.name) or DRAFT.match(path.name)
+        if ours and path.is_dir() and path.name not in (before, build):
             shutil.rmtree(path, ignore_errors=True)
     return Index(folder / build)
 
@@ -322,12 +333,15 @@ def build_named(text: bytes) -> str:
     """The build that a current.json names.
 
     Raises:
-        StoreError: It names none.
+        StoreError: It names none, or a folder elsewhere.
     """
     try:
-        return str(json.loads(text)["build"])
+        build = plain_values(text)["build"]
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError("it names no index; build the index again") from error
+    if not isinstance(build, str) or BUILD.fullmatch(build) is None:  # else it may be a path
+        raise StoreError(f"it names {build!r:.80}, which is no index; build the index again")
+    return build
 
 
 def identity_hash(identity: str) -> int:

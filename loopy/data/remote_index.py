@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from loopy.data.clip_file import naming
-from loopy.data.index import COLUMNS, CURRENT, FOLDER, TYPES, Index, build_named
+from loopy.data.index import BUILD, COLUMNS, CURRENT, FOLDER, TYPES, Index, build_named
 from loopy.data.media import AnyPath
 from loopy.data.places import Bucket
 from loopy.data.writer import draft
@@ -36,7 +36,8 @@ def fetch_index(place: Bucket, cache: AnyPath | None) -> Index:
     if not copy.exists():
         _copy(place, build, copy)
     os.utime(copy)
-    builds = sorted(folder.glob("[!.]*/"), key=lambda path: path.stat().st_mtime)
+    builds = [path for path in folder.glob("*/") if BUILD.fullmatch(path.name)]  # no other folder
+    builds.sort(key=lambda path: path.stat().st_mtime)
     for old in builds[:-MOST_BUILDS]:
         shutil.rmtree(old, ignore_errors=True)
     return Index(copy)

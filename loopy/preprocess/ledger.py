@@ -8,10 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from loopy.data.clips import checked_id
 from loopy.data.media import AnyPath
 from loopy.data.writer import draft
 from loopy.errors import MediaError, OutputError, StoreError
 from loopy.preprocess.remote_videos import MISSING, Source, facts_of
+from loopy.typed_values import plain_values, record_of
 
 FOLDER = "videos"
 OUT_OF_REACH = "out of reach"
@@ -30,6 +32,9 @@ class Outcome:
         reason: Name of the check that rejected it; empty for a kept one.
         words: What was found and what was asked for.
         measured: `loopy.preprocess.measurements.Measurements`, plain.
+
+    Raises:
+        StoreError: The id is none.
     """
 
     clip: str
@@ -40,6 +45,10 @@ class Outcome:
     reason: str = ""
     words: str = ""
     measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what would name a file elsewhere."""
+        checked_id(self.clip)
 
 
 @dataclass(frozen=True)
@@ -128,23 +137,25 @@ def read_ledgers(root: AnyPath) -> list[Ledger]:
     Raises:
         StoreError: One is damaged.
     """
-    ledgers = [_read(path) for path in (Path(root) / FOLDER).glob("[!.]*.json")]
-    return sorted(ledgers, key=lambda ledger: ledger.source)
+    ledgers, faults = readable_ledgers(root)
+    if faults:
+        raise faults[0]
+    return ledgers
 
 
-def ledger_from(content: dict[str, Any]) -> Ledger:
-    """A ledger out of what JSON holds of it.
-
-    Raises:
-        TypeError: Other fields than those of a ledger.
-        KeyError: No clips.
-    """
-    fields: dict[str, Any] = {"clips": tuple(Outcome(**clip) for clip in content["clips"])}
-    return Ledger(**{**content, **fields})
+def readable_ledgers(root: AnyPath) -> tuple[list[Ledger], list[StoreError]]:
+    """The ledgers of a store that are whole, by source, and what is wrong with the others."""
+    ledgers, faults = list[Ledger](), list[StoreError]()
+    for path in sorted((Path(root) / FOLDER).glob("[!.]*.json")):
+        try:
+            ledgers.append(_read(path))
+        except StoreError as error:
+            faults.append(error)
+    return sorted(ledgers, key=lambda ledger: ledger.source), faults
 
 
 def _read(path: Path) -> Ledger:
     try:
-        return ledger_from(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return record_of(Ledger, plain_values(path.read_bytes()))
+    except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it and preprocess again") from error

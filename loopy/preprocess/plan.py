@@ -5,11 +5,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from loopy.data.clips import checked_id
 from loopy.data.media import AnyPath
 from loopy.data.writer import draft
 from loopy.errors import OutputError
 from loopy.preprocess.crop import Box
-from loopy.preprocess.ledger import Ledger, ledger_from, ledger_path
+from loopy.preprocess.ledger import Ledger, ledger_path
+from loopy.typed_values import plain_values, record_of
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,19 @@ class Take:
         first: Where it begins in the video, on the 25 fps grid.
         frames: Its length.
         box: Square of the upright pictures that is cut out.
+
+    Raises:
+        StoreError: The id is none.
     """
 
     clip: str
     first: int
     frames: int
     box: Box
+
+    def __post_init__(self) -> None:
+        """Refuse what would name a file elsewhere."""
+        checked_id(self.clip)
 
     @property
     def span(self) -> range:
@@ -80,7 +89,7 @@ def clips_on_their_way(root: AnyPath) -> set[str]:
     found = set[str]()
     for path in (Path(root) / "work").glob("[!.]*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):  # finished by now, or damaged
-            ledger = ledger_from(json.loads(path.read_text())["ledger"])
+            ledger = record_of(Ledger, plain_values(path.read_bytes())["ledger"])
             found |= {clip.clip for clip in ledger.clips}
     return found
 
@@ -97,9 +106,7 @@ def read_plan(root: AnyPath, source: AnyPath, stamp: str) -> Plan | None:
         None if there is none, one of another stamp, or a damaged one: it is made anew.
     """
     try:
-        content = json.loads(plan_path(root, source).read_text())
-        takes = tuple(Take(**take | {"box": tuple(take["box"])}) for take in content.pop("takes"))
-        plan = Plan(**content | {"ledger": ledger_from(content["ledger"]), "takes": takes})
-    except (OSError, ValueError, TypeError, KeyError):
+        plan = record_of(Plan, plain_values(plan_path(root, source).read_bytes()))
+    except (OSError, ValueError):
         return None
     return plan if plan.ledger.stamp == stamp else None

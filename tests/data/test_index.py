@@ -205,11 +205,14 @@ def test_who_waits_to_index_sees_what_has_come_meanwhile(make_store, make_record
 
 def test_a_build_that_was_cut_short_is_not_seen(tmp_path):
     done = write_index(tmp_path, made_columns(3))
-    shutil.copytree(done.folder, done.folder.with_name(".half"))
-    os.remove(done.folder.with_name(".half") / "id.npy")
+    half, other = (done.folder.with_name(name) for name in (f".{'0a' * 16}", "of somebody"))
+    for folder in (half, other):
+        shutil.copytree(done.folder, folder)
+        os.remove(folder / "id.npy")
     assert len(Index.open(tmp_path)) == 3
     write_index(tmp_path, made_columns(4))
-    assert not done.folder.with_name(".half").exists()
+    assert not half.exists()
+    assert other.exists()
 
 
 def test_a_store_without_index(make_store):
