@@ -1,16 +1,13 @@
 """Any picture of a user to the square portrait the model sees."""
 
-import struct
-import warnings
-from pathlib import Path
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from loopy.data.media import AnyPath, existing_file
+from loopy.data.media import AnyPath
+from loopy.data.still import decoding, opened
 from loopy.errors import MediaError
 
 SMALLEST_PX = 16
@@ -27,8 +24,8 @@ def read_portrait(
     (Lanczos over every source pixel).
 
     Args:
-        image: A file that Pillow can open, or a picture already open. Of an animation, the first
-            picture.
+        image: A file of one of `loopy.data.still.FORMATS`, or a picture already open. Of an
+            animation, the first picture.
         size_px: Side of the result.
         box: Left, top, right, bottom in pixels of the upright picture. One that is not square grows
             about its centre to its longer side, is moved inside the picture, and shrinks only
@@ -38,42 +35,22 @@ def read_portrait(
         RGB in [-1, 1], height and width ``size_px``.
 
     Raises:
-        MediaError: No such file, a folder, empty, not a picture, damaged, larger than Pillow's
-            limit, smaller than 16 px, of floating point pixels, or a box outside the picture.
+        MediaError: No such file, a folder, empty, not a picture or of another format, damaged,
+            larger than Pillow's limit, smaller than 16 px, of floating point pixels, or a box
+            outside the picture.
     """
     if size_px < 1:
         raise MediaError(f"size_px is {size_px}; give a positive number of pixels")
-    if isinstance(image, Image.Image):
-        name = "picture"
-    else:
-        name = f"picture {image}"
-        image = existing_file(image, "picture")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of Pillow, about odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            upright = _upright_rgb(_loaded(image))
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise MediaError(
-                f"{name} has more pixels than the safe limit of Pillow "
-                f"({Image.MAX_IMAGE_PIXELS}); shrink it first"
-            ) from error
-        except (OSError, SyntaxError, ValueError, IndexError, struct.error) as error:
-            raise MediaError(f"{name} cannot be used ({error}); save it as png or jpg") from error
+    name = "picture" if isinstance(image, Image.Image) else f"picture {image}"
+    loaded = opened(image, name)
+    with decoding(name):
+        upright = _upright_rgb(loaded)
     if min(upright.size) < SMALLEST_PX:
         width, height = upright.size
         raise MediaError(f"{name} is {width} x {height} px; give at least 16 px on each side")
     square = _square(upright.size, box, name)
     pixels = np.array(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=square))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def _loaded(image: Path | Image.Image) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    with Image.open(image) as opened:
-        opened.load()
-    return opened
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

@@ -55,6 +55,6 @@ def _jpeg(picture: Tensor, *, quality: int) -> Tensor:
     file = BytesIO()
     Image.fromarray(pixels.numpy()).save(file, "jpeg", quality=quality)
     height, width, _ = pixels.shape
-    raw = bytearray(Image.open(file).convert("RGB").tobytes())
+    raw = bytearray(Image.open(file, formats=["JPEG"]).convert("RGB").tobytes())
     packed = torch.frombuffer(raw, dtype=torch.uint8).view(height, width, 3)
     return (packed.permute(2, 0, 1).float() / 127.5 - 1)[None]

@@ -34,7 +34,7 @@ class SampleLog(pl.Callback):
 
 
 def _pixels(sheet: Path) -> UInt8[Tensor, "H W 3"]:
-    with Image.open(sheet) as opened:
+    with Image.open(sheet, formats=["PNG"]) as opened:
         picture = opened.convert("RGB")
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return pixels.view(picture.height, picture.width, 3)

@@ -1,0 +1,92 @@
+"""Opening the still pictures of users: one door, one list of formats, typed errors."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from loopy.data.media import AnyPath, existing_file
+from loopy.errors import MediaError
+
+FORMATS = {
+    "PNG": "PNG",
+    "JPEG": "JPEG",  # and MPO, which is several of them
+    "WEBP": "WebP",
+    "GIF": "GIF",
+    "BMP": "BMP",
+    "TIFF": "TIFF",
+    "AVIF": "AVIF",
+    "JPEG2000": "JPEG 2000",
+    "PPM": "PPM",
+    "ICO": "ICO",
+    "TGA": "TGA",  # the last: it has no mark at its start, and is guessed
+}
+"""What a file may be, by Pillow's names: nothing that starts a program, and no rarities."""
+STARTS_A_PROGRAM = ("EPS", "WMF")
+"""Pillow hands them to Ghostscript, or to Windows."""
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Of the file type box, ISO/IEC 23008-12 annex B and 10.2."""
+
+
+def opened(image: AnyPath | Image.Image, name: str) -> Image.Image:
+    """A picture with all its pixels in memory.
+
+    Args:
+        image: A file of one of ``FORMATS``, whatever its name says, or a picture already open.
+        name: The word for it in messages.
+
+    Raises:
+        MediaError: No such file, of another format, damaged, or larger than Pillow's limit.
+    """
+    if isinstance(image, Image.Image):
+        if image.format in STARTS_A_PROGRAM:
+            raise MediaError(
+                f"{name} is {image.format}, for which a program would start; save it as PNG or JPEG"
+            )
+        return image
+    path = existing_file(image, "picture")
+    Image.init()
+    with decoding(name):
+        try:
+            with Image.open(path, formats=[each for each in FORMATS if each in Image.OPEN]) as file:
+                file.load()
+                return file
+        except UnidentifiedImageError as error:
+            raise ValueError(_what_else(path)) from error
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turns whatever Pillow makes of a damaged picture into one error.
+
+    Args:
+        name: The word for it in messages.
+
+    Raises:
+        MediaError: Anything went wrong.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of Pillow, about odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise MediaError(
+                f"{name} has more pixels than the safe limit of Pillow "
+                f"({Image.MAX_IMAGE_PIXELS}); shrink it first"
+            ) from error
+        except Exception as error:  # decoders of damaged files fail in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise MediaError(f"{name} cannot be used ({reason}); save it as PNG or JPEG") from error
+
+
+def _what_else(path: Path) -> str:
+    """Why a file was not recognised."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS:
+        return "it is HEIC, which is not read here"
+    *others, last = FORMATS.values()
+    return f"it is damaged, or neither {', '.join(others)} nor {last}"
