@@ -39,7 +39,8 @@ class RecipeCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Reads the words that are given, wherever they come from."""
         self.config = parser.parse_args(args)
-        if self.config[self.config["subcommand"]].get("model") is None:
+        verb = self.config.get("subcommand")  # None where nothing is run, as by `loopy estimate`
+        if (self.config if verb is None else self.config[verb]).get("model") is None:
             raise ConfigurationError("the recipe has no model; give --config, or model.class_path")
 
     def _parse_ckpt_path(self) -> None:
