@@ -154,26 +154,39 @@ def check(store: str, *, remove: bool = False) -> int:
     return int(bool(damaged or faults or more))
 
 
-def index(store: Path, *, validation: float | None = None, test: float | None = None) -> None:
+def index(store: Path, *, validation: float | None = None, test: float | None = None) -> int:
     """Indexes a store anew, after shards of a job or a change of the splits.
 
-    Clips that no ledger names are left out, where the store has ledgers.
+    Clips that no ledger names are left out, where the store has ledgers; so are those that cannot
+    be read, which are listed.
 
     Args:
         store: The store.
         validation: Share of the people held out to follow a training; that of the index which is
             there, or 0.02, if not given.
         test: Share of the people held out for the end, likewise.
+
+    Returns:
+        The exit code: 1 if clips cannot be read.
+
+    Raises:
+        StoreError: There is no store, a ledger is damaged, or not one clip can be read.
+        OutputError: The index cannot be written.
     """
-    keep = reports.kept_clips(store)
-    print(f"{len(build_index(store, keep=keep, validation=validation, test=test))} clips")
+    damaged = list[StoreError]()
+    keep, shares = reports.kept_clips(store), {"validation": validation, "test": test}
+    made = build_index(store, keep=keep, left_out=damaged.append, **shares)
+    for error in damaged:
+        print(f"left out: {error}")
+    print(f"{len(made)} clips{f', {len(damaged)} left out' if damaged else ''}")
+    return int(bool(damaged))
 
 
 def run(words: Sequence[str]) -> int | None:
     """Runs the verb with the words behind it.
 
     Returns:
-        The exit code, where it is not 0: 1 if a check found damage.
+        The exit code, where it is not 0: 1 if a check, or an index, found damage.
 
     Raises:
         ConfigurationError: Words that make no sense.

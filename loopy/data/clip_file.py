@@ -19,15 +19,20 @@ from torch import Tensor
 
 from loopy.data.media import AnyPath
 from loopy.errors import DamageError, StoreError
+from loopy.typed_values import plain_values
 
 SCHEMA = 1
 DTYPES = {"U32": torch.uint32, "F32": torch.float32, "F16": torch.float16, "BOOL": torch.bool}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 ALIGNMENT = 8
+CHECKSUM = ".crc32"
+"""Behind the name of a tensor: that of the checksums of its rows."""
 # The checksum comes first, so that its eight hexadecimal digits are at bytes 26 to 33 of the text.
 BEFORE_CHECKSUM = b'{"__metadata__":{"crc32":"'
 NO_CHECKSUM = b"00000000"
 AFTER_CHECKSUM = len(BEFORE_CHECKSUM) + len(NO_CHECKSUM)
+LONGEST_HEADER = 2**24
+"""Bytes; it is read whole."""
 CURE = "delete the file and preprocess its video again"
 
 
@@ -59,6 +64,11 @@ class TensorPlace:
         """Bytes of one row."""
         return prod(self.shape[1:]) * self.dtype.itemsize
 
+    @property
+    def stop(self) -> int:
+        """Offset of the first byte after it."""
+        return self.start + self.shape[0] * self.row_bytes
+
 
 @dataclass(frozen=True)
 class Header:
@@ -89,7 +99,7 @@ def write_clip_file(path: Path, tensors: Mapping[str, Tensor], about: Mapping[st
         OSError: The disk is full or refuses.
     """
     rows = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    sums = {f"{name}.crc32": row_checksums(tensor) for name, tensor in rows.items()}
+    sums = {f"{name}{CHECKSUM}": row_checksums(tensor) for name, tensor in rows.items()}
     # Wide types first keeps all of them aligned; checksums first keeps them near each other.
     order = sorted((sums | rows).items(), key=lambda entry: list(CODES).index(entry[1].dtype))
     with path.open("wb") as file:
@@ -104,10 +114,10 @@ def header_length(start: bytes, size: int) -> int:
     """Bytes of the header's text, by the first eight bytes of a file.
 
     Raises:
-        DamageError: The file is shorter than that.
+        DamageError: The file is shorter than that, or no header is as long.
     """
     length = int.from_bytes(start[:8], "little")
-    if len(start) < 8 or length > size - 8:
+    if len(start) < 8 or length > min(size - 8, LONGEST_HEADER):
         raise DamageError(f"it is damaged or cut off ({size} bytes); {CURE}")
     return length
 
@@ -127,22 +137,44 @@ def parse_header(text: bytes, size: int) -> Header:
     if not text.startswith(BEFORE_CHECKSUM) or digits != _checksum(text):
         raise DamageError(f"its header is damaged, or it is no clip of a store; {CURE}")
     try:
-        header = json.loads(text)
+        header = plain_values(text)
         metadata = header.pop("__metadata__")
         check_schema(int(metadata["schema"]))
-        data, places, end = 8 + len(text), {}, 0
-        for name, entry in header.items():
-            start, stop = entry["data_offsets"]
-            places[name] = TensorPlace(DTYPES[entry["dtype"]], tuple(entry["shape"]), data + start)
-            end = max(end, data + stop)
-        about = json.loads(metadata["clip"])
-    except (ValueError, TypeError, KeyError) as error:
+        data = 8 + len(text)
+        places = {name: _tensor_place(entry, data) for name, entry in header.items()}
+        for name, place in places.items():
+            sums = places[name if name.endswith(CHECKSUM) else f"{name}{CHECKSUM}"]
+            if sums.dtype != torch.uint32 or sums.shape != place.shape[:1]:
+                raise ValueError(f"{name} has no checksum for each row")
+        about = plain_values(metadata["clip"])
+        if not isinstance(about, dict):
+            raise ValueError(f"it tells {about!r:.80} of its clip")
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         if isinstance(error, StoreError):
             raise
         raise DamageError(f"its header makes no sense ({error}); {CURE}") from error
+    end = max((place.stop for place in places.values()), default=data)
     if end != size:
         raise DamageError(f"it has {size} bytes, expected {end}; {CURE}")
     return Header(about, places, size)
+
+
+def _tensor_place(entry: Mapping[str, Any], data: int) -> TensorPlace:
+    """Where a tensor is, of a file whose data begin there.
+
+    Raises:
+        ValueError: Sizes that no tensor has, or that disagree with each other.
+        TypeError: Something else stands there.
+        KeyError: No type that is known, or something is missing.
+    """
+    start, stop = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    if not shape or not all(type(size) is int for size in (start, stop, *shape)):
+        raise ValueError(f"shape {shape!r:.80} at {start!r:.40} to {stop!r:.40}")
+    place = TensorPlace(DTYPES[entry["dtype"]], shape, data + start)
+    if start < 0 or min(shape) < 1 or place.stop != data + stop:
+        raise ValueError(f"shape {shape!r:.80} does not fit {start:,} to {stop:,}")
+    return place
 
 
 def check_schema(schema: int) -> None:

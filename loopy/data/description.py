@@ -6,13 +6,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from loopy.data.clip_file import SCHEMA, check_schema, naming
 from loopy.data.media import AnyPath
+from loopy.data.places import read_file
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError, StoreError
+from loopy.motion.sequence import POINTS
 from loopy.timing import FPS
+from loopy.typed_values import plain_values, record_of
 
 NAME = "store.json"
+TRACK = {
+    "points": (torch.float32, (POINTS, 2)),
+    "pose": (torch.float32, (3,)),
+    "valid": (torch.bool, (POINTS,)),
+}
+"""Type and shape of what each frame has of the face track."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class StoreDescription:
         config: Options of preprocessing; anything that JSON can say.
 
     Raises:
-        ConfigurationError: Another audio rate than 25 or 50.
+        ConfigurationError: Another audio rate than 25 or 50, or sizes below 1.
     """
 
     size_px: int
@@ -46,11 +57,25 @@ class StoreDescription:
         """Refuse what no reader could place in time."""
         if self.audio_rate_hz not in (self.fps, 2 * self.fps):
             raise ConfigurationError(f"audio_rate_hz is 25 or 50, got {self.audio_rate_hz}")
+        sizes = (self.size_px, *self.latent_shape, *self.audio_shape)
+        if min(sizes) < 1:
+            raise ConfigurationError(f"sizes are 1 or more, got {sizes}")
 
     @property
     def fps(self) -> int:
         """Rows of all other tensors a second: always 25."""
         return int(FPS)
+
+    def tensors(self, frames: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Name -> type and shape of what each clip of so many frames holds."""
+        latents = (torch.float16, (frames, *self.latent_shape))
+        rows = frames * self.audio_rate_hz // self.fps
+        return (
+            {"latents": latents, "audio": (torch.float16, (rows, *self.audio_shape))}
+            | ({"log_variance": latents} if self.log_variance else {})
+            | ({"latents_mirrored": latents} if self.mirrored else {})
+            | {name: (dtype, (frames, *shape)) for name, (dtype, shape) in TRACK.items()}
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The content of store.json."""
@@ -66,13 +91,11 @@ class StoreDescription:
             StoreError: Not a description, or of another schema.
         """
         try:
-            content: dict[str, Any] = json.loads(text)
+            content: dict[str, Any] = plain_values(text)
             check_schema(content.pop("schema"))
             for said_for_other_readers in ("fps", "latents"):
                 del content[said_for_other_readers]
-            for shape in ("latent_shape", "audio_shape"):
-                content[shape] = tuple(content[shape])
-            return cls(**content)
+            return record_of(cls, content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, StoreError):
                 raise
@@ -116,8 +139,9 @@ def load_description(root: AnyPath) -> StoreDescription:
     path = Path(root) / NAME
     with naming(path):
         try:
-            return StoreDescription.from_json(path.read_bytes())
+            return StoreDescription.from_json(read_file(path))
         except OSError as error:
             raise StoreError(
-                f"there is no clip store ({error.strerror}); make one with loopy preprocess"
+                f"there is no clip store ({error.strerror or error}); make one with loopy "
+                "preprocess"
             ) from error

@@ -1,23 +1,53 @@
-"""From a place to the header of a clip file."""
+"""From a place to the header of a clip file; whatever it says is checked here, once."""
 
-from pathlib import PurePath
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from loopy.data.clip_file import Header, header_length, parse_header
-from loopy.data.places import Place
-from loopy.errors import DamageError
+import torch
+
+from loopy.data.clip_file import CURE, Header, TensorPlace, header_length, naming, parse_header
+from loopy.data.clips import Provenance, checked_id, clip_path
+from loopy.data.description import StoreDescription
+from loopy.data.media import AnyPath
+from loopy.data.places import Folder, Place
+from loopy.errors import DamageError, StoreError
+from loopy.typed_values import record_of
 
 FIRST_BYTES = 4096  # one page; most headers fit
+LARGEST = torch.finfo(torch.float32).max
 
 
-def read_header(place: Place, path: str) -> Header:
+@dataclass(frozen=True)
+class _About:
+    """What a header tells of its clip; see `ClipRecord.about`."""
+
+    id: str
+    frames: int
+    provenance: Provenance
+    head_motion: float | None
+    expression: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse what no clip has."""
+        checked_id(self.id)
+        for name in ("head_motion", "expression"):
+            if not 0 <= (getattr(self, name) or 0) <= LARGEST:
+                raise ValueError(f"{name} is {getattr(self, name)}")
+
+
+def read_header(place: Place, path: str, description: StoreDescription) -> Header:
     """The header of a clip, checked.
 
     Args:
         place: Where the store is.
         path: Of the clip within the store.
+        description: What the store holds of each frame.
 
     Raises:
-        DamageError: Missing, damaged, cut off, or renamed.
+        DamageError: Missing, damaged, cut off, renamed, of another kind than the store's clips, or
+            with values that no clip has.
         StoreError: Of another schema, or out of reach.
     """
     start, size = place.start(path, FIRST_BYTES)
@@ -25,6 +55,55 @@ def read_header(place: Place, path: str) -> Header:
     if end > len(start):
         start, size = place.start(path, end)
     header = parse_header(start[8:end], size)
-    if header.about["id"] != PurePath(path).stem:
-        raise DamageError(f"it holds clip {header.about['id']}; give it that name again")
+    try:
+        known = _About.__dataclass_fields__
+        about = record_of(_About, {n: v for n, v in header.about.items() if n in known})
+        _check_kind(header.tensors, description.tensors(about.frames))
+    except ValueError as error:
+        raise DamageError(f"its header makes no sense ({error}); {CURE}") from error
+    if path != clip_path(about.id):
+        right = clip_path(about.id)
+        raise DamageError(f"it holds clip {about.id}; give it that name again, {right}")
     return header
+
+
+def read_abouts(
+    root: AnyPath, description: StoreDescription, *, keep: Collection[str] | None = None
+) -> tuple[list[dict[str, Any]], list[StoreError]]:
+    """What the clips of a store on this disk say of themselves.
+
+    Args:
+        root: The store.
+        description: What store.json says.
+        keep: Ids of those that are wanted, as far as they are there; None takes all.
+
+    Returns:
+        That, by id, and what is wrong with the others.
+
+    Raises:
+        StoreError: There are some, and not one can be read.
+    """
+    place, abouts, damaged = Folder(Path(root)), list[dict[str, Any]](), list[StoreError]()
+    for path in sorted(Path(root).glob("clips/*/[!.]*.safetensors")):
+        if keep is not None and path.stem not in keep:
+            continue
+        try:
+            with naming(path):
+                header = read_header(place, path.relative_to(root).as_posix(), description)
+        except StoreError as error:
+            damaged.append(error)
+            continue
+        abouts.append(header.about)
+    if damaged and not abouts:
+        told = "; ".join(map(str, damaged))
+        raise StoreError(f"{len(damaged)} clips cannot be read: {told}")
+    return sorted(abouts, key=lambda about: about["id"]), damaged
+
+
+def _check_kind(tensors: Mapping[str, TensorPlace], expected: Mapping[str, Any]) -> None:
+    """Raises a ValueError where a tensor lacks, or is of another type or shape than the store's."""
+    for name, kind in expected.items():
+        if name not in tensors:
+            raise ValueError(f"it has no {name}")
+        if (found := (tensors[name].dtype, tensors[name].shape)) != kind:
+            raise ValueError(f"{name} is {found}, expected {kind}")

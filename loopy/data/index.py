@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -23,9 +23,9 @@ import numpy as np
 from loopy.data.clip_file import SCHEMA, check_schema, naming
 from loopy.data.clips import ID_LETTERS, checked_id
 from loopy.data.description import load_description
-from loopy.data.headers import read_header
+from loopy.data.headers import read_abouts
 from loopy.data.media import AnyPath
-from loopy.data.places import Folder
+from loopy.data.places import open_file, read_file
 from loopy.data.writer import draft
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.typed_values import plain_values
@@ -63,26 +63,22 @@ class Index:
         self.folder = folder
         with naming(folder):
             try:
-                about = json.loads((folder / COLUMNS).read_text())
+                about = plain_values(read_file(folder / COLUMNS))
                 check_schema(about["schema"])
                 rows = about["rows"]
                 self._checksums = {name: about["crc32"][name] for name in TYPES}
-                self._columns = {
-                    name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in TYPES
-                }
+                self._columns = {name: _column(folder / f"{name}.npy") for name in TYPES}
             except FileNotFoundError as error:
                 raise StoreError(
                     "this build of the index is gone, for the store was indexed again; open the "
                     "store anew"
                 ) from error
-            except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 if isinstance(error, StoreError):
                     raise
                 raise StoreError(f"it is damaged ({error}); build the index again") from error
-            found = {
-                name: (column.dtype.str, len(column)) for name, column in self._columns.items()
-            }
-            if found != {name: (kind, rows) for name, kind in TYPES.items()}:
+            found = {n: (column.dtype.str, column.shape) for n, column in self._columns.items()}
+            if found != {name: (kind, (rows,)) for name, kind in TYPES.items()}:
                 raise StoreError("its columns disagree; build the index again")
 
     @classmethod
@@ -95,9 +91,11 @@ class Index:
         path = Path(root) / FOLDER / CURRENT
         with naming(path):
             try:
-                return cls(path.parent / build_named(path.read_bytes()))
+                return cls(path.parent / build_named(read_file(path)))
             except FileNotFoundError as error:
                 raise StoreError("the store has no index; finish preprocessing first") from error
+            except OSError as error:
+                raise StoreError(f"it cannot be read ({error}); build the index again") from error
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -152,10 +150,11 @@ def build_index(
     keep: Collection[str] | None = None,
     validation: float | None = None,
     test: float | None = None,
+    left_out: Callable[[StoreError], None] | None = None,
 ) -> Index:
     """Indexes the clips of a store by their headers; old drafts of killed processes are deleted.
 
-    Clips that cannot be read are left out, with a warning that names them.
+    Clips that cannot be read, or that say what no clip of this store can, are left out.
 
     Args:
         root: The store, on this disk.
@@ -163,19 +162,27 @@ def build_index(
         validation: Share of the identities held out to follow a training; None takes that of the
             index that is there, else `SHARE`.
         test: Share of the identities held out for the end; None likewise.
+        left_out: Is told of each clip that is left out; None: one warning names all of them.
 
     Raises:
         StoreError: No store there, or not one of its clips can be read.
         OutputError: The index cannot be written.
         ConfigurationError: Shares below 0, or of more than 1 in sum.
     """
-    load_description(root)
+    description = load_description(root)
     with _alone(root):  # else who looked first might write last
         remove_drafts(root)
         shares = {"validation": SHARE, "test": SHARE} | _shares(Path(root) / FOLDER)
         given = {"validation": validation, "test": test}
         shares |= {name: share for name, share in given.items() if share is not None}
-        return _write(root, _columns(root, keep, **shares), shares)
+        abouts, damaged = read_abouts(root, description, keep=keep)
+        if left_out is not None:
+            for error in damaged:
+                left_out(error)
+        elif damaged:
+            told = f"{len(damaged)} clips cannot be read: {'; '.join(map(str, damaged))}"
+            warnings.warn(f"left out of the index: {told}", stacklevel=2)
+        return _write(root, _columns(abouts, **shares), shares)
 
 
 def remove_drafts(root: AnyPath, *, older_than_s: float = 3600) -> int:
@@ -211,48 +218,26 @@ def _shares(folder: Path) -> dict[str, float]:
         reverse=True,
     )
     with suppress(OSError, StoreError):
-        builds.insert(0, folder / build_named((folder / CURRENT).read_bytes()))
+        builds.insert(0, folder / build_named(read_file(folder / CURRENT)))
     for build in builds:
         with suppress(OSError, ValueError, TypeError, KeyError):
-            about = json.loads((build / COLUMNS).read_text())
+            about = plain_values(read_file(build / COLUMNS))
             return {name: float(about[name]) for name in ("validation", "test")}
     return {}
 
 
 def _columns(
-    root: AnyPath, keep: Collection[str] | None, *, validation: float, test: float
+    abouts: Sequence[Mapping[str, Any]], *, validation: float, test: float
 ) -> dict[str, np.ndarray]:
-    place = Folder(Path(root))
-    clips, damaged = [], list[str]()
-    for path in sorted(Path(root).glob("clips/*/[!.]*.safetensors")):
-        if keep is not None and path.stem not in keep:
-            continue
-        try:
-            with naming(path):
-                about = read_header(place, str(path.relative_to(root))).about
-        except StoreError as error:
-            damaged.append(str(error))
-            continue
-        identity = identity_hash(about["provenance"]["identity"])
-        clips.append(
-            (
-                about["id"].encode(),
-                about["frames"],
-                split_of(identity, validation=validation, test=test),
-                identity,
-                *(np.nan if about[k] is None else about[k] for k in ("head_motion", "expression")),
-            )
-        )
-    if damaged:
-        told = f"{len(damaged)} clips cannot be read: {'; '.join(damaged)}"
-        if not clips:
-            raise StoreError(told)
-        warnings.warn(f"left out of the index: {told}", stacklevel=3)
-    values = zip(*clips, strict=True) if clips else [()] * len(TYPES)
-    return {
-        name: np.array(column, kind)
-        for (name, kind), column in zip(TYPES.items(), values, strict=True)
+    people = [identity_hash(about["provenance"]["identity"]) for about in abouts]
+    columns = {
+        "id": [about["id"].encode() for about in abouts],
+        "split": [split_of(each, validation=validation, test=test) for each in people],
+        "identity": people,
     }
+    for name in ("frames", "head_motion", "expression"):
+        columns[name] = [np.nan if about[name] is None else about[name] for about in abouts]
+    return {name: np.array(columns[name], kind) for name, kind in TYPES.items()}
 
 
 def write_index(
@@ -305,8 +290,8 @@ def _write(root: AnyPath, columns: Mapping[str, np.ndarray], about: Mapping[str,
                     np.save(hidden / f"{name}.npy", columns[name])
                 (hidden / COLUMNS).write_text(text)
         before = build
-        with suppress(FileNotFoundError, StoreError):
-            before = build_named(current.read_bytes())
+        with suppress(OSError, StoreError):
+            before = build_named(read_file(current))
         with draft(current) as hidden:
             hidden.write_text(json.dumps({"build": build}) + "\n")
     except OSError as error:
@@ -318,10 +303,26 @@ def _write(root: AnyPath, columns: Mapping[str, np.ndarray], about: Mapping[str,
     return Index(folder / build)
 
 
+def _column(path: Path) -> np.ndarray:
+    """A column, mapped into memory.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: NumPy cannot read it.
+    """
+    open_file(path).close()  # NumPy would wait at a pipe
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # its head is text in Python: a flipped bit raises anything
+        raise ValueError(f"{path.name}: {error}") from error
+
+
 def _is_whole(build: Path, text: str) -> bool:
     """Whether a build is there, to the byte."""
     try:
-        if (build / COLUMNS).read_bytes() != text.encode():
+        if read_file(build / COLUMNS) != text.encode():
             return False
         Index(build).verify()
     except (OSError, StoreError):
@@ -346,7 +347,8 @@ def build_named(text: bytes) -> str:
 
 def identity_hash(identity: str) -> int:
     """First eight bytes of the SHA-256 of a name, as a big-endian number."""
-    return int.from_bytes(sha256(identity.encode()).digest()[:8], "big")
+    # a name out of a path that is no UTF-8 has surrogates
+    return int.from_bytes(sha256(identity.encode(errors="surrogatepass")).digest()[:8], "big")
 
 
 def split_of(identity: int, *, validation: float, test: float) -> int:

@@ -1,8 +1,10 @@
 """Where the files of a store are: a folder, or a bucket. Both give exact ranges of bytes."""
 
 import os
+import stat
 import sys
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +15,9 @@ from loopy.errors import ConfigurationError, DamageError, DependencyError, Store
 
 FOLDER_GAP_BYTES = 4096  # a page: the disk reads it anyway
 BUCKET_GAP_BYTES = 65_536  # far cheaper than one more request
+
+LARGEST_BYTES = 2**28
+"""Of files that are read whole: descriptions and ledgers, in JSON."""
 
 
 class Place(Protocol):
@@ -60,8 +65,8 @@ class Folder:
             StoreError: It cannot be read.
         """
         try:
-            with open(self.root / path, "rb", buffering=0) as file:
-                found = file.read(count)
+            with open_file(self.root / path) as file:
+                found = file.read(count) or b""
                 size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise _unreadable(error) from error
@@ -76,7 +81,7 @@ class Folder:
             StoreError: It cannot be read.
         """
         try:
-            with open(self.root / path, "rb", buffering=0) as file:
+            with open_file(self.root / path) as file:
                 for group in merge(pieces, self.gap_bytes):
                     self.bytes_requested += group[-1].stop - group[0].start
                     _read_group(file.fileno(), group)
@@ -176,6 +181,31 @@ class Bucket:
         return obstore
 
 
+def open_file(path: Path) -> FileIO:
+    """Opens a file for reading, unbuffered; a pipe is refused, at which one would wait for ever.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115 (given away)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path.name} is a pipe or a device; put the file there, or delete it")
+    return file
+
+
+def read_file(path: Path) -> bytes:
+    """All of a small file.
+
+    Raises:
+        OSError: See `open_file`; or it is not small.
+    """
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST_BYTES:
+            raise OSError(f"{path.name} has {size} bytes, at most {LARGEST_BYTES} are expected")
+        return file.readall() or b""
+
+
 def is_address(where: str | os.PathLike[str]) -> bool:
     """Whether this is an address, such as `s3://bucket/folder`, and no path."""
     return "://" in os.fspath(where)
@@ -235,6 +265,10 @@ def _read_group(file: int, group: Sequence[Piece]) -> None:
             read -= len(memories.pop(0))
         if read:
             memories[0] = memories[0][read:]
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _unreadable(error: Exception) -> StoreError:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from jaxtyping import Shaped
 from torch import Tensor
 
-from loopy.data.clip_file import CURE, Header, naming
+from loopy.data.clip_file import CHECKSUM, CURE, Header, naming
 from loopy.data.clips import ClipRecord, clip_path, save_clip
 from loopy.data.copies import Copies
-from loopy.data.description import NAME, StoreDescription, load_description
+from loopy.data.description import NAME, TRACK, StoreDescription, load_description
 from loopy.data.headers import read_header
 from loopy.data.index import Index
 from loopy.data.media import AnyPath
@@ -45,14 +45,10 @@ def write_clip(root: AnyPath, record: ClipRecord) -> Path:
         OutputError: The disk is full or refuses. Nothing is left behind.
     """
     description = load_description(root)
-    frames, tensors = len(record.motion), record.tensors()
-    latents, audio = description.latent_shape, description.audio_shape
-    expected: dict[str, tuple[int, ...]] = {"latents": (frames, *latents)}
-    expected["audio"] = (frames * description.audio_rate_hz // description.fps, *audio)
-    expected |= {"log_variance": (frames, *latents)} if description.log_variance else {}
-    expected |= {"latents_mirrored": (frames, *latents)} if description.mirrored else {}
-    track = ("points", "pose", "valid")
-    found = {name: tuple(t.shape) for name, t in tensors.items() if name not in track}
+    kinds = description.tensors(len(record.motion)).items()
+    expected = {name: shape for name, (_, shape) in kinds if name not in TRACK}
+    tensors = record.tensors().items()
+    found = {name: tuple(each.shape) for name, each in tensors if name not in TRACK}
     if found != expected or record.motion.size_px != description.size_px:
         raise ConfigurationError(
             f"clip {record.id} has {found} and points at {record.motion.size_px} px; the store "
@@ -188,18 +184,18 @@ class ClipStore:
         """
         path = self._path(clip)
         for name, place in self._tried(path, lambda: self._header(path)).tensors.items():
-            if not name.endswith(".crc32"):
+            if not name.endswith(CHECKSUM):
                 step = max(CHECKED_BYTES // place.row_bytes, 1)
                 for start in range(0, place.shape[0], step):
                     self.read(clip, {name: slice(start, start + step)})
 
     def _rows(self, path: str, rows: Mapping[str, Rows]) -> dict[str, Tensor]:
         places = self._header(path).tensors
-        if missing := [name for name in rows if f"{name}.crc32" not in places]:
-            held = ", ".join(name for name in places if not name.endswith(".crc32"))
+        if missing := [name for name in rows if f"{name}{CHECKSUM}" not in places]:
+            held = ", ".join(name for name in places if not name.endswith(CHECKSUM))
             raise StoreError(f"it holds no {missing[0]}, only {held}; {CURE}")
         reads = {
-            name: RowRead(name, places[name], places[f"{name}.crc32"], wanted)
+            name: RowRead(name, places[name], places[f"{name}{CHECKSUM}"], wanted)
             for name, wanted in rows.items()
         }
         self._place.fill(path, [piece for read in reads.values() for piece in read.pieces()])
@@ -225,7 +221,7 @@ class ClipStore:
     def _header(self, path: str) -> Header:
         """From memory, or read and remembered in place of the one unused for longest."""
         if path not in self._headers:
-            self._headers[path] = read_header(self._place, path)
+            self._headers[path] = read_header(self._place, path, self.description)
             if len(self._headers) > self._most:
                 self._headers.popitem(last=False)
         self._headers.move_to_end(path)

@@ -83,13 +83,14 @@ def draw_window(
     if reference == "within":
         portrait = _draw(start, start + clip_frames, generator)
         return Window(start, history, portrait, turned)
-    every = torch.arange(frames)
-    distance = torch.maximum(start - every, every - (start + clip_frames - 1))
     for apart in (APART, 1):
-        places = every[distance >= apart]
-        if len(places):
+        before, first_after = max(start - apart + 1, 0), start + clip_frames - 1 + apart
+        places = before + max(frames - first_after, 0)
+        if places:
             break
-    return Window(start, history, int(places[_draw(0, len(places), generator)]), turned)
+    place = _draw(0, places, generator)
+    portrait = place if place < before else first_after + place - before
+    return Window(start, history, portrait, turned)
 
 
 def read_window(

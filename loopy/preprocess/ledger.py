@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from loopy.data.clips import checked_id
 from loopy.data.media import AnyPath
+from loopy.data.places import read_file
 from loopy.data.writer import draft
 from loopy.errors import MediaError, OutputError, StoreError
 from loopy.preprocess.remote_videos import MISSING, Source, facts_of
@@ -156,6 +157,6 @@ def readable_ledgers(root: AnyPath) -> tuple[list[Ledger], list[StoreError]]:
 
 def _read(path: Path) -> Ledger:
     try:
-        return record_of(Ledger, plain_values(path.read_bytes()))
+        return record_of(Ledger, plain_values(read_file(path)))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it and preprocess again") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loopy.data.clips import checked_id
 from loopy.data.media import AnyPath
+from loopy.data.places import read_file
 from loopy.data.writer import draft
 from loopy.errors import OutputError
 from loopy.preprocess.crop import Box
@@ -89,7 +90,7 @@ def clips_on_their_way(root: AnyPath) -> set[str]:
     found = set[str]()
     for path in (Path(root) / "work").glob("[!.]*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):  # finished by now, or damaged
-            ledger = record_of(Ledger, plain_values(path.read_bytes())["ledger"])
+            ledger = record_of(Ledger, plain_values(read_file(path))["ledger"])
             found |= {clip.clip for clip in ledger.clips}
     return found
 
@@ -106,7 +107,7 @@ def read_plan(root: AnyPath, source: AnyPath, stamp: str) -> Plan | None:
         None if there is none, one of another stamp, or a damaged one: it is made anew.
     """
     try:
-        plan = record_of(Plan, plain_values(plan_path(root, source).read_bytes()))
+        plan = record_of(Plan, plain_values(read_file(plan_path(root, source))))
     except (OSError, ValueError):
         return None
     return plan if plan.ledger.stamp == stamp else None

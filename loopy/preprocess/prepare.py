@@ -226,7 +226,9 @@ class Preparer:
         except MediaError:  # who looks at the video will say so
             who = None
         files = [source, tracks_of(source)] if self._known else [source]
-        return stamp_of(files, f"{self._key} {'' if who is None else who.encode().hex()}")
+        return stamp_of(
+            files, f"{self._key} {'' if who is None else who.encode(errors='surrogatepass').hex()}"
+        )
 
     @cached_property
     def _key(self) -> str:

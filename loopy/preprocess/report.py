@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, nan
 from pathlib import Path
 from textwrap import indent
-from typing import Any
+from typing import Any, TypeGuard
 
 from loopy.data.description import load_description
 from loopy.data.media import AnyPath
@@ -23,6 +22,8 @@ SHOWN = {
     "expression": "expression, px² at 512",
 }
 """Measurements that have a histogram."""
+LARGEST = 1e300
+"""Of numbers that can be drawn."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def report(root: AnyPath) -> DataReport:
     clips = {clip.clip: clip for ledger in ledgers for clip in ledger.clips}.values()
     kept = {clip.clip: clip for clip in clips if clip.status == "kept"}
     files = Path(root).glob("clips/*/[!.]*.safetensors")
-    sizes = {file.stem: file.stat().st_size for file in files}
+    sizes = {file.stem: file.stat().st_size for file in files if file.is_file()}
     unnamed = sorted(sizes.keys() - kept.keys())
     return DataReport(
         videos=len(ledgers),
@@ -161,7 +162,7 @@ def histograms(found: DataReport, path: Path) -> None:
     for axes, (name, words) in zip(figure.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
         groups = [
             # not a clip that was rejected unseen, and not what could not be measured
-            [value for clip in clips if isfinite(value := clip.measured.get(name, nan))]
+            [value for clip in clips if _is_number(value := clip.measured.get(name))]
             for clips in (found.kept, found.rejected)
         ]
         axes.hist(groups, bins=20, stacked=True, label=["kept", "rejected"])
@@ -169,6 +170,11 @@ def histograms(found: DataReport, path: Path) -> None:
     figure.axes[0].set_ylabel("clips")
     figure.axes[0].legend()
     figure.savefig(path)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Not what could not be measured, nor what a faulty writer left."""
+    return isinstance(value, int | float) and abs(value) < LARGEST
 
 
 def _spent(ledgers: Sequence[Ledger]) -> dict[str, float]:
