@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from loopy.data.media import AnyPath
+from loopy.data.srgb import upright_srgb
 from loopy.data.still import decoding, opened
 from loopy.errors import MediaError
 
@@ -20,8 +21,9 @@ def read_portrait(
 ) -> Float[Tensor, "3 H W"]:
     """Loads a portrait, upright and square, without ever stretching it.
 
-    The EXIF orientation is applied first. Transparent parts become white. Reduction is antialiased
-    (Lanczos over every source pixel).
+    The EXIF orientation is applied first. Colours are converted to sRGB by the picture's own
+    profile (ICC). Transparent parts become white. Reduction is antialiased (Lanczos over every
+    source pixel).
 
     Args:
         image: A file of one of `loopy.data.still.FORMATS`, or a picture already open. Of an
@@ -44,27 +46,13 @@ def read_portrait(
     name = "picture" if isinstance(image, Image.Image) else f"picture {image}"
     loaded = opened(image, name)
     with decoding(name):
-        upright = _upright_rgb(loaded)
+        upright = upright_srgb(loaded)
     if min(upright.size) < SMALLEST_PX:
         width, height = upright.size
         raise MediaError(f"{name} is {width} x {height} px; give at least 16 px on each side")
     square = _square(upright.size, box, name)
     pixels = np.array(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=square))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("its pixels are floating point, of unknown range")
-    if image.mode.startswith("I"):  # 16 bits, in whichever byte order or container
-        deep = np.asarray(image).clip(0, 65535).astype(np.uint32)
-        return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _square(size: tuple[int, int], box: Box | None, name: str) -> Box:

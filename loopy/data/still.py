@@ -51,10 +51,12 @@ def opened(image: AnyPath | Image.Image, name: str) -> Image.Image:
     with decoding(name):
         try:
             with Image.open(path, formats=[each for each in FORMATS if each in Image.OPEN]) as file:
+                bits = file.tile[0].args if file.tile else None
                 file.load()
-                return file
         except UnidentifiedImageError as error:
             raise ValueError(_what_else(path)) from error
+        _scale_transparency(file, bits)
+        return file
 
 
 @contextmanager
@@ -80,6 +82,18 @@ def decoding(name: str) -> Iterator[None]:
         except Exception as error:  # decoders of damaged files fail in any way
             reason = " ".join(str(error).split()) or type(error).__name__
             raise MediaError(f"{name} cannot be used ({reason}); save it as PNG or JPEG") from error
+
+
+def _scale_transparency(image: Image.Image, bits: object) -> None:
+    """Brings the transparent colour of a PNG (its tRNS, 11.3.2.1) to the 8 bits of its pixels.
+
+    Pillow scales pixels of 2, 4 and three times 16 bits alone, so that none is transparent.
+    """
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and bits in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if bits == "L;2" else 17)
+    elif isinstance(clear, tuple) and bits == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _what_else(path: Path) -> str:
