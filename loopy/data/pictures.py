@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
+from loopy.data.interlacing import Shown, progressive
 from loopy.data.media import (
     AnyPath,
     file_name,
@@ -23,6 +24,8 @@ from loopy.data.media import (
     start_s,
     tick_s,
 )
+from loopy.data.orientation import Orientation, orientation_of
+from loopy.data.video_colour import check_colours, rgb_of
 from loopy.errors import MediaError
 from loopy.timing import FPS
 
@@ -36,17 +39,21 @@ RESTART_S = 1
 """Time stamps that go back by more are those of another video."""
 WIDEST_PIXEL = 4
 """Film squeezed by a lens has 2; more is a damaged header."""
+MOST_PX = 2**26
+"""Pixels of the largest picture: twice 8K, 200 MB as RGB."""
 
 
 class Picture(NamedTuple):
     """A decoded picture.
 
     Attributes:
-        frame: As the decoder gives it: not rotated, with pixels of any shape.
+        frame: As the decoder gives it, but not interlaced: as it lies, with pixels of any shape.
         time_s: Since the first picture.
         end_s: When it gives way to the next, or the video ends.
-        width_px: With square pixels, before rotation.
-        height_px: With square pixels, before rotation.
+        width_px: With square pixels, as it lies.
+        height_px: With square pixels, as it lies.
+        orientation: How it lies.
+        blended: Whether the pictures before and after it may have a part in it.
     """
 
     frame: av.VideoFrame
@@ -54,17 +61,20 @@ class Picture(NamedTuple):
     end_s: Fraction
     width_px: int
     height_px: int
+    orientation: Orientation
+    blended: bool
 
     @property
     def upright_px(self) -> tuple[int, int]:
         """Width and height of what `rgb` gives."""
-        lying = self.frame.rotation % 180 == 90
-        return (self.height_px, self.width_px) if lying else (self.width_px, self.height_px)
+        if self.orientation.transposed:
+            return self.height_px, self.width_px
+        return self.width_px, self.height_px
 
     def rgb(self) -> Pixels:
         """Upright, with square pixels."""
-        pixels = self.frame.to_ndarray(format="rgb24", width=self.width_px, height=self.height_px)
-        return np.ascontiguousarray(np.rot90(pixels, self.frame.rotation // 90))
+        pixels = rgb_of(self.frame, width_px=self.width_px, height_px=self.height_px)
+        return self.orientation.upright(pixels)
 
 
 def decoded(container: InputContainer) -> Iterator[Picture]:
@@ -73,28 +83,22 @@ def decoded(container: InputContainer) -> Iterator[Picture]:
     One with a time stamp that does not rise, as MPEG files have them, follows the one before it.
 
     Raises:
-        MediaError: No pictures in it, without times, with a clock that starts again on the way, or
-            with a shape of pixels that cannot be.
+        MediaError: No pictures in it, without times, with a clock that starts again on the way, too
+            large, HDR, at a slant, or with a shape of pixels that cannot be.
     """
-    stream = moving_pictures(container)
-    stamped, slots, last = has_time_stamps(container), deque[int](), None
-    for packet in container.demux(stream):
-        if not stamped and packet.size and packet.dts is not None:
-            slots.append(packet.dts)
-        for frame in packet.decode():
-            if slots:  # stored in another order, but one picture for one place in time
-                frame.pts = slots.popleft()
-            picture = _picture(frame, stream)
-            if last is not None and picture.time_s < last.time_s - RESTART_S:
-                raise MediaError(
-                    f"{file_name(container)} holds several videos: its clock goes back from "
-                    f"{float(last.time_s):.2f} s to {float(picture.time_s):.2f} s; part it, or "
-                    "write it anew with ffmpeg"
-                )
-            if last is not None and picture.time_s <= last.time_s:
-                length_s = picture.end_s - picture.time_s
-                picture = picture._replace(time_s=last.end_s, end_s=last.end_s + length_s)
-            yield (last := picture)
+    stream, last = moving_pictures(container), None
+    for shown in progressive(_frames(container, stream)):
+        picture = _picture(shown, stream)
+        if last is not None and picture.time_s < last.time_s - RESTART_S:
+            raise MediaError(
+                f"{file_name(container)} holds several videos: its clock goes back from "
+                f"{float(last.time_s):.2f} s to {float(picture.time_s):.2f} s; part it, or "
+                "write it anew with ffmpeg"
+            )
+        if last is not None and picture.time_s <= last.time_s:
+            length_s = picture.end_s - picture.time_s
+            picture = picture._replace(time_s=last.end_s, end_s=last.end_s + length_s)
+        yield (last := picture)
 
 
 def pictures_from(path: AnyPath, time_s: Fraction) -> Iterator[Picture]:
@@ -121,6 +125,8 @@ def pictures_from(path: AnyPath, time_s: Fraction) -> Iterator[Picture]:
                     int((time_s - back_s + start_s(stream)) / tick_s(stream)), stream=stream
                 )
                 first = next((picture for picture in pictures if picture.frame.key_frame), None)
+                if first is not None and first.blended:  # with one that was not decoded
+                    first = next(pictures, None)
             if first is not None and first.time_s <= time_s:
                 yield from chain([first], pictures)
                 return
@@ -132,12 +138,34 @@ def moving_pictures(container: InputContainer) -> VideoStream:
     """The stream of moving pictures.
 
     Raises:
-        MediaError: There is none.
+        MediaError: There is none, or they have too many pixels.
     """
     stream = picture_stream(container)
     if stream is None:
         raise MediaError(f"{file_name(container)} has no pictures; give a video")
+    _check_size(stream.width, stream.height, file_name(container))
     return stream
+
+
+def _check_size(width_px: int, height_px: int, name: str) -> None:
+    if width_px * height_px > MOST_PX:
+        raise MediaError(
+            f"{name} has pictures of {width_px} x {height_px} px, over {MOST_PX} in all; "
+            "shrink it with ffmpeg first"
+        )
+
+
+def _frames(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """What the decoder gives, in the order in which it is shown, with time stamps."""
+    stamped, slots = has_time_stamps(container), deque[int]()
+    for packet in container.demux(stream):
+        if not stamped and packet.size and packet.dts is not None:
+            slots.append(packet.dts)
+        for frame in packet.decode():
+            if slots:  # stored in another order, but one picture for one place in time
+                frame.pts = slots.popleft()
+            check_colours(frame, file_name(container))
+            yield frame
 
 
 def _can_seek(container: InputContainer, stream: VideoStream) -> bool:
@@ -150,8 +178,8 @@ def _can_seek(container: InputContainer, stream: VideoStream) -> bool:
     return container.format.name != "mpeg" and not counted
 
 
-def _picture(frame: av.VideoFrame, stream: VideoStream) -> Picture:
-    name = file_name(stream.container)
+def _picture(shown: Shown, stream: VideoStream) -> Picture:
+    frame, name = shown.frame, file_name(stream.container)
     if frame.pts is None:
         raise MediaError(f"{name} has no time stamps; wrap it as mp4 or mkv with ffmpeg first")
     time_s = frame.pts * tick_s(stream) - start_s(stream)
@@ -162,11 +190,15 @@ def _picture(frame: av.VideoFrame, stream: VideoStream) -> Picture:
             f"{name} says that its pixels are {float(aspect):.3g} times as wide as high; "
             "write the right shape into it with ffmpeg first"
         )
+    # the shorter side of a pixel grows, so that no detail is lost
+    width_px, height_px = round(frame.width * max(aspect, 1)), round(frame.height / min(aspect, 1))
+    _check_size(width_px, height_px, name)
     return Picture(
         frame,
         time_s,
         time_s + (frame.duration * tick_s(stream) or usual_s),
-        # the shorter side of a pixel grows, so that no detail is lost
-        round(frame.width * max(aspect, 1)),
-        round(frame.height / min(aspect, 1)),
+        width_px,
+        height_px,
+        orientation_of(frame, name),
+        shown.blended,
     )

@@ -13,7 +13,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from loopy.data.media import AnyPath, existing_file, open_media
-from loopy.data.pictures import SEEK_S, Picture, Pixels, moving_pictures, pictures_from
+from loopy.data.orientation import UPRIGHT
+from loopy.data.pictures import SEEK_S, Picture, Pixels, decoded, moving_pictures, pictures_from
+from loopy.data.video_colour import guessed_bt709
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS
 
@@ -28,22 +30,23 @@ def read_frames(
     """Reads some frames, counted on a grid of ``fps`` that starts at the first picture.
 
     Frame i is the picture whose time stamp is nearest to i / fps, the only rule without a bias: the
-    error is at most half the interval of the source. Rotation flags are honoured. Pixels come out
-    square: where the file says that they are not, their shorter side grows (720 x 576 pixels of
-    shape 16:15 become 768 x 576), so that a face is never stretched.
+    error is at most half the interval of the source. Pictures come out upright, in the
+    colours that players show, and not interlaced. Pixels come out square: where the file says that
+    they are not, their shorter side grows (720 x 576 pixels of shape 16:15 become 768 x 576), so
+    that a face is never stretched.
 
     Args:
         path: A video file.
         indices: Places on the grid, in any order, also more than once.
         fps: Rate of the grid.
         backend: "pyav" reads everything; "decord" is faster for a few frames far apart, but knows
-            fewer codecs (not AV1) and square pixels only, and is for files you trust.
+            fewer codecs (not AV1), takes only what needs none of this, and is for files you trust.
 
     Returns:
         RGB frames in the order of ``indices``.
 
     Raises:
-        MediaError: Not a readable video, or an index outside it.
+        MediaError: Not a readable video, HDR, or an index outside it.
         DependencyError: decord is not installed.
     """
     wanted = sorted(set(indices))
@@ -119,11 +122,7 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
             "decord is not installed (it exists for Linux and Windows on x86-64); "
             'use backend="pyav" or pip install decord'
         ) from error
-    with open_media(path, "video") as container:
-        if (moving_pictures(container).sample_aspect_ratio or 1) != 1:
-            raise MediaError(f'pixels of video {path} are not square; use backend="pyav"')
-        if len(container.streams.video) > 1:  # decord has a choice of its own
-            raise MediaError(f'video {path} has several streams of pictures; use backend="pyav"')
+    _check_for_decord(path)
     try:
         reader = decord.VideoReader(str(path))
         spans = reader.get_frame_timestamp(range(len(reader)))
@@ -133,3 +132,20 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
         return list(reader.get_batch(nearest).asnumpy()) if nearest else []
     except (decord.DECORDError, RuntimeError) as error:
         raise MediaError(f'video {path} cannot be decoded by decord; use backend="pyav"') from error
+
+
+def _check_for_decord(path: Path) -> None:
+    """Refuses what decord would show otherwise than PyAV does here."""
+    with open_media(path, "video") as container:
+        aspect = moving_pictures(container).sample_aspect_ratio
+        first = next(decoded(container), None)
+        others = {
+            "has pixels that are not square": aspect not in (None, 0, 1),
+            "has several streams of pictures": len(container.streams.video) > 1,
+            "is stored turned or mirrored": first is not None and first.orientation != UPRIGHT,
+            "is interlaced": first is not None and first.blended,
+            "does not name its colours": first is not None and guessed_bt709(first.frame),
+        }
+    for words, found in others.items():
+        if found:
+            raise MediaError(f'video {path} {words}; use backend="pyav"')

@@ -7,6 +7,7 @@ from math import ceil, floor
 
 from loopy.data.media import AnyPath, open_media, tick_s
 from loopy.data.pictures import decoded, moving_pictures
+from loopy.data.video_colour import small_bgr_of
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS
 
@@ -95,9 +96,7 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
                 )
             shrink = max(*size, LONG_SIDE_PX) / LONG_SIDE_PX
             width, height = (max(1, round(side / shrink)) for side in size)
-            small = picture.frame.to_ndarray(
-                format="bgr24", width=width, height=height, interpolation="AREA"
-            )
+            small = small_bgr_of(picture.frame, width_px=width, height_px=height)
             moment = FrameTimecode(Timecode(int(times[-1] / tick), tick), fps=rate)
             for detector in detectors:
                 found = detector.process_frame(moment, small)

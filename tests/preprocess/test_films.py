@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import Interpolation
 from diffusers import AutoencoderKL
 from transformers import Wav2Vec2Model
 
@@ -60,7 +61,9 @@ def pictures(film):
         decoded = list(file.decode(video=0))
     times = np.array([float((f.pts - decoded[0].pts) * f.time_base) for f in decoded])
     places = [int(np.abs(times - index / 25).argmin()) for index in range(75)]
-    shown = [np.rot90(decoded[p].to_ndarray(format="rgb24"), turned) for p in places]
+    exact = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+    rgb = [decoded[p].to_ndarray(format="rgb24", interpolation=exact) for p in places]
+    shown = [np.rot90(picture, turned) for picture in rgb]
     return torch.from_numpy(np.stack(shown)), places
 
 

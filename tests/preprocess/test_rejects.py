@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 
@@ -123,6 +125,7 @@ def bad_folder(write_talk, tmp_path_factory):
         path = write_talk(folder / whole, pictures=90).path
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     write_talk(folder / "untracked.mkv", tracked=False)
+    write_hlg(folder / "phone.mov")
     (folder / "empty.mp4").touch()
     (folder / "words.mp4").write_text("these are my favourite videos\n" * 99)
     (folder / "noise.mp4").write_bytes(torch.randint(256, (9_000,)).byte().numpy().tobytes())
@@ -132,7 +135,21 @@ def bad_folder(write_talk, tmp_path_factory):
     return folder
 
 
+def write_hlg(path):
+    """As a phone films it."""
+    tags = "transfer=arib-std-b67:colorprim=bt2020:colormatrix=bt2020nc"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"x264-params": tags})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        for index in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 128, np.uint8), "rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
 REASONS = {
+    "phone.mov": "is HDR (HLG); convert it to SDR with ffmpeg's zscale and tonemap first",
     "half.mov": "cannot be decoded",
     "half.mkv": "is cut off: of 3.",
     "untracked.mkv": "has no tracks beside it",
