@@ -18,7 +18,9 @@ from loopy.preprocess.precomputed import Precomputed
 from loopy.preprocess.work import keep, kept
 
 AT_ONCE = 30
-"""Frames in memory at a time; a multiple of how often DWPose searches for people."""
+"""Most frames in memory at a time; a multiple of how often DWPose searches for people."""
+AT_ONCE_BYTES = 2**28
+"""Most bytes of frames in memory at a time: 30 frames of 1920 x 1080, 10 of 4K, 2 of 8K."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +47,18 @@ def chunks(
 ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
     """Frames of a span on the 25 fps grid, some at a time, each in memory once.
 
+    Args:
+        source: The video.
+        span: Which frames.
+        frames: Most at a time; fewer where they are large (`AT_ONCE_BYTES`), but one.
+
     Raises:
         MediaError: The video cannot be read.
     """
     shown, left = iterate_frames(source, span=span), len(span)
     while (first := next(shown, None)) is not None:
-        part = np.empty((min(frames, left), *first.shape), np.uint8)
+        fitting = max(1, AT_ONCE_BYTES // first.nbytes)
+        part = np.empty((min(frames, fitting, left), *first.shape), np.uint8)
         part[0], filled = first, 1
         for frame in islice(shown, len(part) - 1):
             part[filled] = frame

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from loopy.data.media import AnyPath
-from loopy.errors import OutputError
+from loopy.errors import MediaError, OutputError
 from loopy.tensor_file import save_tensors
 
 
@@ -99,13 +99,18 @@ def rows_of(
 
     Yields:
         The rows of each span, fewer where the stream ends before it.
+
+    Raises:
+        MediaError: The stream is empty, so that nobody knows what a row is.
     """
     parts, held, first = iter(stream), list[Tensor](), 0
     for span in spans:
         end = first + sum(map(len, held))
-        while end < span.stop and (part := next(parts, None)) is not None:
+        while (end < span.stop or not held) and (part := next(parts, None)) is not None:
             held.append(part)
             end += len(part)
             while len(held) > 1 and first + len(held[0]) <= span.start:
                 first += len(held.pop(0))
+        if not held:
+            raise MediaError("the sound gives no rows of features; give a longer one")
         yield torch.cat(held)[max(span.start - first, 0) : max(span.stop - first, 0)]

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from loopy.commands.preprocess import _description, _preparer
 from loopy.data.clips import clip_path
 from loopy.data.description import create_store
+from loopy.errors import MediaError
 from loopy.preprocess.look import split
 from loopy.preprocess.prepare import PIECE
 from loopy.preprocess.report import report
 from loopy.preprocess.stages import STAGES
+from loopy.preprocess.tracks import AT_ONCE_BYTES, chunks
 from loopy.preprocess.work import rows_of
 
 FRAMES = 80  # two pieces
@@ -146,6 +149,26 @@ def test_rows_of_a_stream_are_those_of_the_whole(sizes, places):
     found = list(rows_of(spans, iter(whole.split(sizes))))
     for span, rows in zip(spans, found, strict=True):
         assert torch.equal(rows, whole[span.start : span.stop])
+
+
+def test_an_empty_span_has_no_rows():
+    """Also before anything is read, and with no rows behind it."""
+    stream = torch.arange(12.0).reshape(6, 2).split(2)
+    found = list(rows_of([range(0, 0), range(1, 3), range(6, 6)], stream))
+    assert [rows.tolist() for rows in found] == [[], [[2.0, 3.0], [4.0, 5.0]], []]
+    assert found[0].shape == (0, 2)
+    assert next(rows_of([range(0, 0)], [torch.empty(0, 2)])).shape == (0, 2)
+    with pytest.raises(MediaError, match="no rows of features"):
+        next(rows_of([range(0, 0)], []))
+
+
+def test_few_large_frames_are_held_at_once(write_film, tmp_path):
+    """Twelve frames of 4K are 300 MB: of their 25 MB ten go into 256."""
+    path = write_film(
+        tmp_path / "4k.mp4", [Fraction(index, 25) for index in range(12)], size=(3840, 2160)
+    )
+    parts = chunks(path, range(12))
+    assert [(len(part), part.nbytes <= AT_ONCE_BYTES) for part in parts] == [(10, True), (2, True)]
 
 
 def test_the_page_has_the_table_of_stages():
