@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from loopy.data.clips import clip_path
+from loopy.data.finished import content_hash
 from loopy.data.index import CURRENT, FOLDER, Index, build_index
 from loopy.data.media import open_media
 from loopy.data.places import is_address
@@ -21,7 +22,7 @@ from loopy.data.sound import SHORTEST_SAMPLES, read_audio
 from loopy.data.store import ClipStore
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import draft, open_writer
-from loopy.errors import ConfigurationError, DamageError, OutputError, StoreError
+from loopy.errors import ConfigurationError, DamageError, MediaError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
 from loopy.preprocess import report as reports
@@ -43,6 +44,11 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
         out: A folder for report.json and histograms.png.
         clip_frames: Frames of a clip of the model that shall be trained; how much a face moves is
             told for that many.
+
+    Raises:
+        StoreError: There is no store, or a ledger is damaged.
+        OutputError: The folder cannot be made or written.
+        DependencyError: A folder is given, and matplotlib is not installed.
     """
     found = reports.report(store)
     if (store / FOLDER / CURRENT).is_file():  # not before the last shard is done
@@ -53,7 +59,10 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
             found = replace(found, unmeasured=f"{error}; loopy data check {store} lists all damage")
     print(found)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{out} cannot be made ({error.strerror}); name a folder") from error
         with draft(out / "report.json") as hidden:
             hidden.write_text(json.dumps(found.as_json(), indent=1) + "\n")
         reports.histograms(found, out / "histograms.png")
@@ -76,7 +85,8 @@ def view(
         store: The store.
         parts: Folder with the ``vae`` that made it.
         clip: Its id; the first one if not given.
-        video: Where the video goes (mp4, mov, mkv). It has sound while its source is where it was.
+        video: Where the video goes (mp4, mov, mkv). It has sound while its source is where it was,
+            and the same to the byte: a store of somebody else plays no other file of yours.
         sheet: Where the contact sheet goes.
 
     Raises:
@@ -99,9 +109,11 @@ def view(
         return ((shown + 1) * 127.5).round().to(torch.uint8)
 
     if video is not None:
-        with open_writer(video, sound=_sound(about["provenance"])) as writer:
+        sound, words = _sound(about["provenance"])
+        with open_writer(video, sound=sound) as writer:
             for start in range(0, frames, AT_ONCE):
                 writer.write(pictures(slice(start, start + AT_ONCE)))
+        print(words)
     if sheet is not None:
         spread = evenly_spread(frames, ON_A_SHEET).split(AT_ONCE)
         laid_out = contact_sheet(torch.cat([pictures(rows) for rows in spread]))
@@ -236,14 +248,28 @@ def _source(store: ClipStore, clip: str, ledgers: Mapping[str, str]) -> str:
         return "an unknown video"
 
 
-def _sound(provenance: dict[str, Any]) -> Float[Tensor, " samples"] | None:
-    """What is heard in the span of a clip; None where its source is gone or silent there."""
+def _sound(provenance: dict[str, Any]) -> tuple[Float[Tensor, " samples"] | None, str]:
+    """What is heard in the span of a clip, if anything, and in words where it is from, or why not.
+
+    A header may name any file of this disk: only that which the clip was made of is opened.
+    """
     source = Path(provenance["source"])
     if not source.is_file():
-        return None
-    start, stop = (round(provenance[k] * SAMPLE_RATE_HZ) for k in ("start_s", "stop_s"))
+        return None, f"no sound: {source} is not there"
+    try:
+        same = content_hash(source, "video") == provenance["source_hash"]
+    except (OSError, MediaError) as error:
+        return None, f"no sound: {source} cannot be read ({error})"
+    if not same:
+        return None, f"no sound: {source} is not the file that the clip was made of"
     with open_media(source, "sound") as container:
         if not container.streams.audio:
-            return None
-    samples = read_audio(source, zero="pictures")[start:stop]
-    return samples if len(samples) >= SHORTEST_SAMPLES else None
+            return None, f"no sound: {source} has none"
+    samples = read_audio(source, zero="pictures")
+    start, stop = (
+        round(min(max(provenance[name], 0) * SAMPLE_RATE_HZ, len(samples)))
+        for name in ("start_s", "stop_s")
+    )
+    if stop - start < SHORTEST_SAMPLES:
+        return None, f"no sound: {source} is silent there"
+    return samples[start:stop], f"sound: {source}, from {provenance['start_s']:.2f} s on"

@@ -9,7 +9,8 @@ from typing import Any, TypeGuard
 
 from loopy.data.description import load_description
 from loopy.data.media import AnyPath
-from loopy.errors import DependencyError
+from loopy.data.writer import draft
+from loopy.errors import DependencyError, OutputError
 from loopy.preprocess.ledger import Ledger, Outcome, read_ledgers
 from loopy.preprocess.motion_scale import MotionScale
 from loopy.timing import FPS
@@ -150,6 +151,7 @@ def histograms(found: DataReport, path: Path) -> None:
     """Draws how the measurements of kept and rejected clips are spread.
 
     Raises:
+        OutputError: They cannot be written there.
         DependencyError: matplotlib is not installed.
     """
     try:
@@ -169,7 +171,13 @@ def histograms(found: DataReport, path: Path) -> None:
         axes.set_xlabel(words)
     figure.axes[0].set_ylabel("clips")
     figure.axes[0].legend()
-    figure.savefig(path)
+    with draft(path) as hidden:
+        try:
+            figure.savefig(hidden)
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written ({error.strerror}); check permission and free space"
+            ) from error
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -163,6 +163,50 @@ def test_a_view_without_the_source_is_silent(store, talks, talk_parts, write_tal
     assert not probe(tmp_path / "clip.mp4").has_sound
 
 
+def test_a_view_plays_no_other_file(store, talks, talk_parts, chirp, tmp_path, capsys):
+    """Whoever made the store may have named any file; only the very one of the clip is opened."""
+    video = tmp_path / "clip.mp4"
+    words = ["data", "view", str(store), "--parts", str(talk_parts), "--video", str(video)]
+    assert main(words) == 0
+    assert f"sound: {talks / 'cut.mkv'}, from " in capsys.readouterr().out
+    moved = tmp_path / "moved.mkv"
+    (talks / "cut.mkv").rename(moved)
+    try:
+        shutil.copy(moved, talks / "cut.mkv")
+        with (talks / "cut.mkv").open("ab") as file:
+            file.write(b"another one")
+        assert main(words) == 0
+    finally:
+        moved.replace(talks / "cut.mkv")
+    assert "is not the file that the clip was made of" in capsys.readouterr().out
+    assert not probe(video).has_sound
+
+
+@pytest.mark.parametrize("place", ["file/report", "file", "full"])
+def test_a_report_that_cannot_be_written_is_one_line(made, tmp_path, capsys, place):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full/histograms.png").mkdir(parents=True)
+    assert main(["data", "report", str(made), "--out", str(tmp_path / place)]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / place) in said
+    assert said.startswith("loopy: error: ")
+    assert said.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not list(tmp_path.glob("full/.*"))
+
+
+@pytest.mark.parametrize("kind", ["video", "sheet"])
+@pytest.mark.parametrize("name", ["nowhere/clip", "file/clip"])
+def test_a_view_that_cannot_be_written_is_one_line(made, talk_parts, tmp_path, capsys, kind, name):
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / f"{name}{'.mp4' if kind == 'video' else '.png'}"
+    words = ["data", "view", str(made), "--parts", str(talk_parts), f"--{kind}", str(out)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert str(out) in said
+    assert said.count("\n") == 1
+
+
 def test_a_view_of_a_mute_clip(talks, talk_parts, talk_options, tmp_path):
     filters = replace(talk_options.filters, need_sound=False)
     options = replace(talk_options, filters=filters)
