@@ -53,7 +53,8 @@ class Clip:
 class Presence:
     """Which conditions each sample may see; its null form is `Presence.none`.
 
-    The same record serves training dropout (random) and validation (all).
+    The same record serves training dropout (random) and validation (all). It stays on the CPU,
+    where `reference_mask` asks it without waiting for a GPU.
 
     Args:
         audio: Audio tokens (else zero).
@@ -67,6 +68,10 @@ class Presence:
     reference: Bool[Tensor, "b"]
     past: Bool[Tensor, "b"]
 
+    def reference_mask(self, device: torch.device | str) -> Bool[Tensor, "b"] | None:
+        """Who sees the reference; None where all do, for masks rule out the fastest attention."""
+        return None if self.reference.all() else self.reference.to(device)
+
     @classmethod
     def all(cls, videos: int, device: torch.device | str | None = None) -> Self:
         """Everything is seen."""
@@ -74,7 +79,7 @@ class Presence:
 
     @classmethod
     def none(cls, videos: int, device: torch.device | str | None = None) -> Self:
-        """Nothing is seen: the state of guidance's base branch."""
+        """Nothing is seen. What guidance's base branch sees; there, by `Branches`, it is no row."""
         return cls(*torch.zeros(4, videos, dtype=torch.bool, device=device).unbind())
 
 
@@ -126,7 +131,7 @@ class SiteFeatures:
 
 @dataclass(frozen=True)
 class ReferenceFeatures(Mapping[str, SiteFeatures]):
-    """Site name -> features: the only thing that passes from one network to the other."""
+    """Site name -> features; `loopy.models.DualUNet` makes the denoiser's keys and values of it."""
 
     sites: Mapping[str, SiteFeatures]
 

@@ -16,7 +16,8 @@ def check_schedule(scheduler: DDIMScheduler) -> None:
     """Refuse schedules whose training and sampling cannot agree.
 
     Zero terminal SNR needs velocity prediction (epsilon is 0/0 at the last step) and trailing
-    spacing (other spacings never visit the step it repairs), arXiv 2305.08891.
+    spacing, arXiv 2305.08891: leading never visits the step it repairs, and of linspace the steps
+    of diffusers' DDIM, all of one length, do not end where the next one starts.
 
     Raises:
         ConfigurationError: Such a mix, or clipping of latents.

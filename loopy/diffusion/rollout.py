@@ -61,7 +61,7 @@ def next_clip(
     """
     videos, frames = audio.shape[:2]
     dtype = network.denoiser.dtype  # the sampler's state is float32, cast at the network's door
-    past, present = _past(network, state, videos, size, contract.layout)
+    past, present = _past(network, state, contract.layout)
     tokens, motion = _sound(network, audio)
     sound = network.project_audio(tokens)
 
@@ -100,20 +100,13 @@ def next_clip(
 
 
 def _past(
-    network: DualUNet,
-    state: RolloutState,
-    videos: int,
-    size: tuple[int, int, int],
-    layout: SegmentLayout,
+    network: DualUNet, state: RolloutState, layout: SegmentLayout
 ) -> tuple[SiteKeys, Tensor | None]:
     """Keys and values of the past, and which of its slots exist (None = all)."""
-    device, dtype = network.denoiser.device, network.denoiser.dtype
     if not state.past.shape[1]:
-        zeros = torch.zeros(videos, layout.slots, *size, device=device, dtype=dtype)
-        return network.encode_past(zeros, zeros.new_zeros(videos).bool()), None
-    slots, present = layout.select(
-        state.past.to(device, dtype), generator(state.seed, "segments", state.clip)
-    )
+        return network.null_past(), None
+    past = state.past.to(network.denoiser.device, network.denoiser.dtype)
+    slots, present = layout.select(past, generator(state.seed, "segments", state.clip))
     return network.encode_past(slots), None if present.all() else present
 
 

@@ -226,7 +226,7 @@ def _losses(
                 clean, noise, timestep, alphas, prediction_type=config["prediction_type"]
             )
             noisy = add_noise(clean, noise, timestep, alphas).to(dtype)
-            guess = network(noisy, timestep, given, Presence.all(len(rows), device))
+            guess = network(noisy, timestep, given, Presence.all(len(rows)))
             total += diffusion_loss(guess, wanted, place_weight=clip.weight).cpu() / len(TIMES)
         losses.append(total)
     return torch.cat(losses)

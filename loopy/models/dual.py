@@ -1,9 +1,10 @@
 """DualUNet: reference net, denoiser and audio modules as one function of noise and conditions.
 
 Two ways in, one path through: training calls `DualUNet.forward`; inference calls the same steps
-one by one and keeps what does not change (`encode_reference` once a subject; `encode_past` and
-`project_audio` once a clip; `UNet.forward` once a diffusion step). `forward` calls what is beneath
-them: with sharded weights a public name is an entry of its own (`loopy.training.sharding`).
+one by one and keeps what does not change (`encode_reference` once a subject; `encode_past`, or
+`null_past`, and `project_audio` once a clip; `UNet.forward` once a diffusion step). `forward`
+calls what is beneath them: with sharded weights a public name is an entry of its own
+(`loopy.training.sharding`).
 """
 
 from collections.abc import Mapping
@@ -92,6 +93,15 @@ class DualUNet(nn.Module):
         """
         return self._encode_past(motion_frames, live)
 
+    def null_past(self) -> dict[str, KeyValue]:
+        """Keys and values of a first clip, which has no past, at each site; one row for all.
+
+        Equal to those of `encode_past` with nothing live, without a run of the reference net.
+        """
+        if not self.sees_past:
+            return {}
+        return {name: stage.inter_clip[i].null_past() for name, stage, i in self.denoiser.sites()}
+
     def project_audio(self, tokens: Float[Tensor, "b f a s"]) -> dict[str, KeyValue]:
         """Keys and values of the audio tokens at each site with attention; rows (b f)."""
         return self._project_audio(tokens)
@@ -122,7 +132,7 @@ class DualUNet(nn.Module):
             noisy: Noisy latents of the clips.
             timestep: Diffusion step of each.
             clip: Their conditions.
-            presence: Who may see what.
+            presence: Who may see what; on the CPU, see `Presence`.
             choice: Condition of audio-to-latents for each sample; None = audio.
         """
         audio, motion = {}, None
@@ -134,8 +144,10 @@ class DualUNet(nn.Module):
                     tokens, landmarks=clip.landmarks, measures=clip.measures, choice=choice
                 )
                 motion = motion * presence.motion_latents[:, None, None].to(motion)
-        live = presence.past & clip.past_present.any(1)
-        attended = torch.where(live[:, None], clip.past_present, True)
+        present, device = clip.past_present, noisy.device
+        reference = presence.reference_mask(device)
+        live = presence.past.to(device) & present.any(1)
+        present = torch.where(live[:, None], present, True)
         contexts = self.contexts(
             reference=self._encode_reference(clip.reference),
             past=self._encode_past(clip.motion_frames, live),
@@ -147,8 +159,8 @@ class DualUNet(nn.Module):
             contexts,
             motion=motion,
             portrait=clip.reference,
-            reference_present=presence.reference,
-            past_present=attended & presence.reference[:, None],
+            reference_present=reference,
+            past_present=present if reference is None else present & reference[:, None],
         )
 
     def trained_parameters(self) -> list[nn.Parameter]:
@@ -164,7 +176,7 @@ class DualUNet(nn.Module):
         return [p for p in self.parameters() if p.requires_grad and id(p) not in unread]
 
     def _encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
-        features = self.reference_net.features(portrait, tokens_only=True)
+        features = self.reference_net.features(portrait, collect="tokens")
         source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
         return {
             name: stage.attentions[i].project_reference(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
@@ -179,10 +191,10 @@ class DualUNet(nn.Module):
             return {}
         videos, slots = motion_frames.shape[:2]
         with nullcontext() if self.motion_gradient else torch.no_grad():
-            features = self.reference_net.features(motion_frames.flatten(0, 1))
+            features = self.reference_net.features(motion_frames.flatten(0, 1), collect="maps")
         keys = {}
         for name, stage, i in self.denoiser.sites():
-            maps = features[name].maps.unflatten(0, (videos, slots))  # pyright: ignore[reportOptionalMemberAccess]  # kept at all
+            maps = features[name].maps.unflatten(0, (videos, slots))  # pyright: ignore[reportOptionalMemberAccess]  # asked for
             if live is not None:
                 maps = maps * live[:, None, None, None, None].to(maps)
             keys[name] = stage.inter_clip[i].project_past(maps)

@@ -7,6 +7,7 @@ Letters: b videos (rows: branches b), f frames, n folded images, e time-embeddin
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -17,10 +18,17 @@ from torch import Tensor, nn
 
 from loopy.errors import ConfigurationError
 from loopy.nn.layers import Layers
-from loopy.nn.stages import Call, DownStage, MidStage, SiteContext, Stage, StageOptions, UpStage
+from loopy.nn.stages import (
+    NOTHING,
+    Call,
+    DownStage,
+    MidStage,
+    SiteContext,
+    Stage,
+    StageOptions,
+    UpStage,
+)
 from loopy.records import Branches, ReferenceFeatures, SiteFeatures
-
-NOTHING = SiteContext()
 
 
 class UNet(ModelMixin, ConfigMixin):
@@ -216,7 +224,7 @@ class UNet(ModelMixin, ConfigMixin):
         images: Float[Tensor, "n c h w"],
         *,
         text: Float[Tensor, "n s d"] | None = None,
-        tokens_only: bool = False,
+        collect: Literal["tokens", "maps"],
     ) -> ReferenceFeatures:
         """What the network sees in clean images (timestep 0), at every site.
 
@@ -226,10 +234,10 @@ class UNet(ModelMixin, ConfigMixin):
         Args:
             images: Clean scaled latents.
             text: SD1.5's text tokens, where the network was built with them.
-            tokens_only: Stop behind the last tokens: nothing reads the rest of a portrait.
+            collect: What is read of it, and kept: the tokens of a portrait, behind the last of
+                which the network stops, or the maps of motion frames.
         """
         zero = torch.zeros(len(images), dtype=torch.long, device=images.device)
-        collect = "tokens" if tokens_only else "all"
         call = Call(self._time(zero, images.dtype), 1, text=text, collect=collect)
         return ReferenceFeatures(self._run(images, call, {})[1])
 
@@ -239,7 +247,7 @@ class UNet(ModelMixin, ConfigMixin):
         return [name for name, stage, _ in self.sites() if stage.attentions][-1]
 
     def behind_tokens(self, attention: str) -> list[nn.Parameter]:
-        """Parameters that `features` with ``tokens_only`` does not run.
+        """Parameters that `features` does not run for ``tokens``.
 
         Args:
             attention: What of the last site's attention is unread: ``attn1`` or ``attn1.to_q``

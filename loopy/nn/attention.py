@@ -17,22 +17,32 @@ from loopy.nn.layers import Layers
 
 
 class KeyValue(NamedTuple):
-    """Projected keys and values of a context, split into heads: both (n heads s width).
+    """Projected keys and values of a context, split into heads."""
 
-    `expand` gives them more leading axes.
-    """
+    key: Float[Tensor, "n heads s width"]
+    value: Float[Tensor, "n heads s width"]
 
-    key: Float[Tensor, "..."]
-    value: Float[Tensor, "..."]
-
-    def expand(self, branches: int, frames: int) -> "KeyValue":
+    def expand(self, branches: int, frames: int, *, rows: int = -1) -> "ExpandedKV":
         """View the rows of ``b`` videos as ``(branches b frames)`` rows, without a copy.
 
-        Returns:
-            Keys and values (branches b frames heads s width).
+        Args:
+            branches: Runs of guidance that see them.
+            frames: Frames of each video.
+            rows: How many rows a single one stands for; -1 leaves them as they are.
         """
-        shape = (branches, -1, frames, -1, -1, -1)
-        return KeyValue(*(x[None, :, None].expand(shape) for x in self))
+        shape = (branches, rows, frames, -1, -1, -1)
+        return ExpandedKV(*(x[None, :, None].expand(shape) for x in self))
+
+
+class ExpandedKV(NamedTuple):
+    """A view of `KeyValue` for each branch and frame; `folded` makes plain rows of it."""
+
+    key: Float[Tensor, "branches b frames heads s width"]
+    value: Float[Tensor, "branches b frames heads s width"]
+
+    def folded(self) -> KeyValue:
+        """Keys and values of the rows (branches b frames)."""
+        return KeyValue(*(x.flatten(0, 2) for x in self))
 
 
 class Attention(nn.Module):
@@ -73,7 +83,7 @@ class Attention(nn.Module):
         query: Float[Tensor, "n l c"],
         context: KeyValue | None = None,
         *,
-        extra: KeyValue | None = None,
+        extra: ExpandedKV | None = None,
         mask: Tensor | None = None,
     ) -> Float[Tensor, "n l c"]:
         """Attend from ``query`` to its own tokens, or to ``context`` where one is given.
@@ -102,7 +112,7 @@ class Attention(nn.Module):
         return self.to_out[0](answer.transpose(1, 2).flatten(2))
 
     def _with_extra(
-        self, asked: Tensor, own: KeyValue, extra: KeyValue, mask: Tensor | None
+        self, asked: Tensor, own: KeyValue, extra: ExpandedKV, mask: Tensor | None
     ) -> Tensor:
         lead = extra.key.shape[:3]
         rows, length = lead.numel(), own.key.shape[2]

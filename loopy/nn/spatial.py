@@ -9,7 +9,7 @@ from diffusers.models.attention import FeedForward
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from loopy.nn.attention import Attention, KeyValue
+from loopy.nn.attention import Attention, ExpandedKV, KeyValue
 from loopy.nn.layers import Layers
 
 
@@ -46,7 +46,7 @@ class SpatialBlock(nn.Module):
         *,
         text: Tensor | None,
         audio: KeyValue | None,
-        reference: KeyValue | None,
+        reference: ExpandedKV | None,
         mask: Tensor | None,
     ) -> Float[Tensor, "n l c"]:
         """Run the block; ``normalised`` is ``norm1(x)``, which the caller has at hand."""
@@ -113,7 +113,7 @@ class SpatialTransformer(nn.Module):
         *,
         text: Float[Tensor, "n s d"] | None = None,
         audio: KeyValue | None = None,
-        reference: KeyValue | None = None,
+        reference: ExpandedKV | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n l c"]]:
         """Transform a feature map.

@@ -29,13 +29,17 @@ class SiteContext(NamedTuple):
 
     Attributes:
         reference: Reference tokens, rows b.
-        past: Motion frames, rows (b h w).
+        past: Motion frames, rows (b h w); a single row stands for every place (no past yet).
         audio: Audio tokens, rows (b f).
     """
 
     reference: KeyValue | None = None
     past: KeyValue | None = None
     audio: KeyValue | None = None
+
+
+NOTHING = SiteContext()
+"""The conditions of a site where there are none."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Call:
         text: SD1.5's text tokens, one row an image.
         reference_present: Which videos see the reference; None = all.
         past_present: Which motion frames are seen; None = all.
-        collect: What a reference net keeps: nothing, the tokens, or tokens and maps.
+        collect: What a reference net keeps: nothing, the tokens of a portrait, or the maps of
+            motion frames.
     """
 
     embedding: Float[Tensor, "n e"]
@@ -58,7 +63,7 @@ class Call:
     text: Float[Tensor, "n s d"] | None = None
     reference_present: Bool[Tensor, "b"] | None = None
     past_present: Bool[Tensor, "b m"] | None = None
-    collect: Literal["nothing", "tokens", "all"] = "nothing"
+    collect: Literal["nothing", "tokens", "maps"] = "nothing"
 
 
 @dataclass(frozen=True)
@@ -172,16 +177,18 @@ class Stage(nn.Module):
             x, tokens = self._attend(self.attentions[index], x, context, call)
         maps = x
         if self.inter_clip:
-            past, seeing = context.past, call.branches.seeing_past
-            past = past.expand(seeing, 1) if past is not None and seeing else None
+            past, seeing = None, call.branches.seeing_past
             clip = x.unflatten(0, (-1, call.frames))
+            if context.past is not None and seeing:
+                videos = len(clip) // call.branches.total
+                past = context.past.expand(seeing, 1, rows=videos * x[0, 0].numel())
             clip = self.inter_clip[index](clip, past=past, past_present=call.past_present)
             x = clip.flatten(0, 1)
         if self.intra_clip:
             x = self.intra_clip[index](x.unflatten(0, (-1, call.frames))).flatten(0, 1)
         match call.collect:
-            case "all":
-                return x, SiteFeatures(maps, tokens)
+            case "maps":
+                return x, SiteFeatures(maps=maps)
             case "tokens":
                 return x, SiteFeatures(tokens=tokens)
         return x, SiteFeatures()
@@ -198,8 +205,7 @@ class Stage(nn.Module):
                 mask = extend_mask(present[:, None].expand(-1, extra), own)
         audio = None
         if context.audio is not None:
-            heard = context.audio.expand(call.branches.audio, 1)
-            audio = KeyValue(*(rows.flatten(0, 2) for rows in heard))
+            audio = context.audio.expand(call.branches.audio, 1).folded()
         return transformer(x, text=call.text, audio=audio, reference=reference, mask=mask)
 
 

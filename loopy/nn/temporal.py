@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from loopy.errors import ConfigurationError
-from loopy.nn.attention import Attention, KeyValue, extend_mask
+from loopy.nn.attention import Attention, ExpandedKV, KeyValue, extend_mask
 
 
 class TemporalLayer(nn.Module):
@@ -67,10 +67,19 @@ class TemporalLayer(nn.Module):
         self.kinds = nn.Parameter(torch.zeros(2, dim)) if motion_slots else None
 
     def project_past(self, past: Float[Tensor, "b m c h w"]) -> KeyValue:
-        """Keys and values of the motion frames, oldest first: rows (b h w), tokens m.
+        """Keys and values of the motion frames, oldest first: rows (b h w), tokens m."""
+        return self._project_past(past)
 
-        All-zero maps give the constant that stands for "no past yet".
+    def null_past(self) -> KeyValue:
+        """Keys and values of "no past yet", the state of a first clip: one row for all places.
+
+        They are those of all-zero maps, alike at each place.
         """
+        here, width = self.positions.device, self.positions.shape[1]
+        zeros = torch.zeros(1, self.motion_slots, width, 1, 1, device=here)
+        return self._project_past(zeros.to(self.proj_in.weight))
+
+    def _project_past(self, past: Tensor) -> KeyValue:
         frames = self.norm(past.flatten(0, 1)).unflatten(0, past.shape[:2])
         tokens = self.norm1(self.proj_in(frames.permute(0, 3, 4, 1, 2).flatten(0, 2)))
         return self.attn1.project(tokens + self.positions[: self.motion_slots] + self.kinds[0])  # pyright: ignore[reportOptionalSubscript]  # inter-clip only
@@ -79,7 +88,7 @@ class TemporalLayer(nn.Module):
         self,
         x: Float[Tensor, "b f c h w"],
         *,
-        past: KeyValue | None = None,
+        past: ExpandedKV | None = None,
         past_present: Bool[Tensor, "rows m"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
         """Mix over time.

@@ -17,8 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from loopy.models.audio_to_latents import LANDMARK_WIDTH
 from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
-from loopy.records import Clip
+from loopy.records import Clip, Presence
 from loopy.training.clip_sampler import FEWEST_HELD_OUT
+from loopy.training.drops import DropRates
 from loopy.training.estimate_ledger import Ledger, bytes_of
 from loopy.training.estimate_precision import Device, autocast_as_on, cast, precision_plugin
 from loopy.training.module import LoopyModule
@@ -80,6 +81,7 @@ def step_cost(
         stage = make()
         if precision in ("bf16-true", "16-true"):
             cast(stage, torch.bfloat16 if precision == "bf16-true" else torch.float16)
+        stage.drops = Masking()
         stage.own_past = 0.0  # drawn without gradients before the step, in less than it takes
         trained = [p for p in stage.parameters() if p.requires_grad]
         held_out = fake_clip(stage, max(batch_size, FEWEST_HELD_OUT), latent_px, weighted=weighted)
@@ -108,6 +110,22 @@ def step_cost(
             unit=max(bytes_of(unit.parameters()) for unit in units),
             device=device,
         )
+
+
+class Masked(Presence):
+    """A batch in which some sample does not see the reference: it holds most."""
+
+    def reference_mask(self, device: torch.device | str) -> Tensor:
+        """A mask, whatever the values: fake ones cannot be asked."""
+        return self.reference.to(device)
+
+
+class Masking(DropRates):
+    """Draws such batches alone."""
+
+    def presence(self, generators: list[torch.Generator]) -> Presence:
+        """As drawn, but masked."""
+        return Masked(**vars(super().presence(generators)))
 
 
 def _follow_gradients(ledger: Ledger, trained: list[nn.Parameter]) -> None:

@@ -213,7 +213,7 @@ class LoopyModule(pl.LightningModule):
             )
             clip = replace(clip, motion_frames=own)
         clip = self._with_motion_noise(clip, draws.of("motion noise"))
-        presence = _to(self.drops.presence(draws.of("drops")), self.device)
+        presence = self.drops.presence(draws.of("drops"))
         choice = self.drops.choice(draws.of("choice"), ~clip.measures.isnan()).to(self.device)
         losses, timesteps = self._losses(clip, clip, presence, draws, choice)
         self.latest_losses = losses.detach(), timesteps
@@ -227,7 +227,7 @@ class LoopyModule(pl.LightningModule):
 
         Only what the network sees is exchanged; what is diffused remains the sample's own.
         """
-        presence = Presence.all(len(batch), self.device)
+        presence = Presence.all(len(batch), "cpu")
         draws = Draws((self.seed, "validate", batch_idx), first=0, count=len(batch))
         clip = self.select(batch, draws.of("select"))
         right, _ = self._losses(clip, clip, presence, draws)
@@ -338,7 +338,8 @@ class LoopyModule(pl.LightningModule):
         if self.sync is None or not self.training:
             return losses, timestep
         made = clean_latents(noisy, prediction, timestep, alphas, prediction_type=kind)
-        heard = presence.audio * alphas[timestep]  # in noise, and unheard, lips cannot be known
+        # in noise, and unheard, lips cannot be known
+        heard = presence.audio.to(alphas) * alphas[timestep]
         term = heard * self.sync(contract.from_residual(made, clip.reference), clip.audio)
         return losses + term, timestep
 
@@ -351,7 +352,3 @@ class LoopyModule(pl.LightningModule):
         )
         frames = clip.motion_frames + self.motion_noise * noise.to(clip.motion_frames)
         return replace(clip, motion_frames=frames)
-
-
-def _to(presence: Presence, device: torch.device) -> Presence:
-    return Presence(*(getattr(presence, n).to(device) for n in Presence.__dataclass_fields__))

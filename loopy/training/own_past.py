@@ -53,10 +53,9 @@ def own_motion_frames(
     timestep = (share * longest).long().to(frames.device)
     noise = torch.stack([contract.noise(frames.shape[1:], g) for g in samples]).to(frames)
     noisy = add_noise(contract.to_residual(frames, portrait), noise, timestep, alphas)
-    nothing = torch.zeros(len(frames), dtype=torch.bool, device=frames.device)
     contexts = network.contexts(
         reference=network.encode_reference(portrait),
-        past=network.encode_past(torch.zeros_like(frames), nothing),
+        past=network.null_past(),
     )
     drawn = [
         clean_latents(

@@ -24,9 +24,9 @@ from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 
 ENTRIES: dict[type[nn.Module], tuple[str, ...]] = {
-    DualUNet: ("encode_reference", "encode_past", "project_audio"),
+    DualUNet: ("encode_reference", "encode_past", "null_past", "project_audio"),
     SpatialTransformer: ("tokens", "project_reference"),
-    TemporalLayer: ("project_past",),
+    TemporalLayer: ("project_past", "null_past"),
 }
 """Methods other than forward that need the weights of their module."""
 

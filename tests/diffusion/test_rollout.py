@@ -86,6 +86,15 @@ def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made
     torch.testing.assert_close(make(state)[0], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_first_clip_asks_the_reference_net_for_no_past(make, network, clip, monkeypatch):
+    zeros = network.encode_past(torch.zeros_like(clip.motion_frames), torch.zeros(2).bool())
+    first, _ = make()
+    monkeypatch.setattr(network, "encode_past", None)
+    assert torch.equal(make()[0], first)
+    monkeypatch.setattr(network, "null_past", lambda: zeros)
+    assert torch.equal(make()[0], first)
+
+
 @pytest.mark.parametrize("made", [0, 3])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_one_after_another_is_the_same(make, clip, made, keeps):

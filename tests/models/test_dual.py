@@ -149,6 +149,40 @@ class TestPresence:
         close(masked, denoise(seeing.encode_past(clip.motion_frames, absent)))
         assert differs(masked, denoise({}))
 
+    def test_no_past_needs_no_run_of_the_reference_net(self, seeing, make_clip, monkeypatch):
+        clip, absent = make_clip(), torch.zeros(2, dtype=torch.bool)
+        zeros = seeing.encode_past(clip.motion_frames, absent)
+        monkeypatch.setattr(seeing.reference_net, "features", None)
+        null = seeing.null_past()
+        assert null.keys() == zeros.keys()
+        for name, kv in null.items():
+            for ours, theirs in zip(kv, zeros[name], strict=True):
+                assert torch.equal(ours.expand_as(theirs), theirs)
+        rows, times = clip.latents.repeat(3, 1, 1, 1, 1), TIMES.repeat(3)
+        one, all_ = (
+            seeing.denoiser(rows, times, seeing.contexts(past=past), branches=Branches(3, 2, 1))
+            for past in (null, zeros)
+        )
+        assert torch.equal(one, all_)
+
+    @pytest.mark.parametrize("absent", [(), (1,), (0, 1)])
+    def test_masks_are_made_where_somebody_is_absent(self, seeing, make_clip, absent):
+        """A mask of ones alone rules out the kernels of attention that keep no matrix."""
+        clip, reference = make_clip(), torch.ones(2, dtype=torch.bool)
+        reference[list(absent)] = False
+        given = {}
+        seeing.denoiser.register_forward_pre_hook(
+            lambda _, args, options: given.update(options), with_kwargs=True
+        )
+        seeing(clip.latents, TIMES, clip, replace(Presence.all(2), reference=reference))
+        masks = given["reference_present"], given["past_present"]
+        if not absent:
+            assert masks[0] is None
+            assert masks[1].all()
+        else:
+            assert torch.equal(masks[0], reference)
+            assert torch.equal(masks[1].any(1), reference)
+
     def test_empty_slots_of_a_partial_history_have_no_influence(self, seeing, make_clip):
         present = torch.tensor([[False, False, True, True], [False, True, True, True]])
         clip = make_clip(past_present=present)
@@ -302,7 +336,7 @@ def test_the_past_carries_gradients_on_request_only(make_dual, make_clip, awaken
 def test_without_inter_clip_layers_nobody_sees_a_past(make_dual, make_clip, awaken):
     network = awaken(make_dual(shape={"inter_clip": False}))
     clip = make_clip()
-    assert network.encode_past(clip.motion_frames) == {}
+    assert network.encode_past(clip.motion_frames) == network.null_past() == {}
     noise, presence = torch.randn_like(clip.latents), Presence.all(len(clip), torch.device("cpu"))
     times = TIMES[: len(clip)]
     own = network(noise, times, clip, presence)

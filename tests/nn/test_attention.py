@@ -94,4 +94,7 @@ def test_expanded_rows_are_branches_videos_frames():
     assert expanded.key.shape == (3, 2, 4, HEADS, 5, 4)
     assert expanded.key[..., 0, 0, 0].flatten().tolist() == ([0.0] * 4 + [1.0] * 4) * 3
     assert torch.equal(expanded.value, expanded.key + 10)
+    assert expanded.folded().key.shape == (3 * 2 * 4, HEADS, 5, 4)
+    one = KeyValue(rows[:1], rows[:1]).expand(3, 1, rows=7)
+    assert one.key.shape == (3, 7, 1, HEADS, 5, 4)
     assert expanded.key.untyped_storage().data_ptr() == rows.untyped_storage().data_ptr()

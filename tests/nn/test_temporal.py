@@ -71,6 +71,13 @@ def test_each_motion_frame_is_normalised_by_itself(layer, past):
     assert torch.equal(layer.project_past(louder).key[:, :, 1:], whole.key[:, :, 1:])
 
 
+def test_no_past_is_that_of_zero_maps_at_every_place(layer, past):
+    null = layer.null_past()
+    for ours, zeros in zip(null, layer.project_past(torch.zeros_like(past)), strict=True):
+        assert ours.shape[0] == 1
+        assert torch.equal(ours.expand_as(zeros), zeros)
+
+
 def test_motion_frames_are_told_from_the_clip(layer, clip, past):
     before = layer(clip, past=view(layer, past))
     alone = layer(clip)
