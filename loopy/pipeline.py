@@ -11,11 +11,12 @@ from typing import Any, Literal, Self
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
-from loopy.data.picture import Box, read_portrait
+from loopy.data.box import Box
+from loopy.data.picture import read_portrait
 from loopy.data.sound import LONGEST_S, Sound, as_samples
+from loopy.data.still import Portrait
 from loopy.data.video import Video
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import DiffusionContract, Sampling, SamplingOptions
@@ -39,8 +40,6 @@ from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject, made_with
 from loopy.timing import FPS, frame_count
 from loopy.typed_values import record_of
-
-Portrait = str | Path | Image.Image
 
 
 @dataclass(frozen=True)
@@ -224,16 +223,16 @@ class LoopyPipeline:
         """Encode a portrait once, for any number of voices.
 
         Warns where the autoencoder cannot render the picture: it is then unlike what the model
-        was trained on.
+        was trained on. Warns where the picture is far from square and no box is given.
 
         Args:
-            portrait: A picture file or a PIL image.
+            portrait: A picture: a file, of Pillow, or uint8 pixels (`loopy.data.still.of_pixels`).
             box: Square to cut out, left-top-right-bottom in pixels; None = the centre.
 
         Raises:
             MediaError: No such file, or not a usable picture.
         """
-        picture = read_portrait(portrait, size_px=self.settings.size_px, box=box)[None]
+        picture = read_portrait(portrait, size_px=self.settings.size_px, box=box, warn=True)[None]
         latents = encode_images(self.vae, picture.to(self.vae.device))
         error = (decode_latents(self.vae, latents).cpu() - picture).square().mean()
         decibels = float(10 * (4 / error.clamp(min=1e-10)).log10())

@@ -178,7 +178,7 @@ def write_speech():
 def desk(make_pipeline, write_speech, tmp_path, monkeypatch):
     """The working directory of a user: a portrait, 0.3 s of speech, a tiny model."""
     make_pipeline().save_pretrained(tmp_path / "tiny")
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "portrait.png")
     write_speech(tmp_path / "speech.wav", 0.3)
     monkeypatch.chdir(tmp_path)

@@ -175,10 +175,56 @@ def is_refused(desk, told, capsys, *, out="out.mp4", more=(), **words):
         ({"more": ["--bax", "1"]}, "see loopy animate --help"),
         ({"more": ["--device", "abacus"]}, "no device 'abacus'"),
         ({"more": ["--box", "[0,0,99,99]"]}, "is not inside picture portrait.png"),
+        ({"more": ["--box", "0", "0", "20"]}, "box is '0 0 20'; give left top right bottom"),
+        ({"more": ["--box", "-1", "0", "20", "20"]}, "as in '40 20 440 420'"),
+        ({"more": ["--box", "-1,0,20,20"]}, "box is '-1,0,20,20'; give left top right bottom"),
+        ({"more": ["--box", "the", "middle"]}, "see loopy animate --help"),
+        ({"more": ["--box", "the middle"]}, "box is 'the middle'; give left top right bottom"),
+        ({"more": ["--box"]}, "box is ''; give left top right bottom"),
     ],
 )
 def test_wrong_words(desk, capsys, words, told):
     is_refused(desk, told, capsys, **words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--box", "[3,4,23,24]"],
+        ["--box", "(3, 4, 23, 24)"],
+        ["--box", "3 4 23 24"],
+        ["--box=3 4 23 24"],
+        ["--box", "3,4,23,24"],
+        ["--box", "3", "4", "23", "24"],
+        ["--box=3", "4", "23", "24"],
+        ["--box", "3,", "4,", "23,", "24"],
+        ["--box", "[3,", "4,", "23,", "24]"],
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_every_form_of_a_box(desk, words, last):
+    rest = ["--steps", "1", "--model", "tiny", "-o", "out.npy"]
+    media = ["portrait.png", "speech.wav"]
+    assert (
+        main(["animate", *media, *rest, *words] if last else ["animate", *words, *media, *rest])
+        == 0
+    )
+    assert main(["animate", *media, *rest[:-1], "cut.npy", "--box", "[3,4,23,24]"]) == 0
+    assert np.array_equal(np.load("out.npy"), np.load("cut.npy"))
+
+
+def test_a_tall_portrait_is_told_of(desk, capsys):
+    with Image.open("portrait.png") as picture:
+        picture.resize((40, 71)).save("tall.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert animate("out.npy", "--steps", "1", portrait="tall.png") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert told == [
+        "loopy: warning: picture tall.png is 40 x 71 px and no box is given: its middle square is "
+        "used, 0 15.5 40 55.5; where that cuts the head give another, as in --box '0 0 40 40'"
+    ]
+    assert animate("out2.npy", "--steps", "1", "--box", "0 0 40 40", portrait="tall.png") == 0
 
 
 @pytest.mark.parametrize(

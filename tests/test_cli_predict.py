@@ -96,6 +96,8 @@ def test_a_list_is_worked_off(desk, write_speech, capfd):
         ("portrait,sound,out,seed\na,b,c,1.5", "line 2: seed is '1.5'"),
         ("portrait,sound,out,box\na,b,c,1 2 3", "line 2: box is '1 2 3'"),
         ("portrait,sound,out,box\na,b,c,left", "line 2: box is 'left'"),
+        ("portrait,sound,out,box\na,b,c,0 0 nan 9", "line 2: box is '0 0 nan 9'; give left top"),
+        ("portrait,sound,out,box\na,b,c,9 9 9 9", "as in '40 20 440 420', or nothing"),
         ('portrait,sound,out\n"a,b,c', "cannot be read"),
     ],
 )
@@ -125,6 +127,12 @@ def test_paths_are_relative_to_the_list(tmp_path):
             box=(1.0, 2.0, 3.5, 4.0),
         )
     ]
+
+
+@pytest.mark.parametrize("box", ["1 2 3 4", '"1,2,3,4"', '"[1, 2, 3, 4]"'])
+def test_every_form_of_a_box(tmp_path, box):
+    (tmp_path / "jobs.csv").write_text(f"portrait,sound,out,box\na,b,c,{box}\n")
+    assert read_manifest(tmp_path / "jobs.csv")[0].box == (1, 2, 3, 4)
 
 
 @given(jobs=st.integers(0, 30), ranks=st.integers(1, 9))

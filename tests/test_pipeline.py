@@ -37,7 +37,7 @@ def pipe(make_pipeline):
 
 @pytest.fixture
 def portrait():
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 25, 3), np.uint8)
     return Image.fromarray(pixels)
 
 
@@ -278,6 +278,20 @@ class TestInputs:
         voice = sound(0.2)
         from_array = pipe(subject, voice.numpy()).frames
         assert torch.equal(from_array, pipe(subject, voice).frames)
+
+    def test_what_a_web_page_gives(self, pipe, portrait):
+        """gradio: an array of uint8, and a pair of rate and integers."""
+        voice = (sound(0.2).numpy() * 32_767).astype(np.int16)
+        made = pipe(np.asarray(portrait), (16_000, voice)).frames
+        assert torch.equal(made, pipe(portrait, voice).frames)
+
+    def test_a_tall_portrait_without_a_box_warns(self, pipe, portrait):
+        tall = portrait.resize((90, 160))
+        with pytest.warns(UserWarning, match="picture is 90 x 160 px .* 0 35 90 125") as told:
+            pipe.prepare(tall)
+        assert told[0].filename == __file__
+        pipe.prepare(tall, box=(0, 0, 90, 90))
+        pipe.prepare(portrait.resize((100, 125)))
 
     def test_a_portrait_unlike_the_training_pictures_warns(self, make_pipeline, portrait):
         pipe = make_pipeline(fair_round_trip_db=200.0, domain="toons")

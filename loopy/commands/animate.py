@@ -1,8 +1,10 @@
 """`loopy animate`: a portrait and a sound become a video."""
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +12,8 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
+from loopy.data.box import Box, read_box
 from loopy.data.media import existing_file
-from loopy.data.picture import Box
 from loopy.data.sound import LONGEST_S
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import draft, open_writer
@@ -126,12 +128,38 @@ def run(words: Sequence[str]) -> None:
         required=True,
         help="The result: .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG files.",
     )
-    parser.add_function_arguments(animate, as_positional=True, skip={"out", "sampling"})
+    parser.add_function_arguments(animate, as_positional=True, skip={"out", "sampling", "box"})
+    parser.add_argument(
+        "--box",
+        metavar="'LEFT TOP RIGHT BOTTOM'",
+        help="Square of the portrait to use, in pixels; without it the largest one in the middle.",
+    )
     parser.add_class_arguments(SamplingOptions)
     try:
-        options = vars(parser.parse_args(list(words[1:])))
+        options = vars(parser.parse_args(_box_in_one_word(words[1:])))
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{reason}; see loopy animate --help") from error
     chosen = {field.name: options.pop(field.name) for field in fields(SamplingOptions)}
-    animate(**options, sampling=SamplingOptions(**chosen))
+    text = options.pop("box")
+    animate(
+        **options, box=None if text is None else read_box(text), sampling=SamplingOptions(**chosen)
+    )
+
+
+def _box_in_one_word(words: Sequence[str]) -> list[str]:
+    """The words behind ``--box`` joined to it, so that four numbers need no quotes."""
+    words = [part for word in words for part in re.split("(?<=^--box)=", word)]
+    if "--box" not in words:
+        return words
+    first = words.index("--box") + 1
+    numbers = list(takewhile(_is_number, words[first : first + 4])) or words[first : first + 1]
+    return [*words[: first - 1], f"--box={' '.join(numbers)}", *words[first + len(numbers) :]]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word.strip("[](),"))
+    except ValueError:
+        return False
+    return True

@@ -3,9 +3,13 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Shaped
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from loopy.data.media import AnyPath, existing_file
 from loopy.errors import MediaError
@@ -30,23 +34,60 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 """Of the file type box, ISO/IEC 23008-12 annex B and 10.2."""
 
 
-def opened(image: AnyPath | Image.Image, name: str) -> Image.Image:
-    """A picture with all its pixels in memory.
+Portrait = AnyPath | Image.Image | Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
+"""A still picture in any form: a file, a picture of Pillow, or uint8 pixels as gradio, OpenCV (its
+blue and red exchanged first) and torchvision give them: `of_pixels`."""
+TAKEN = (
+    "a file, a picture of Pillow, or pixels of 0 to 255 in uint8 as a numpy array or torch tensor: "
+    "(h, w, 3), (h, w, 4), (3, h, w), (4, h, w) or (h, w)"
+)
+
+
+def opened(portrait: Portrait, name: str) -> Image.Image:
+    """The door for a still picture in any form; all its pixels are in memory then.
 
     Args:
-        image: A file of one of ``FORMATS``, whatever its name says, or a picture already open.
+        portrait: A file of one of ``FORMATS``, whatever its name says, or what is in memory.
         name: The word for it in messages.
 
     Raises:
-        MediaError: No such file, of another format, damaged, or larger than Pillow's limit.
+        MediaError: No such file, of another format, damaged, larger than Pillow's limit, or
+            another type or shape.
     """
-    if isinstance(image, Image.Image):
-        if image.format in STARTS_A_PROGRAM:
-            raise MediaError(
-                f"{name} is {image.format}, for which a program would start; save it as PNG or JPEG"
-            )
-        return image
-    path = existing_file(image, "picture")
+    if isinstance(portrait, str | PathLike):
+        return _read(existing_file(portrait, "picture"), name)
+    if isinstance(portrait, np.ndarray | Tensor):
+        return of_pixels(portrait, name)
+    if not isinstance(portrait, Image.Image):
+        raise MediaError(f"{name} is of type {type(portrait).__name__}; give {TAKEN}")
+    if portrait.format in STARTS_A_PROGRAM:
+        raise MediaError(
+            f"{name} is {portrait.format}, for which a program would start; save it as PNG or JPEG"
+        )
+    return portrait
+
+
+def of_pixels(pixels: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."], name: str) -> Image.Image:
+    """A picture of an array in memory.
+
+    Args:
+        pixels: uint8 of 0 to 255: red, green, blue and perhaps opacity, last or first, or grey
+            alone. No side of a portrait is that short, so that the shape says which.
+        name: The word for it in messages.
+
+    Raises:
+        MediaError: Another type or shape.
+    """
+    shape, dtype = tuple(pixels.shape), str(pixels.dtype).removeprefix("torch.")
+    colours = [place for place in (2, 0) if len(shape) == 3 and shape[place] in (1, 3, 4)]
+    if dtype != "uint8" or 0 in shape or not (colours or len(shape) == 2):
+        raise MediaError(f"{name} is {dtype} of shape {shape}; give {TAKEN}")
+    array = pixels.detach().cpu().numpy() if isinstance(pixels, Tensor) else pixels
+    array = np.moveaxis(array, colours[0], 2) if colours else array[..., None]
+    return Image.fromarray(np.ascontiguousarray(array.squeeze(2) if array.shape[2] == 1 else array))
+
+
+def _read(path: Path, name: str) -> Image.Image:
     Image.init()
     with decoding(name):
         try:

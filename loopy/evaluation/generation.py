@@ -67,7 +67,7 @@ class Maker:
         if is_finished(out, record):
             return False
         samples = self.sound(item)
-        subject = self.pipe.prepare(self.portrait(item))
+        subject = self.pipe.prepare(self.shown_portrait(item))
         clips = self.pipe.stream(
             subject, samples, seed=self._noise_seed(item), options=self.options
         )

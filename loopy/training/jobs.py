@@ -10,7 +10,8 @@ portrait    a picture of a face
 sound       a file with a voice; also a video's sound
 out         .mp4, .mov, .mkv, .npy, or the name of a new folder for PNG files
 seed        optional: a whole number; the same seed gives the same video (0)
-box         optional: square of the portrait, left top right bottom in pixels (the middle)
+box         optional: square of the portrait, left top right bottom in pixels (the middle);
+            with commas between in quotes
 
 Paths are relative to the list. Other columns are refused, so that no misspelt one is ignored.
 """
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 
-from loopy.data.picture import Box
+from loopy.data.box import Box, read_box
 from loopy.errors import ConfigurationError, ManifestError
 
 REQUIRED, OPTIONAL = ("portrait", "sound", "out"), ("seed", "box")
@@ -97,20 +98,11 @@ def _job(row: Mapping[str, str | None], *, number: int, where: str, folder: Path
             f"{where}: seed is {values['seed']!r}; give a whole number or nothing"
         ) from error
     try:
-        box = _box(values.get("box", ""))
-    except ValueError as error:
-        raise ManifestError(
-            f"{where}: box is {values['box']!r}; give left top right bottom in pixels, or nothing"
-        ) from error
+        box = read_box(values["box"]) if values.get("box") else None
+    except ConfigurationError as error:
+        raise ManifestError(f"{where}: {error}, or nothing") from error
     portrait, sound, out = (folder / values[name] for name in REQUIRED)
     return Job(number, portrait, sound, out, seed, box)
-
-
-def _box(text: str) -> Box | None:
-    if not text:
-        return None
-    left, top, right, bottom = (float(edge) for edge in text.split())
-    return left, top, right, bottom
 
 
 class Jobs(pl.LightningDataModule):

@@ -197,6 +197,11 @@ def test_damage_is_seen_or_named(tmp_path, suffix):
         ((40, 0, 20, 40), "left < right"),
         ((0, 0, float("nan"), 40), "not inside"),
         ((0, 0, 15, 40), "too small"),
+        ((0, 0, float("inf"), 40), "not inside"),
+        ((0, 0, 40), r"box is \(0, 0, 40\); give left, top, right, bottom in pixels, as in"),
+        ("0 0 40 40", "box is '0 0 40 40'; give left, top"),
+        (40, "box is 40; give left, top"),
+        ((0, 0, "a", "b"), "give left, top, right, bottom"),
     ],
 )
 def test_bad_boxes_are_explained(box, words):

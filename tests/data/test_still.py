@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import EpsImagePlugin, Image
 
 from loopy.data.picture import read_portrait
@@ -59,6 +60,52 @@ def test_pictures_of_phones_are_named(tmp_path, brand):
     with pytest.raises(MediaError, match=r"it is HEIC, .* save it as PNG or JPEG") as raised:
         read_portrait(tmp_path / "IMG_0001.HEIC", size_px=16)
     one_line(raised)
+
+
+class TestInMemory:
+    @pytest.mark.parametrize("of", [np.array, torch.tensor])
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_pixels_in_any_order(self, of, channels):
+        pixels = np.random.default_rng(0).integers(0, 256, (32, 48, channels), np.uint8)
+        one = pixels[..., 0] if channels == 1 else pixels
+        expected = read_portrait(Image.fromarray(one), size_px=16)
+        assert torch.equal(read_portrait(of(pixels), size_px=16), expected)
+        assert torch.equal(read_portrait(of(pixels.transpose(2, 0, 1)), size_px=16), expected)
+        assert torch.equal(read_portrait(of(one), size_px=16), expected)
+
+    def test_pixels_of_a_view(self):
+        """OpenCV's blue, green, red, exchanged by a step back."""
+        pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+        pixels.flags.writeable = False
+        expected = read_portrait(Image.fromarray(pixels[..., ::-1].copy()), size_px=16)
+        assert torch.equal(read_portrait(pixels[..., ::-1], size_px=16), expected)
+        assert torch.equal(read_portrait(torch.tensor(pixels).flip(2), size_px=16), expected)
+
+    @pytest.mark.parametrize(
+        ("picture", "named"),
+        [
+            (np.zeros((32, 32, 3)), r"float64 of shape \(32, 32, 3\)"),
+            (torch.zeros(3, 32, 32), r"float32 of shape \(3, 32, 32\)"),
+            (torch.zeros(3, 32, 32, dtype=torch.bfloat16), "bfloat16"),
+            (np.zeros((32, 32), np.uint16), "uint16"),
+            (np.zeros((32, 32), bool), "bool"),
+            (np.zeros((32, 32, 2), np.uint8), r"uint8 of shape \(32, 32, 2\)"),
+            (np.zeros((1, 32, 32, 3), np.uint8), r"uint8 of shape \(1, 32, 32, 3\)"),
+            (np.zeros((0, 32, 3), np.uint8), r"uint8 of shape \(0, 32, 3\)"),
+            (np.zeros((), np.uint8), r"uint8 of shape \(\)"),
+            (np.zeros(3, object), "object"),
+            ([[1, 2, 3]], "of type list"),
+            (b"\x89PNG", "of type bytes"),
+            (None, "of type NoneType"),
+            (3, "of type int"),
+        ],
+    )
+    def test_anything_else_is_named(self, picture, named):
+        with pytest.raises(
+            MediaError, match=named + r".*; give a file, a picture of Pillow"
+        ) as raised:
+            read_portrait(picture, size_px=16)
+        one_line(raised)
 
 
 @pytest.mark.parametrize("form", [*FORMATS, "MPO"])

@@ -261,7 +261,7 @@ def loopy_fit(clip_recipe, make_store, make_pipeline, write_speech, tmp_path):
     """`loopy fit` with all that watches: (options); the exit code."""
     make_pipeline().save_pretrained(tmp_path / "parts")
     store = make_store(tmp_path / "store", [str(number) for number in range(12)], noise=True)
-    Image.effect_noise((40, 60), 90).convert("RGB").save(tmp_path / "anna.png")
+    Image.effect_noise((40, 50), 90).convert("RGB").save(tmp_path / "anna.png")
     write_speech(tmp_path / "hello.wav", 0.5)
     speech = {"portrait": str(tmp_path / "anna.png"), "sound": str(tmp_path / "hello.wav")}
     recipe = clip_recipe(store, tmp_path / "parts")
