@@ -25,11 +25,11 @@ from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.models.folder import (
     ABSENT,
-    ASSETS,
     INDEX,
     OPTIONAL,
     PARTS,
     check_hash,
+    find_folder,
     load_part,
     read_index,
     save_part,
@@ -163,7 +163,7 @@ class LoopyPipeline:
         Raises:
             ModelError: No such model, a file is missing or damaged, or weights do not fit.
         """
-        folder = _find(model)
+        folder = find_folder(model)
         index = read_index(folder)
         settings = Settings.from_json(index.get("settings", {}))
         parts: dict[str, Any] = {}
@@ -376,21 +376,3 @@ def _renamed(old: dict[str, Any]) -> dict[str, Any]:
     for name, value in guidance.items():
         sampling[f"guidance_{name}" if name in ("start", "stop") else f"{name}_ratio"] = value
     return now | {"sampling": sampling, "contract": contract}
-
-
-def _find(model: str | Path) -> Path:
-    """Folder of an embedded model, of a folder, or of a hub id."""
-    for folder in (ASSETS / str(model), Path(model)):
-        if os.path.isdir(folder):  # unlike Path.is_dir, False for any name that cannot be
-            return folder
-    known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/model_index.json")))
-    lost = f"no model {str(model)!r}: give an embedded one ({known}), a folder, or owner/name"
-    if str(model).count("/") != 1 or str(model).startswith((".", "/")):
-        raise ModelError(lost)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(model)))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(f"{lost} that can be reached ({type(error).__name__})") from error

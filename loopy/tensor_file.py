@@ -3,12 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import uuid4
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from loopy.drafts import hidden_beside
 from loopy.errors import OutputError
 
 
@@ -32,20 +32,19 @@ def save_tensors(
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give another name")
-    hidden = path.with_name(f".{uuid4().hex}{path.suffix}")
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
-        hidden.touch(exist_ok=False)
-        mode = hidden.stat().st_mode & 0o777
-        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(whole, hidden, None if about is None else dict(about))
-        hidden.chmod(mode)
-        with hidden.open("rb") as file:
-            os.fsync(file.fileno())  # else a power cut may leave the name without content
-        os.replace(hidden, path)
+        with hidden_beside(path, folder=True) as folder:  # safetensors makes a draft of its own
+            hidden = folder / path.name
+            hidden.touch()
+            mode = hidden.stat().st_mode & 0o777
+            save_file(whole, hidden, None if about is None else dict(about))
+            hidden.chmod(mode)
+            with hidden.open("rb") as file:
+                os.fsync(file.fileno())  # else a power cut may leave the name without content
+            os.replace(hidden, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
             f"{path} cannot be written ({reason}); check permission and free space"
         ) from error
-    finally:
-        hidden.unlink(missing_ok=True)

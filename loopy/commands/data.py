@@ -21,7 +21,8 @@ from loopy.data.rows import Rows
 from loopy.data.sound import SHORTEST_SAMPLES, read_audio
 from loopy.data.store import ClipStore
 from loopy.data.video import contact_sheet, evenly_spread
-from loopy.data.writer import draft, open_writer
+from loopy.data.writer import open_writer
+from loopy.drafts import draft
 from loopy.errors import ConfigurationError, DamageError, MediaError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands import evaluate_reports, evaluate_sets
 from loopy.commands.animate import usable
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import ConfigurationError, OutputError
 from loopy.evaluation.bars import judge
 from loopy.evaluation.columns import Evidence

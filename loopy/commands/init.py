@@ -15,8 +15,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from loopy.commands.init_report import Source, Summary, is_made, table
 from loopy.commands.recipes import with_recipe
 from loopy.data.finished import content_hash
-from loopy.data.writer import draft
 from loopy.diffusion.objective import check_schedule
+from loopy.drafts import draft
 from loopy.errors import ConfigurationError, OutputError
 from loopy.models import DualUNet, LoadReport, load_by_name, load_sd15
 from loopy.models.folder import save_part, write_index

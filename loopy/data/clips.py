@@ -16,7 +16,7 @@ from torch import Tensor
 
 from loopy.data.clip_file import write_clip_file
 from loopy.data.media import AnyPath
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import LoopyError, OutputError, StoreError
 from loopy.motion import MotionSequence
 from loopy.motion.measures import expression_variance, head_motion_variance

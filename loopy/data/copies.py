@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from loopy.data.media import AnyPath
 from loopy.data.places import Bucket, Folder
 from loopy.data.rows import Piece
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import OutputError, StoreError
 
 Answer = TypeVar("Answer")

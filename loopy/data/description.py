@@ -11,7 +11,7 @@ import torch
 from loopy.data.clip_file import SCHEMA, check_schema, naming
 from loopy.data.media import AnyPath
 from loopy.data.places import read_file
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.motion.sequence import POINTS
 from loopy.timing import FPS

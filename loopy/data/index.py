@@ -9,7 +9,6 @@ import fcntl
 import json
 import re
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +25,7 @@ from loopy.data.description import load_description
 from loopy.data.headers import read_abouts
 from loopy.data.media import AnyPath
 from loopy.data.places import open_file, read_file
-from loopy.data.writer import draft
+from loopy.drafts import draft, remove_dead_drafts
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.typed_values import plain_values
 
@@ -35,8 +34,9 @@ TRAIN, VALIDATION, TEST = range(3)
 SHARE = 0.02
 """Of the identities, held out for validation and for the end each, unless told otherwise."""
 BUILD = re.compile(r"[0-9a-f]{16}")
-DRAFT = re.compile(r"\.[0-9a-f]{32}(\.|$)")
-DRAFTS_IN = ("*", "clips/*/*", "work/*", "videos/*", "index/*")
+DRAFT = re.compile(r"\.(loopy-[0-9a-f]{8}-)?[0-9a-f]{32}(\.|$)|\.tmp[0-9A-Za-z]{6}$")
+"""Ours, those of earlier versions, and safetensors' own."""
+DRAFTS_IN = ("clips/*", "work", "videos", "index")
 TYPES = {
     "id": f"|S{ID_LETTERS}",
     "frames": "<i4",
@@ -190,21 +190,13 @@ def remove_drafts(root: AnyPath, *, older_than_s: float = 3600) -> int:
 
     Args:
         root: The store.
-        older_than_s: Younger drafts are spared: another process may be writing them.
+        older_than_s: Younger drafts are spared where no lock tells whether their process lives.
 
     Returns:
         How many were deleted.
     """
-    latest, removed = time.time() - older_than_s, 0
-    found = (path for pattern in DRAFTS_IN for path in Path(root).glob(pattern))
-    for path in (path for path in found if DRAFT.match(path.name)):
-        try:
-            if path.is_file() and path.stat().st_mtime <= latest:
-                path.unlink()
-                removed += 1
-        except FileNotFoundError:  # finished, or deleted by another process, in between
-            continue
-    return removed
+    folders = [path for pattern in DRAFTS_IN for path in Path(root).glob(pattern)]
+    return remove_dead_drafts(root, *folders, older_than_s=older_than_s, others=DRAFT)
 
 
 def _shares(folder: Path) -> dict[str, float]:

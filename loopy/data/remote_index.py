@@ -8,7 +8,7 @@ from loopy.data.clip_file import naming
 from loopy.data.index import BUILD, COLUMNS, CURRENT, FOLDER, TYPES, Index, build_named
 from loopy.data.media import AnyPath
 from loopy.data.places import Bucket
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import OutputError
 
 MOST_BUILDS = 8

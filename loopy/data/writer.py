@@ -1,13 +1,11 @@
 """Results to disk, clip by clip, whole or not at all: video with sound, PNG frames, an array."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -19,7 +17,8 @@ from torch import Tensor
 from loopy.data.media import AnyPath
 from loopy.data.sound import Sound
 from loopy.data.video_file import VIDEO_FORMATS, VideoFile
-from loopy.errors import OutputError
+from loopy.drafts import check_name, check_place, draft
+from loopy.errors import ConfigurationError, OutputError
 from loopy.timing import FPS
 
 
@@ -44,30 +43,91 @@ def open_writer(
             in memory (`loopy.data.sound.check_audio`). It begins with the first picture, wherever
             it stands in its file, and is cut, or followed by silence, to the length of the
             pictures.
-        crf: Quality of H.264: 0 is lossless, 18 looks so, 23 is smaller.
+        crf: Quality of H.264, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
 
     Yields:
         The writer: give it frames of one size by ``write``.
 
     Raises:
+        ConfigurationError: ``crf`` is out of its range, 0 to 51.
         OutputError: Unknown suffix, no such folder, no permission, a full disk, or no frames.
         MediaError: The sound cannot be read.
     """
-    path = Path(path)
-    kind = path.suffix.lower()
+    with draft_of(path, crf=crf) as hidden, filled(hidden, path, fps, sound, crf) as writer:
+        yield writer
+
+
+@contextmanager
+def draft_of(path: AnyPath, *, crf: int = 18, replace: bool = False) -> Iterator[Path]:
+    """A `loopy.drafts.draft` of the kind that the name asks for; arguments as of `open_writer`.
+
+    Args:
+        path: See `open_writer`.
+        crf: See `open_writer`.
+        replace: A folder that is there may be replaced.
+    """
+    check_crf(crf)
+    with draft(path, folder=check_result(path, replace=replace), replace=replace) as hidden:
+        yield hidden
+
+
+def check_result(path: AnyPath, *, replace: bool = False) -> bool:
+    """Makes sure that `open_writer` can write there.
+
+    Args:
+        path: See `open_writer`.
+        replace: A folder that is there may be replaced.
+
+    Returns:
+        Whether it will be a folder.
+
+    Raises:
+        OutputError: No such name, suffix or folder, or something is in the way.
+    """
+    check_name(path)
+    kind = Path(path).suffix.lower()
     if kind not in (*VIDEO_FORMATS, ".npy", "") and not os.path.isdir(path):
         known = ", ".join([*VIDEO_FORMATS, ".npy"])
         raise OutputError(f"{path}: unknown suffix {kind}; use {known}, or none for PNG frames")
-    with draft(path, folder=kind not in (*VIDEO_FORMATS, ".npy")) as hidden:
-        with _output_errors(path):
-            if kind in VIDEO_FORMATS:
-                sink = VideoFile(hidden, fps=fps, sound=sound, crf=crf)
-            else:
-                sink = ArrayFile(hidden) if kind == ".npy" else PngFolder(hidden)
-        with closing(sink):
-            writer = Writer(sink, path)
-            yield writer
-            writer.finish()
+    folder = kind not in (*VIDEO_FORMATS, ".npy")
+    check_place(path, folder=folder, replace=replace)
+    return folder
+
+
+@contextmanager
+def filled(
+    hidden: Path, path: AnyPath, fps: Fraction | int, sound: Sound | None, crf: int
+) -> Iterator["Writer"]:
+    """The writer of a draft, which is whole after the block; other arguments as of `open_writer`.
+
+    Args:
+        hidden: The draft.
+        path: Where the result will be, for the kind and for messages.
+        fps: See `open_writer`.
+        sound: See `open_writer`.
+        crf: See `open_writer`.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    with _output_errors(path):
+        if kind in VIDEO_FORMATS:
+            sink = VideoFile(hidden, fps=fps, sound=sound, crf=crf)
+        else:
+            sink = ArrayFile(hidden) if kind == ".npy" else PngFolder(hidden)
+    with closing(sink):
+        writer = Writer(sink, path)
+        yield writer
+        writer.finish()
+
+
+def check_crf(crf: int) -> None:
+    """Makes sure that H.264 has this quality.
+
+    Raises:
+        ConfigurationError: It has not.
+    """
+    if not 0 <= crf <= 51:
+        raise ConfigurationError(f"crf is {crf}, expected 0 (lossless) to 51; 18 looks lossless")
 
 
 class Sink(Protocol):
@@ -182,48 +242,6 @@ class ArrayFile:
     def _write_header(self) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._file, header)
-
-
-@contextmanager
-def draft(path: AnyPath, *, folder: bool = False) -> Iterator[Path]:
-    """A hidden name in the same folder, which takes the place of ``path`` after the block.
-
-    An exception in the block removes it and leaves what was there before.
-
-    Args:
-        path: Where the result shall be.
-        folder: It is a new or empty folder, else a file.
-
-    Yields:
-        An empty folder or file to fill.
-
-    Raises:
-        OutputError: No such folder, something in the way, or no permission.
-    """
-    path = Path(path)
-    hidden = path.with_name(f".{uuid4().hex}{path.suffix}")
-    with _output_errors(path):
-        if not path.parent.is_dir():
-            raise OutputError(f"{path}: folder {path.parent} does not exist; make it first")
-        if folder and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise OutputError(f"{path} is there and not an empty folder; give another name")
-        if not folder and path.is_dir():
-            raise OutputError(f"{path} is a folder; give another name")
-        hidden.mkdir() if folder else hidden.touch()
-    try:
-        yield hidden
-        with _output_errors(path):
-            if not folder:
-                with hidden.open("rb") as file:
-                    os.fsync(file.fileno())  # else a power cut may leave the name without content
-            elif path.exists():
-                path.rmdir()
-            os.replace(hidden, path)
-    finally:
-        if folder:
-            shutil.rmtree(hidden, ignore_errors=True)
-        else:
-            hidden.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import NamedTuple
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.evaluation.ablation import FULL, LOSS, Ablation, Entry
 from loopy.evaluation.results import ColumnInfo
 from loopy.evaluation.tables import DIRECTIONS, WIDTH, aligned, count, interval, short, write_rows
@@ -97,7 +97,7 @@ def write(found: Ablation, folder: Path) -> None:
         "ablations.json": json.dumps(found.as_json(), indent=1) + "\n",
     }
     for name, text in texts.items():
-        with draft(folder / name) as hidden:
+        with writing(folder / name) as hidden:
             hidden.write_text(text, encoding="utf-8")
     head = ["variant", "figure", "better", "unit", "value", "seeds", "full", "real"]
     rows = [

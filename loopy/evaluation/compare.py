@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.errors import ConfigurationError
 from loopy.evaluation.drawn import FILE as DRAW
 from loopy.evaluation.drawn import Draw
@@ -119,7 +119,7 @@ class Comparison:
         Raises:
             OutputError: It cannot be written there.
         """
-        with draft(folder / FILE) as hidden:
+        with writing(folder / FILE) as hidden:
             hidden.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
         return folder / FILE
 

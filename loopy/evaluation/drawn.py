@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.errors import ConfigurationError, MediaError
 from loopy.evaluation.json_records import read_record
 from loopy.evaluation.test_sets import SHORTEST_S
@@ -92,7 +92,7 @@ class Draw:
             OutputError: It cannot be written there.
         """
         text = json.dumps({"version": VERSION, **asdict(self)}, indent=1)
-        with draft(path) as hidden:
+        with writing(path) as hidden:
             hidden.write_text(text + "\n", encoding="utf-8")
 
     @classmethod

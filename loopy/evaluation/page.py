@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.evaluation.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, charts, overview
 from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.evaluation.tables import DIRECTIONS, interval, short, together
@@ -117,7 +117,7 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
         short=short,
         nan=math.nan,
     )
-    with draft(folder / FILE) as hidden:
+    with writing(folder / FILE) as hidden:
         hidden.write_text(page, encoding="utf-8")
     return folder / FILE
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.errors import MediaError
 from loopy.evaluation.json_records import read_record
 
@@ -114,7 +114,7 @@ class Results:
         Raises:
             OutputError: It cannot be written there.
         """
-        with draft(folder / FILE) as hidden:
+        with writing(folder / FILE) as hidden:
             hidden.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from loopy.data.reader import read_frames
 from loopy.data.video import contact_sheet, evenly_spread
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.evaluation.looking import Look
 from loopy.evaluation.paper_columns import mouth_curve
 from loopy.timing import FPS
@@ -47,7 +47,7 @@ def write_strip(path: Path, made: Path, real: Path | None, *, frames: int) -> No
     rows = [_small(read_frames(video, places)) for video in (real, made) if video is not None]
     width = min(row.shape[2] for row in rows)
     rows = [row[:, :, (over := (row.shape[2] - width) // 2) : over + width] for row in rows]
-    with draft(path) as hidden:
+    with writing(path) as hidden:
         contact_sheet(torch.cat(rows), columns=len(places)).save(hidden)
 
 

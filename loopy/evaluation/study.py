@@ -23,7 +23,7 @@ from typing import NamedTuple, Self
 
 import torch
 
-from loopy.data.writer import draft
+from loopy.drafts import draft, writing
 from loopy.errors import ConfigurationError, ManifestError, MediaError
 from loopy.evaluation import results
 from loopy.evaluation.json_records import read_record
@@ -82,7 +82,7 @@ class Key:
             OutputError: It cannot be written there.
         """
         values = asdict(self) | {"clips": {name: c._asdict() for name, c in self.clips.items()}}
-        with draft(path) as hidden:
+        with writing(path) as hidden:
             hidden.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
     @classmethod

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.errors import ManifestError
 from loopy.evaluation.compare import FEWEST
 from loopy.evaluation.intervals import RESAMPLES, Figure
@@ -110,7 +110,7 @@ class Study:
         Raises:
             OutputError: It cannot be written there.
         """
-        with draft(folder / FILE) as hidden:
+        with writing(folder / FILE) as hidden:
             hidden.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
         return folder / FILE
 

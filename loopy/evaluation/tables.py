@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.evaluation.results import ColumnInfo, Results, SetFigure
 
 DIRECTIONS = {"higher": "higher", "lower": "lower", "truth": "as real", "": ""}
@@ -96,7 +96,7 @@ def write_rows(rows: Iterable[Sequence[str]], path: Path) -> Path:
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    with draft(path) as hidden:
+    with writing(path) as hidden:
         hidden.write_text(text.getvalue(), encoding="utf-8")
     return path
 

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from loopy.drafts import writing
 from loopy.errors import ModelError, OutputError
 from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
@@ -55,6 +55,31 @@ NETWORKS = {
 COUNTS = ("layers_per_block", "temporal_attentions", "num_hidden_layers", "num_train_timesteps")
 """Numbers of a configuration that decide how many layers or steps are built."""
 MOST_TIMESTEPS = 100_000
+
+
+def find_folder(model: str | Path) -> Path:
+    """Folder of a model: an embedded one, a folder on disk, or a copy of one from the hub.
+
+    Args:
+        model: Name of an embedded model, a folder, or owner/name.
+
+    Raises:
+        ModelError: There is none of these.
+    """
+    for folder in (ASSETS / str(model), Path(model)):
+        if os.path.isdir(folder):  # unlike Path.is_dir, False for any name that cannot be
+            return folder
+    known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/model_index.json")))
+    lost = f"no model {str(model)!r}: give an embedded one ({known}), a folder, or owner/name"
+    if str(model).count("/") != 1 or str(model).startswith((".", "/")):
+        raise ModelError(lost)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(model)))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"{lost} that can be reached ({type(error).__name__})") from error
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -122,7 +147,8 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
     except OSError as error:
         raise OutputError(f"cannot write the model to {folder}: {error}") from error
     if part == "scheduler":
-        _write_text(folder / part / "scheduler_config.json", module.to_json_string())
+        with writing(folder / part / "scheduler_config.json") as hidden:
+            hidden.write_text(module.to_json_string())
         return
     network: Any = module.network if isinstance(module, AudioEncoder) else module
     state = {
@@ -130,13 +156,15 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
         for name, tensor in network.state_dict().items()
     }
     words = _said_of(network, dtype) if part == "audio_encoder" else network.to_json_string()
-    _write_text(folder / part / "config.json", words)
+    with writing(folder / part / "config.json") as hidden:
+        hidden.write_text(words)
     save_tensors(folder / _weights(part), state, {"format": "pt"})
     if (folder / INDEX).is_file():
         index = read_index(folder)
         if SHA256 in index:
             index[SHA256][_weights(part)] = _sha256(folder / _weights(part))
-            _write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+            with writing(folder / INDEX) as hidden:
+                hidden.write_text(json.dumps(index, indent=2) + "\n")
 
 
 def write_index(
@@ -153,7 +181,8 @@ def write_index(
     files = [_weights(part) for part in PARTS if part not in (*without, "scheduler")]
     hashes = {file: _sha256(folder / file) for file in files}
     index = {"_class_name": "LoopyPipeline", **parts, SHA256: hashes, "settings": settings}
-    _write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    with writing(folder / INDEX) as hidden:
+        hidden.write_text(json.dumps(index, indent=2) + "\n")
 
 
 def check_hash(folder: Path, index: Mapping[str, Any], part: str) -> None:
@@ -191,17 +220,6 @@ def _said_of(network: Any, dtype: torch.dtype | None) -> str:
     config.architectures = [type(network).__name__]
     config.dtype = dtype or network.dtype
     return config.to_json_string()
-
-
-def _write_text(path: Path, text: str) -> None:
-    hidden = path.with_name(f".{uuid4().hex}{path.suffix}")
-    try:
-        hidden.write_text(text)
-        os.replace(hidden, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror})") from error
-    finally:
-        hidden.unlink(missing_ok=True)
 
 
 def _audio_encoder(config: dict[str, Any]) -> AudioEncoder:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from loopy.drafts import writing
 from loopy.errors import ModelError, OutputError
 from loopy.models.folder import ASSETS
 from loopy.models.weights import load_by_name
@@ -95,7 +96,8 @@ class Judge(nn.Module):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_tensors(folder / f"{self.name}.safetensors", half)
-            (folder / f"{self.name}.json").write_text(json.dumps(card, indent=2) + "\n")
+            with writing(folder / f"{self.name}.json") as hidden:
+                hidden.write_text(json.dumps(card, indent=2) + "\n")
         except OSError as error:
             raise OutputError(f"cannot write the {self.name} to {folder}: {error}") from error
 

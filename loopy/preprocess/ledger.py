@@ -11,7 +11,7 @@ from typing import Any, Literal
 from loopy.data.clips import checked_id
 from loopy.data.media import AnyPath
 from loopy.data.places import read_file
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import MediaError, OutputError, StoreError
 from loopy.preprocess.remote_videos import MISSING, Source, facts_of
 from loopy.typed_values import plain_values, record_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from loopy.data.clips import checked_id
 from loopy.data.media import AnyPath
 from loopy.data.places import read_file
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import OutputError
 from loopy.preprocess.crop import Box
 from loopy.preprocess.ledger import Ledger, ledger_path

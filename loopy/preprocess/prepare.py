@@ -201,6 +201,7 @@ class Preparer:
         """
         stamp = self._stamp(source)
         if (done := finished(self.root, source, stamp)) is not None:
+            self._forget(source, done)  # a process that was killed may have left it
             return done
         plan = read_plan(self.root, source, stamp)
         if plan is None:
@@ -216,9 +217,15 @@ class Preparer:
         rounded = {stage: round(seconds, 3) for stage, seconds in spent.items()}
         ledger = replace(plan.ledger, spent_s=rounded)
         write_ledger(self.root, ledger)
-        forget(self.root, {clip.clip for clip in ledger.clips})
-        plan_path(self.root, source).unlink(missing_ok=True)
+        self._forget(source, ledger)
         return ledger
+
+    def _forget(self, source: Source, ledger: Ledger) -> None:
+        """Deletes the plan of a finished video, and parts of its clips; the plan goes last."""
+        plan = plan_path(self.root, source)
+        if plan.is_file():
+            forget(self.root, {clip.clip for clip in ledger.clips})
+            plan.unlink(missing_ok=True)
 
     def _stamp(self, source: Source) -> str:
         try:

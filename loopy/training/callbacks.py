@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import load
 
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.training.sharded_files import AVERAGE, WEIGHTS
 from loopy.training.sharding import is_sharded
 

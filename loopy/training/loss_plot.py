@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from loopy.data.writer import draft
+from loopy.drafts import writing
 from loopy.errors import DependencyError
 
 Row = tuple[int, str, float]
@@ -51,7 +51,7 @@ def draw(table: Path) -> None:
         if name.startswith("loss"):
             panel.set_yscale("log")
     panels[-1].set_xlabel("step")
-    with draft(table.with_suffix(".png")) as hidden:
+    with writing(table.with_suffix(".png")) as hidden:
         figure.savefig(hidden, dpi=80)
 
 
@@ -84,7 +84,7 @@ class LossPlot(pl.Callback):
             table = _table(trainer)
             table.parent.mkdir(parents=True, exist_ok=True)
             kept = [row for row in read_rows(table) if row[0] <= trainer.global_step]
-            with draft(table) as hidden:
+            with writing(table) as hidden:
                 append_rows(hidden, kept)
             self._written = {name: step for step, name, _ in kept}
 

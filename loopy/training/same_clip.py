@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.data.video import contact_sheet
-from loopy.data.writer import draft
 from loopy.diffusion.rollout import next_clip
+from loopy.drafts import draft
 from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline
 from loopy.records import Clip

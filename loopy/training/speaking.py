@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 
 from loopy.data.picture import read_portrait
 from loopy.data.sound import read_audio
-from loopy.data.writer import draft
+from loopy.drafts import draft
 from loopy.errors import ConfigurationError
 from loopy.timing import SAMPLE_RATE_HZ
 from loopy.training.sharding import is_sharded

@@ -21,6 +21,7 @@ from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.precomputed import Tracks, save_tracks
+from loopy.preprocess.prepare import Preparer
 from loopy.preprocess.report import report
 from loopy.preprocess.stages import STAGES
 from loopy.synthetic.talker import random_talk
@@ -113,6 +114,17 @@ def test_what_is_finished_is_not_done_again(prepared, films, parts):
     after = {p: p.stat().st_mtime_ns for p in prepared.glob("clips/*/*")}
     assert set(after) == set(before)
     assert [path for path in after if after[path] != before[path]] == [lost]
+
+
+def test_a_kill_behind_the_ledger_leaves_nothing_for_good(films, parts, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(Preparer, "_forget", lambda *_: None)
+        preprocess(str(films), store, parts=parts, options=OPTIONS)
+    assert len([*store.glob("work/*.done.*")]) == 3
+    assert any(store.glob("work/*.json"))
+    preprocess(str(films), store, parts=parts, options=OPTIONS)
+    assert not any(store.glob("work/*"))
 
 
 def test_other_options_need_another_store(prepared, films, parts):
