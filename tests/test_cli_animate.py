@@ -174,6 +174,15 @@ def is_refused(desk, told, capsys, *, out="out.mp4", more=(), **words):
         ({"more": ["--steps", "many"]}, "see loopy animate --help"),
         ({"more": ["--bax", "1"]}, "see loopy animate --help"),
         ({"more": ["--device", "abacus"]}, "no device 'abacus'"),
+        ({"more": ["--device", "meta"]}, "device 'meta' computes nothing; try --device cpu"),
+        ({"more": ["--crf", "-1"]}, "crf is -1, expected 0 (lossless) to 51"),
+        ({"more": ["--crf", "52"]}, "crf is 52, expected 0 (lossless) to 51"),
+        ({"out": "."}, "result '.' is no name of a file; give one, for example out.mp4"),
+        ({"out": ""}, "is no name of a file"),
+        ({"out": "/"}, "result '/' is no name of a file"),
+        ({"out": "tiny/out.mp4"}, "video tiny/out.mp4 is inside model tiny"),
+        ({"more": ["--sheet", "portrait.png"]}, "sheet portrait.png would replace portrait"),
+        ({"more": ["--sheet", "new/s.png"], "out": "new"}, "folder new does not exist"),
         ({"more": ["--box", "[0,0,99,99]"]}, "is not inside picture portrait.png"),
         ({"more": ["--box", "0", "0", "20"]}, "box is '0 0 20'; give left top right bottom"),
         ({"more": ["--box", "-1", "0", "20", "20"]}, "as in '40 20 440 420'"),
@@ -267,6 +276,20 @@ def test_damaged_models(desk, capsys, file, damage, told):
 def test_without_words_it_says_what_is_missing(capsys):
     assert main(["animate"]) == 2
     assert "required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["talk.mp4", "link.mp4", "tiny/../talk.mp4"])
+def test_the_voice_is_not_written_over(desk, capsys, out):
+    animate("talk.mp4", "--steps", "1")
+    (desk / "link.mp4").symlink_to("talk.mp4")
+    before = (desk / "talk.mp4").read_bytes()
+    capsys.readouterr()
+    assert animate(out, sound="talk.mp4") == 2
+    told = capsys.readouterr().err
+    assert (
+        told == f"loopy: error: video {Path(out)} would replace sound talk.mp4; give another name\n"
+    )
+    assert (desk / "talk.mp4").read_bytes() == before
 
 
 def in_its_own_process(out, **environment):

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from loopy.data.finished import content_hash, mark_finished
+from loopy.data.finished import content_hash
+from loopy.drafts import writing
 from loopy.errors import ConfigurationError
 
 RECORD = "recipe"
@@ -32,7 +33,8 @@ def joined(recipes: Sequence[Path]) -> dict[str, Any]:
 
 def note(folder: Path, recipes: Sequence[Path]) -> None:
     """Writes down by what a run is trained, and from which weights: RECORD.json in its folder."""
-    mark_finished(folder / RECORD, _record(recipes))
+    with writing(folder / f"{RECORD}.json") as hidden:
+        hidden.write_text(json.dumps(_record(recipes), indent=2))
 
 
 def check(folder: Path, recipes: Sequence[Path]) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
@@ -14,11 +13,14 @@ from tqdm import tqdm
 
 from loopy.data.box import Box, read_box
 from loopy.data.media import existing_file
+from loopy.data.outputs import check_outputs
 from loopy.data.sound import LONGEST_S
 from loopy.data.video import contact_sheet, evenly_spread
-from loopy.data.writer import draft, open_writer
+from loopy.data.writer import check_result, open_writer
 from loopy.diffusion.options import SamplingOptions
+from loopy.drafts import check_place, remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
+from loopy.models.folder import find_folder
 from loopy.pipeline import LoopyPipeline
 from loopy.stopwatch import Stopwatch
 from loopy.timing import FPS, frame_count
@@ -56,22 +58,26 @@ def animate(
         sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
         device: Where to compute, for example cpu or cuda.
         dtype: Precision of the networks that denoise.
-        crf: Quality of the video: 0 is lossless, 18 looks so, 23 is smaller.
+        crf: Quality of the video, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
         longest_s: A sound that lasts longer is refused: its samples take 0.23 GB an hour.
 
     Raises:
-        LoopyError: An input is unusable, or an output cannot be written. Nothing is left behind.
+        LoopyError: An input is unusable, or an output cannot be written or would replace an input.
+            Nothing is left behind; a video that is finished stays if its sheet cannot be written.
     """
     existing_file(portrait, "picture")
     existing_file(sound, "sound")
+    results = {"video": out}
+    check_result(out)
+    if sheet is not None:
+        if sheet.suffix.lower() not in SHEET_FORMATS:
+            raise OutputError(f"{sheet}: a contact sheet is {' or '.join(SHEET_FORMATS)}")
+        check_place(sheet)
+        results["sheet"] = sheet
+    check_outputs(results, {"portrait": portrait, "sound": sound, "model": find_folder(model)})
+    remove_dead_drafts(*(path.parent for path in results.values()))
     watch = Stopwatch()
-    with ExitStack() as outputs:
-        hidden_sheet = None
-        if sheet is not None:
-            if sheet.suffix.lower() not in SHEET_FORMATS:
-                raise OutputError(f"{sheet}: a contact sheet is {' or '.join(SHEET_FORMATS)}")
-            hidden_sheet = outputs.enter_context(draft(sheet))
-        writer = outputs.enter_context(open_writer(out, sound=sound, crf=crf))
+    with open_writer(out, sound=sound, crf=crf) as writer:
         with watch("load"):
             pipe = LoopyPipeline.from_pretrained(model).to(
                 usable(device), dtype=getattr(torch, dtype)
@@ -89,12 +95,11 @@ def animate(
                 writer.write(clip)
             pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
             made += len(clip)
-        if hidden_sheet is not None:
-            contact_sheet(torch.cat(pictures)).save(hidden_sheet)
-        with watch("write"):
-            outputs.close()
     cost = sum(watch.seconds.values()) * float(FPS) / frames
     print(f"{out}: {frames} frames; {watch}; {cost:.1f} s per second of video")
+    if sheet is not None:  # last: the video stays where there is no room for it
+        with writing(sheet) as hidden:
+            contact_sheet(torch.cat(pictures)).save(hidden)
 
 
 def usable(device: str) -> torch.device:
@@ -104,10 +109,13 @@ def usable(device: str) -> torch.device:
         ConfigurationError: It does not, or this torch was built without it.
     """
     try:
-        return torch.empty(0, device=device).device
+        found = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConfigurationError(f"no device {device!r} ({reason}); try --device cpu") from error
+    if found.type == "meta":
+        raise ConfigurationError("device 'meta' computes nothing; try --device cpu")
+    return found
 
 
 def run(words: Sequence[str]) -> None:

@@ -25,8 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from loopy.data.finished import is_finished, mark_finished
-from loopy.data.writer import open_writer
+from loopy.data.finished import is_finished, open_result
 from loopy.evaluation.columns import POSE
 from loopy.evaluation.equipment import EvaluationModels, equip
 from loopy.evaluation.filming import true_frames
@@ -179,10 +178,9 @@ def _write(
     if is_finished(path, record):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open_writer(path, sound=sound) as writer:
+    with open_result(path, record, sound=sound) as writer:
         for part in parts:
             writer.write(part)
-    mark_finished(path, record)
 
 
 def _share(judge: Judge, column: Column, results: Results) -> None:

@@ -15,11 +15,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from loopy.data.finished import is_finished, mark_finished
+from loopy.data.finished import is_finished, open_result
 from loopy.data.picture import read_portrait
 from loopy.data.reader import iterate_frames, read_frames
 from loopy.data.sound import read_audio
-from loopy.data.writer import open_writer
 from loopy.diffusion.options import SamplingOptions
 from loopy.errors import MediaError
 from loopy.evaluation.drawn import Item
@@ -192,10 +191,9 @@ def _write(
     samples: Float[Tensor, " samples"],
     record: dict[str, Any],
 ) -> None:
-    with open_writer(out, sound=samples, crf=CRF) as writer:
+    with open_result(out, record, sound=samples, crf=CRF) as writer:
         for part in parts:
             writer.write(part)
-    mark_finished(out, record)
 
 
 def _square(picture: Image.Image | Path, size_px: int) -> UInt8[Tensor, "h w 3"]:

@@ -10,10 +10,13 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from loopy.data.finished import content_hash, is_finished, mark_finished
-from loopy.data.writer import open_writer
+from loopy.data.finished import content_hash, is_finished, open_result
+from loopy.data.outputs import check_outputs
+from loopy.data.writer import check_crf
 from loopy.diffusion.options import SamplingOptions
+from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, LoopyError, OutputError
+from loopy.models.folder import find_folder
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
 from loopy.training.jobs import Job, Jobs
@@ -24,10 +27,10 @@ HEAD = ("job", "out", "status", "seconds", "error")
 class Animator(pl.LightningModule):
     """Makes the video of each job by `LoopyPipeline`, on any number of devices.
 
-    Beside each video stands ``<out>.json`` with the content hashes of portrait and sound, the
-    options and the fingerprint of the weights. A job whose video is there with the same record is
-    skipped; one of which anything changed runs again. A job that fails is one line on stderr and in
-    the report, and the others go on.
+    Beside each video stands ``<out>.json`` with the content hashes of portrait, sound and result,
+    the options and the fingerprint of the weights. A job whose video is there with the same record
+    is skipped; one of which anything changed runs again. A job that fails, for whatever reason, is
+    one line on stderr and in the report, and the others go on.
 
     Args:
         model: A model that comes with loopy, a model folder, or a hub id (owner/name).
@@ -38,7 +41,7 @@ class Animator(pl.LightningModule):
         guidance_stop: Share of the steps, in [0, 1], after which it ends.
         stacked: Run the guidance branches as one batch, or one after another in less memory.
         base_keeps_past: The branch without sound and portrait keeps the motion frames.
-        crf: Quality of videos: 0 is lossless, 18 looks so, 23 is smaller.
+        crf: Quality of videos, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Animator(pl.LightningModule):
             stacked=stacked,
             base_keeps_past=base_keeps_past,
         )
+        check_crf(crf)
         self.crf = crf
         self.failed = 0
 
@@ -73,13 +77,19 @@ class Animator(pl.LightningModule):
 
         Raises:
             ModelError: There is no such model.
-            OutputError: The report cannot be written.
+            OutputError: The report cannot be written, or a job would write into the model.
             ConfigurationError: The data are no jobs.
         """
         jobs = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(jobs, Jobs):
             raise ConfigurationError("Animator runs a list of jobs; give it data of class Jobs")
         self.report = jobs.report
+        outs = {
+            f"job {job.number}: {word}": place
+            for job in jobs.jobs
+            for word, place in job.results().items()
+        }
+        check_outputs(outs, {"model": find_folder(self.model)})
         self.pipe = LoopyPipeline.from_pretrained(self.model)
         self.made_by = {
             "weights": fingerprint(
@@ -91,13 +101,8 @@ class Animator(pl.LightningModule):
             "crf": self.crf,
         }
         if self.trainer.is_global_zero:
-            try:
-                self._write_row(*HEAD, mode="w")
-            except OSError as error:
-                raise OutputError(
-                    f"report {self.report} cannot be written ({error.strerror}); make the folder "
-                    "of the list writable"
-                ) from error
+            remove_dead_drafts(*(out.parent for out in outs.values()))
+            self._write_row(*HEAD, mode="w")
 
     def on_predict_start(self) -> None:
         """Moves the networks to this rank's device."""
@@ -108,13 +113,18 @@ class Animator(pl.LightningModule):
 
         Returns:
             "done", "skipped" or "failed".
+
+        Raises:
+            OutputError: The report cannot be written.
         """
         start, reason = perf_counter(), ""
         try:
             status = self._make(job)
-        except (LoopyError, OSError, RuntimeError) as error:  # also a device out of memory
-            status, reason = "failed", " ".join(str(error).split())
-            self.failed += 1
+        except Exception as error:  # also a device out of memory, and what nobody foresaw
+            kind = "" if isinstance(error, LoopyError) else type(error).__name__
+            words = " ".join(str(error).split())[:300]
+            reason = ": ".join(filter(None, (kind, words)))
+            status, self.failed = "failed", self.failed + 1
             print(f"loopy: job {job.number} failed: {reason}", file=sys.stderr)
         self._write_row(job.number, job.out, status, f"{perf_counter() - start:.1f}", reason)
         return status
@@ -129,17 +139,22 @@ class Animator(pl.LightningModule):
         record = self.made_by | _content(job)
         if is_finished(job.out, record):
             return "skipped"
-        with open_writer(job.out, sound=job.sound, crf=self.crf) as writer:
+        with open_result(job.out, record, sound=job.sound, crf=self.crf) as writer:
             subject = self.pipe.prepare(job.portrait, box=job.box)
             clips = self.pipe.stream(subject, job.sound, seed=job.seed, options=self.options)
             for clip in clips:
                 writer.write(clip)
-        mark_finished(job.out, record)
         return "done"
 
     def _write_row(self, *values: object, mode: Literal["a", "w"] = "a") -> None:
-        with self.report.open(mode, newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(values)
+        try:
+            with self.report.open(mode, newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(values)
+        except OSError as error:
+            raise OutputError(
+                f"report {self.report} cannot be written ({error.strerror}); make the folder of "
+                "the list writable, and room"
+            ) from error
 
 
 def _content(job: Job) -> dict[str, object]:

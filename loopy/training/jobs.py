@@ -13,7 +13,9 @@ seed        optional: a whole number; the same seed gives the same video (0)
 box         optional: square of the portrait, left top right bottom in pixels (the middle);
             with commas between in quotes
 
-Paths are relative to the list. Other columns are refused, so that no misspelt one is ignored.
+Paths are relative to the list; they may also be absolute or lead out of its folder. No video may
+replace what any line reads, or the video of another line. Other columns are refused, so that no
+misspelt one is ignored.
 """
 
 import csv
@@ -24,7 +26,10 @@ from typing import NamedTuple
 import lightning.pytorch as pl
 
 from loopy.data.box import Box, read_box
-from loopy.errors import ConfigurationError, ManifestError
+from loopy.data.finished import record_path
+from loopy.data.outputs import check_outputs
+from loopy.drafts import has_name
+from loopy.errors import ConfigurationError, ManifestError, OutputError
 
 REQUIRED, OPTIONAL = ("portrait", "sound", "out"), ("seed", "box")
 
@@ -48,13 +53,17 @@ class Job(NamedTuple):
     seed: int = 0
     box: Box | None = None
 
+    def results(self) -> dict[str, Path]:
+        """Where its results go, by words for them; nowhere if ``out`` can be no name."""
+        return {"out": self.out, "record": record_path(self.out)} if has_name(self.out) else {}
+
 
 def read_manifest(path: Path) -> list[Job]:
     """Reads a list of jobs, whole or not at all.
 
     Raises:
         ManifestError: Not a readable file, a column is missing or unknown, a value makes no sense,
-            two jobs write to one place, or there is no job.
+            there is no job, or one would replace what another one reads or writes.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -63,15 +72,26 @@ def read_manifest(path: Path) -> list[Job]:
             lines = [(rows.line_num, row) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"list {path} cannot be read ({error}); give CSV in UTF-8") from error
-    jobs: dict[Path, Job] = {}
-    for number, (line, row) in enumerate(lines, 1):
-        job = _job(row, number=number, where=f"{path} line {line}", folder=path.parent)
-        if job.out in jobs:
-            raise ManifestError(f"{path} line {line}: {job.out} is written by an earlier job too")
-        jobs[job.out] = job
+    jobs = [
+        _job(row, number=number, where=f"{path} line {line}", folder=path.parent)
+        for number, (line, row) in enumerate(lines, 1)
+    ]
     if not jobs:
         raise ManifestError(f"list {path} holds no job; give a line for each video")
-    return list(jobs.values())
+    results, inputs = {"report": report_of(path)}, {"list": path}
+    for (line, _), job in zip(lines, jobs, strict=True):
+        inputs |= {f"line {line}: portrait": job.portrait, f"line {line}: sound": job.sound}
+        results |= {f"line {line}: {word}": place for word, place in job.results().items()}
+    try:
+        check_outputs(results, inputs)
+    except OutputError as error:
+        raise ManifestError(f"list {path}: {error}") from error
+    return jobs
+
+
+def report_of(path: Path) -> Path:
+    """Where the outcome of each job of a list is written."""
+    return path.with_suffix(".report.csv")
 
 
 def _check_columns(path: Path, found: Sequence[str]) -> None:
@@ -122,7 +142,7 @@ class Jobs(pl.LightningDataModule):
     @property
     def report(self) -> Path:
         """Where the outcome of each job is written."""
-        return self.manifest.with_suffix(".report.csv")
+        return report_of(self.manifest)
 
     def setup(self, stage: str) -> None:
         """Reads the list, before any model is loaded.
