@@ -35,9 +35,10 @@ from loopy.models.folder import (
     save_part,
     write_index,
 )
-from loopy.models.latents import decode_latents, encode_images
+from loopy.models.latents import decode_latents, encode_images, latents_shape
+from loopy.models.weights import made_with
 from loopy.stopwatch import Stopwatch
-from loopy.subject import Subject, made_with
+from loopy.subject import Subject
 from loopy.timing import FPS, frame_count
 from loopy.typed_values import record_of
 
@@ -287,7 +288,7 @@ class LoopyPipeline:
         with watch("reference"):
             if not isinstance(subject, Subject):
                 subject = self.prepare(subject)
-            subject.check(self.weights, self.network.denoiser.config["in_channels"])
+            subject.check(self.weights, latents_shape(self.vae, self.settings.size_px))
             portrait = subject.latents.to(self.network.denoiser.device)
             reference = self.network.encode_reference(portrait.to(self._dtype))
         state = contract.first_state(portrait, seed=seed)
@@ -347,7 +348,7 @@ class LoopyPipeline:
     @cached_property
     def weights(self) -> str:
         """What subjects are made for: `made_with` of the networks, before any change of dtype."""
-        return made_with(self.network)
+        return made_with(self.network, self.vae)
 
     @property
     def _dtype(self) -> torch.dtype:

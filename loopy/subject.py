@@ -11,14 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from loopy.errors import SubjectError
-from loopy.models import DualUNet
-from loopy.models.weights import fingerprint
 from loopy.tensor_file import save_tensors
-
-
-def made_with(network: DualUNet) -> str:
-    """What a subject is made for: the weights, and whose projection of the reference is used."""
-    return f"{fingerprint(network)} {network.reference_projection}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,24 +46,29 @@ class Subject:
                 "portrait again"
             )
 
-    def check(self, weights: str, channels: int) -> None:
+    def check(self, weights: str, shape: tuple[int, int, int]) -> None:
         """Make sure that the subject belongs to a model.
 
         Args:
             weights: `LoopyPipeline.weights`.
-            channels: Of the model's latents.
+            shape: Channels, height and width of the model's latents.
 
         Raises:
             SubjectError: It was made with other weights, or its latents do not fit.
         """
-        if weights != self.weights:
+        ours, theirs = self.weights.split(), weights.split()
+        if ours[:2] != theirs[:2]:
             raise SubjectError(
                 "this subject was prepared with other weights; prepare the portrait again"
             )
-        if self.latents.shape[1] != channels:
+        if len(ours) > 2 and ours != theirs:
             raise SubjectError(
-                f"this subject has latents of {self.latents.shape[1]} channels, the model of "
-                f"{channels}; prepare the portrait again"
+                "this subject was prepared with another autoencoder; prepare the portrait again"
+            )
+        if tuple(self.latents.shape[1:]) != shape:
+            raise SubjectError(
+                f"this subject has latents of {tuple(self.latents.shape[1:])} (channels, height, "
+                f"width), the model of {shape}; prepare the portrait again"
             )
 
     def save(self, path: str | Path) -> None:

@@ -370,9 +370,28 @@ class TestSubjects:
         with pytest.raises(SubjectError, match="prepare"):
             Subject(latents, "", 30.0)
 
-    def test_of_other_channels(self, pipe):
-        with pytest.raises(SubjectError, match="of 5 channels"):
-            pipe(Subject(torch.zeros(1, 5, 8, 8), pipe.weights, 30.0), sound(0.1))
+    @pytest.mark.parametrize("shape", [(5, 8, 8), (4, 16, 16), (4, 8, 10)])
+    def test_of_another_shape(self, pipe, shape):
+        with pytest.raises(
+            SubjectError, match=rf"\({shape[0]}, {shape[1]}, .*prepare the portrait"
+        ):
+            pipe(Subject(torch.zeros(1, *shape), pipe.weights, 30.0), sound(0.1))
+
+    @pytest.mark.parametrize("change", ["weights", "scaling"])
+    def test_one_of_another_autoencoder_is_refused(self, make_pipeline, pipe, subject, change):
+        other = make_pipeline()
+        if change == "scaling":
+            other.vae.register_to_config(scaling_factor=0.5)
+        else:
+            other.vae.decoder.conv_out.bias.data += 1
+        with pytest.raises(SubjectError, match="another autoencoder; prepare the portrait again"):
+            other(subject, sound(0.1))
+
+    def test_one_that_does_not_name_its_autoencoder_is_taken(self, pipe, subject, make_pipeline):
+        older = replace(subject, weights=" ".join(pipe.weights.split()[:2]))
+        assert torch.equal(pipe(older, sound(0.1)).frames, pipe(subject, sound(0.1)).frames)
+        with pytest.raises(SubjectError, match="other weights"):
+            make_pipeline(seed=1)(older, sound(0.1))
 
     def test_no_subject(self, tmp_path):
         with pytest.raises(SubjectError, match="is not a prepared subject"):

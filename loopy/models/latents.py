@@ -55,6 +55,12 @@ def decode_latents(
     return torch.cat([vae.decode(part, return_dict=False)[0].clamp_(-1, 1) for part in parts])  # pyright: ignore[reportArgumentType]  # any Tensor will do
 
 
+def latents_shape(vae: AutoencoderKL, size_px: int) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of a square picture."""
+    side = size_px // 2 ** (len(vae.config["block_out_channels"]) - 1)
+    return vae.config["latent_channels"], side, side
+
+
 def latents_fingerprint(vae: AutoencoderKL) -> str:
     """A short hash of how latents are scaled; that of the weights does not tell."""
     values = [each.flatten().tolist() for each in _affine(vae, torch.zeros(1))]

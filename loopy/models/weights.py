@@ -15,6 +15,7 @@ from torch import Tensor
 
 from loopy.errors import ModelError
 from loopy.models.audio import AudioEncoder
+from loopy.models.dual import DualUNet
 from loopy.models.latents import latents_fingerprint
 from loopy.models.unet import UNet
 
@@ -137,6 +138,15 @@ def fingerprint(network: torch.nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(flat[places].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def made_with(network: DualUNet, vae: AutoencoderKL) -> str:
+    """What a subject is made for: a word each of networks, projection, autoencoder and scaling.
+
+    The projection is that of the reference; subjects of older versions have the first two words.
+    """
+    trained = f"{fingerprint(network)} {network.reference_projection}"
+    return f"{trained} {fingerprint(vae)} {latents_fingerprint(vae)}"
 
 
 def store_fingerprints(vae: AutoencoderKL, audio_encoder: AudioEncoder) -> dict[str, str]:
