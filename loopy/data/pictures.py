@@ -39,6 +39,8 @@ RESTART_S = 1
 """Time stamps that go back by more are those of another video."""
 WIDEST_PIXEL = 4
 """Film squeezed by a lens has 2; more is a damaged header."""
+READING = "2"
+"""Another one says that the same file gives other pictures: what was seen in it is stale."""
 MOST_PX = 2**26
 """Pixels of the largest picture: twice 8K, 200 MB as RGB."""
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Literal
 
@@ -85,12 +85,34 @@ def iterate_frames(
         yield picture.rgb()
 
 
+def in_parts(
+    frames: Iterator[Pixels], *, most: int, most_bytes: int, multiple: int = 1
+) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
+    """Frames some at a time, each in memory once.
+
+    Args:
+        frames: All of one size.
+        most: Frames in a part, a multiple of ``multiple``.
+        most_bytes: Of a part of large frames; ``multiple`` frames are in it all the same.
+        multiple: Whole sets of so many are in all parts but the last one.
+    """
+    while (first := next(frames, None)) is not None:
+        sets = max(1, min(most, most_bytes // first.nbytes) // multiple)
+        part, filled = np.empty((sets * multiple, *first.shape), np.uint8), 0
+        for filled, frame in enumerate(chain([first], islice(frames, len(part) - 1)), 1):
+            part[filled - 1] = frame
+        yield torch.from_numpy(part[:filled])
+
+
 def _nearest(path: AnyPath, times: Iterable[Fraction], *, fps: Fraction) -> Iterator[Picture]:
     """For each of the rising times the picture nearest to it; stops at the end of the video.
 
     A time belongs to the video if the middle of its grid frame lies before the end.
+
+    Raises:
+        MediaError: The video cannot be read, or the pictures have several sizes.
     """
-    half = 1 / (2 * fps)
+    half, size = 1 / (2 * fps), None
     pictures = iter(list[Picture]())
     near, ended = deque[Picture](), False  # from the last one given to just behind the time
     for place, time in enumerate(times):
@@ -111,6 +133,12 @@ def _nearest(path: AnyPath, times: Iterable[Fraction], *, fps: Fraction) -> Iter
         nearest = min(near, key=lambda picture: abs(picture.time_s - time))
         while near[0] is not nearest:
             near.popleft()
+        size = size or nearest.upright_px
+        if nearest.upright_px != size:
+            raise MediaError(
+                f"video {path} changes its size from {size} to {nearest.upright_px} at "
+                f"{float(nearest.time_s):.2f} s; cut it there, or convert it"
+            )
         yield nearest
 
 

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from loopy.data.finished import content_hash
+from loopy.data.pictures import READING
 from loopy.errors import MetricError
 from loopy.evaluation.equipment import Equipment
 from loopy.evaluation.looking import Film, Look, look
@@ -31,6 +32,7 @@ def looked_at(film: Film, equipment: Equipment, kept: Path) -> Look:
         "video": content_hash(film.path, "video"),
         "portrait": hashlib.sha256(portrait).hexdigest(),
         "equipment": equipment.key(),
+        "reading": READING,
     }
     if (before := _read(kept, stamp)) is not None:
         return before

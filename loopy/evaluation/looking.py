@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.data.reader import iterate_frames
+from loopy.data.reader import in_parts, iterate_frames
 from loopy.data.sound import read_audio
 from loopy.errors import LoopyError, MetricError
 from loopy.metrics.extractors import FrameFeatures, Interpolator, SegmentFeatures, check_numbers
@@ -27,6 +26,8 @@ from loopy.metrics.video_features import SEGMENT, segments
 
 PART = 64
 """Frames in memory at a time: whole stretches of 16, and an even number."""
+PART_BYTES = 2**29
+"""Most bytes of them: 64 frames of 1920 x 1080; of larger ones 48, 32 or 16."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +54,9 @@ class Film:
         return self.given
 
     def parts(self) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
-        """Its frames, `PART` at a time."""
+        """Its frames, `PART` at a time, of large ones fewer."""
         frames = iterate_frames(self.path)
-        while part := list(islice(frames, PART)):
-            yield torch.stack([torch.from_numpy(frame) for frame in part])
+        yield from in_parts(frames, most=PART, most_bytes=PART_BYTES, multiple=SEGMENT)
 
     @cached_property
     def sound(self) -> Float[Tensor, " samples"]:
@@ -91,7 +91,7 @@ class Looker(Protocol):
     """Sees all frames of one video, in order."""
 
     def take(self, part: UInt8[Tensor, "n h w 3"]) -> None:
-        """Sees the next frames: `PART` of them, fewer only at the end."""
+        """Sees the next frames: whole stretches of 16, but at the end."""
         ...
 
     def give(self) -> Tensor:

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from loopy.data.reader import iterate_frames
+from loopy.data.reader import in_parts, iterate_frames
 from loopy.errors import MediaError
 from loopy.preprocess.measurements import estimate_angles
 from loopy.preprocess.poses import PoseEstimator
@@ -55,16 +53,8 @@ def chunks(
     Raises:
         MediaError: The video cannot be read.
     """
-    shown, left = iterate_frames(source, span=span), len(span)
-    while (first := next(shown, None)) is not None:
-        fitting = max(1, AT_ONCE_BYTES // first.nbytes)
-        part = np.empty((min(frames, fitting, left), *first.shape), np.uint8)
-        part[0], filled = first, 1
-        for frame in islice(shown, len(part) - 1):
-            part[filled] = frame
-            filled += 1
-        left -= filled
-        yield torch.from_numpy(part[:filled])
+    shown = iterate_frames(source, span=span)
+    yield from in_parts(shown, most=frames, most_bytes=AT_ONCE_BYTES)
 
 
 def find_track(source: Path, span: range, find: PoseEstimator | None) -> Track:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loopy.data.pictures import FURTHER_BACK_S
-from loopy.data.reader import iterate_frames, read_frames
+from loopy.data.reader import in_parts, iterate_frames, read_frames
 from loopy.errors import DependencyError, MediaError
 
 SECONDS = 6
@@ -157,6 +157,25 @@ def test_a_span_is_part_of_the_whole(source, every):
     for frame, expected in zip(part, every[70:90:3], strict=True):
         assert np.array_equal(frame, expected)
     assert len(list(iterate_frames(path, span=range(len(every) - 2, len(every) + 9)))) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(0, 40),
+    most=st.integers(1, 4),
+    multiple=st.integers(1, 5),
+    kilobytes=st.integers(0, 30),
+)
+def test_parts_are_the_whole_and_small(count, most, multiple, kilobytes):
+    frames = [np.full((16, 64, 3), index, np.uint8) for index in range(count)]  # 3 kB each
+    limit = {"most": most * multiple, "most_bytes": kilobytes * 1024, "multiple": multiple}
+    parts = list(in_parts(iter(frames), **limit))
+    assert [int(frame[0, 0, 0]) for part in parts for frame in part] == list(range(count))
+    for part in parts:
+        assert len(part) <= most * multiple
+        assert len(part) == len(parts[0]) or part is parts[-1]
+        assert len(part) % multiple == 0 or part is parts[-1]
+        assert part.nbytes <= max(kilobytes, 3 * multiple) * 1024
 
 
 class Counted(os.PathLike):

@@ -355,6 +355,30 @@ def frame_rgb(luma):
     return ((luma.astype(float) - 16) * 255 / 219).round().clip(0, 255).astype(np.uint8)
 
 
+def test_a_video_of_two_sizes_is_named(tmp_path):
+    """As broadcasts and screen recordings are, read in order or frame by frame."""
+    with av.open(str(tmp_path / "grows.ts"), "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        larger = av.CodecContext.create("mpeg2video", "w")
+        larger.width, larger.height, larger.pix_fmt = 320, 192, "yuv420p"
+        larger.framerate, larger.time_base = 25, Fraction(1, 25)
+        for encoder, first in ((stream, 0), (larger, 30)):
+            frames = []
+            for index in range(30):
+                shades = np.full((encoder.height, encoder.width, 3), 9 * (index % 7), np.uint8)
+                frames.append(av.VideoFrame.from_ndarray(shades))
+                frames[-1].pts = first + index
+            for packet in [packet for frame in (*frames, None) for packet in encoder.encode(frame)]:
+                packet.stream = stream
+                container.mux(packet)
+    words = r"grows\.ts changes its size from \(160, 96\) to \(320, 192\) at 1\.20 s; cut it"
+    with pytest.raises(MediaError, match=words):
+        list(iterate_frames(tmp_path / "grows.ts"))
+    with pytest.raises(MediaError, match="changes its size"):
+        read_frames(tmp_path / "grows.ts", [3, 50])
+
+
 def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path):
     big = av.VideoFrame(8208, 8192, "gray")
     path = write_frames(tmp_path / "huge.mkv", [big], codec="ffv1")

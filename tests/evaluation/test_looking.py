@@ -5,7 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 
+from loopy.data.pictures import READING
 from loopy.data.video import Video
 from loopy.errors import MediaError, MetricError
 from loopy.evaluation.equipment import EvaluationModels, equip
@@ -30,6 +32,7 @@ from loopy.metrics.sync_scores import sync_scores
 from loopy.metrics.syncnet import SyncNet
 from loopy.metrics.video_features import video_features
 from loopy.models.weights import fingerprint
+from loopy.tensor_file import save_tensors
 
 
 def noise(frames, size=8, seed=0):
@@ -37,8 +40,8 @@ def noise(frames, size=8, seed=0):
     return torch.randint(256, (frames, size, size, 3), generator=dice, dtype=torch.uint8)
 
 
-def seen_by(looker, frames):
-    for part in frames.split(PART):
+def seen_by(looker, frames, part_frames=PART):
+    for part in frames.split(part_frames):
         looker.take(part)
     return looker.give()
 
@@ -52,21 +55,24 @@ def stretch_network(segments):
 LENGTHS = st.sampled_from([16, 17, 31, PART - 1, PART, PART + 1, PART + 15, 2 * PART + 16, 150])
 
 
-@given(LENGTHS)
-def test_stretches_are_those_of_the_whole_video(length):
+PARTS = st.sampled_from([16, 32, 48, PART])
+
+
+@given(LENGTHS, PARTS)
+def test_stretches_are_those_of_the_whole_video(length, part_frames):
     frames = noise(length)
     torch.testing.assert_close(
-        seen_by(Stretches(stretch_network), frames).double(),
+        seen_by(Stretches(stretch_network), frames, part_frames).double(),
         video_features(frames, stretch_network),
         rtol=1e-5,
         atol=1e-3,
     )
 
 
-@given(st.integers(3, 2 * PART + 3))
-def test_every_second_frame_is_made_up_once(length):
+@given(st.integers(3, 2 * PART + 3), PARTS)
+def test_every_second_frame_is_made_up_once(length, part_frames):
     frames = noise(length)
-    seen = float(seen_by(Between(linear), frames))
+    seen = float(seen_by(Between(linear), frames, part_frames))
     assert seen == pytest.approx(smoothness(frames, linear), abs=1e-7)
 
 
@@ -129,6 +135,12 @@ def test_a_look_is_kept_until_something_changes(film, tmp_path):
     looked_at(Film(film.path, film.portrait + 1), equipment, kept)
     other = kept.stat().st_mtime_ns
     assert other != written
+    with safe_open(kept, "pt") as file:  # pictures that were read by other rules
+        content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        save_tensors(kept, content, {**file.metadata(), "reading": "1"})
+    looked_at(Film(film.path, film.portrait + 1), equipment, kept)
+    with safe_open(kept, "pt") as file:
+        assert file.metadata()["reading"] == READING
     Video(noise(20, 32), 25, None).save(film.path)
     looked_at(Film(film.path, film.portrait + 1), equipment, kept)
     assert len(kept_tensor(kept, "colours")) == 20
