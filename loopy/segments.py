@@ -64,7 +64,7 @@ class SegmentLayout:
         return self.stride * self.segments
 
     def sub_bins(self) -> tuple[tuple[int, int], ...]:
-        """Distances ``[start, stop)`` of each slot's sub-bin, nearest first; 0 = newest frame."""
+        """Distances ``[start, stop)`` of each slot's sub-bin, oldest first; 0 = newest frame."""
         bins: list[tuple[int, int]] = []
         start = 0
         for k in range(self.segments):
@@ -72,10 +72,10 @@ class SegmentLayout:
             for _ in range(self.stride):
                 bins.append((start, start + width))
                 start += width
-        return tuple(bins)
+        return tuple(reversed(bins))
 
     def distances(self, generator: torch.Generator | None = None) -> Int[Tensor, "m"]:
-        """The distance each slot is read at, nearest first.
+        """The distance each slot is read at, oldest first, as everything else in slots.
 
         Args:
             generator: Source of the random modes; they need one.
@@ -98,13 +98,13 @@ class SegmentLayout:
                 return start + (self._shares(generator).to(start.device) * (stop - start)).long()
 
     def _shares(self, generator: torch.Generator | None) -> Float[Tensor, "m"]:
-        """How far into its sub-bin each slot is read, in [0, 1)."""
+        """How far into its sub-bin each slot is read, in [0, 1); the nearest one draws first."""
         if generator is None:
             raise ConfigurationError(f"mode {self.mode!r} draws frames; give it a torch.Generator")
         if self.mode == "random":
-            return torch.rand(self.slots, generator=generator, device=generator.device)
+            return torch.rand(self.slots, generator=generator, device=generator.device).flip(0)
         shared = torch.rand(self.segments, generator=generator, device=generator.device)
-        return shared.repeat_interleave(self.stride)
+        return shared.repeat_interleave(self.stride).flip(0)
 
     def select(
         self, past: Float[Tensor, "b p c h w"], generator: torch.Generator | None = None
@@ -131,9 +131,9 @@ class SegmentLayout:
             shape = (past.shape[0], 0, *past.shape[2:])
             slots = past[:, index[present]] if length else past.new_zeros(shape)
             slots = torch.cat(
-                [slots, past.new_zeros(shape[0], int((~present).sum()), *shape[2:])], 1
+                [past.new_zeros(shape[0], int((~present).sum()), *shape[2:]), slots], 1
             )
-        return slots.flip(1), present.flip(0).expand(past.shape[0], -1)
+        return slots, present.expand(past.shape[0], -1)
 
     def _means(
         self, past: Float[Tensor, "b p c h w"]

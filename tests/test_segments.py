@@ -7,11 +7,11 @@ from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
 
 LAYOUTS = [(s, r, n) for s in (1, 2, 4) for r in (1, 2, 3) for n in (1, 2, 3)]
-PAPER = [0, 1, 2, 3, 5, 7, 9, 11, 15, 19, 23, 27, 35, 43, 51, 59, 75, 91, 107, 123]
+PAPER = [123, 107, 91, 75, 59, 51, 43, 35, 27, 23, 19, 15, 11, 9, 7, 5, 3, 2, 1, 0]
 
 
 def bins(stride, expand, segments):
-    """For each slot, nearest first, the distances it stands for, counted out one by one."""
+    """For each slot, oldest first, the distances it stands for, counted out one by one."""
     result, distance = [], 0
     for segment in range(segments):
         for _ in range(stride):
@@ -19,7 +19,7 @@ def bins(stride, expand, segments):
             for _ in range(expand**segment):
                 result[-1].append(distance)
                 distance += 1
-    return result
+    return result[::-1]
 
 
 def numbered(length):
@@ -28,12 +28,12 @@ def numbered(length):
 
 
 def read(layout, length, generator=None):
-    """Numbers and presence of the slots, nearest first."""
+    """Numbers and presence of the slots, oldest first."""
     slots, present = layout.select(numbered(length), generator)
     assert slots.shape == (1, layout.slots, 2, 1, 1)
     assert present.shape == (1, layout.slots)
     assert torch.equal(slots[:, :, 0], slots[:, :, 1])
-    return slots[0, :, 0, 0, 0].flip(0).tolist(), present[0].flip(0).tolist()
+    return slots[0, :, 0, 0, 0].tolist(), present[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,15 @@ def test_random_draws_are_of_the_generator():
     assert numbers == (124 - first).tolist()
 
 
+def test_the_nearest_slot_draws_first():
+    """Which slot gets which random number decides caches and trainings that exist."""
+    shares = torch.rand(20, generator=torch.Generator().manual_seed(5))
+    members = bins(4, 2, 5)[::-1]
+    expected = [each[int(share * len(each))] for each, share in zip(members, shares, strict=True)]
+    drawn = SegmentLayout(mode="random").distances(torch.Generator().manual_seed(5))
+    assert drawn.tolist() == expected[::-1]
+
+
 def offsets(mode):
     layout = SegmentLayout(mode=mode)
     starts = torch.tensor([b[0] for b in bins(4, 2, 5)])
@@ -118,7 +127,7 @@ def offsets(mode):
 def test_symmetric_means_one_offset_for_each_segment():
     same = offsets("random_symmetric")
     assert (same == same[..., :1]).all()
-    assert (same[:, 3] != same[:, 4] // 2).any()  # segments draw for themselves
+    assert (same[:, 1] != same[:, 0] // 2).any()  # segments draw for themselves
     free = offsets("random")
     assert (free != free[..., :1]).any()
 

@@ -160,7 +160,7 @@ _TRACK = ("points", "pose", "valid")
 
 def _slots(window: Window, layout: SegmentLayout) -> tuple[Int[Tensor, " m"], Bool[Tensor, " m"]]:
     """Rows of the past, oldest first, and which of them exist."""
-    distances = layout.distances().flip(0)
+    distances = layout.distances()
     return window.start - 1 - distances, distances < window.history
 
 

@@ -85,7 +85,7 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
         if layout.mode == "mean":
             read = torch.arange(past - layout.past_frames, past)
         else:
-            read = past - 1 - layout.distances(dice).flip(0)
+            read = past - 1 - layout.distances(dice)
         wanted = torch.cat([portrait, read, torch.arange(past, past + frames)])
         pictures = talk.frames(wanted, size_px=settings.size_px)
         latents = encode_images(pipe.vae, pictures.to(pipe.vae.device)).float()

@@ -109,7 +109,7 @@ class TalkShards(Dataset[str]):
         kind, portrait, seed = torch.randint(2**40, (3,), generator=dice).tolist()
         seconds = (past + frames) / 25 + AFTER_S
         talk = random_talk(seed, seconds=seconds, kind=KINDS[kind % len(KINDS)])
-        slots = past - 1 - recipe.layout.distances(dice).flip(0)
+        slots = past - 1 - recipe.layout.distances(dice)
         shown = [*slots.tolist(), *range(past, past + frames), portrait % max(past - 30, 1)]
         pictures = talk.frames(shown, size_px=recipe.size_px)
         clip = talk.motion[past : past + frames]

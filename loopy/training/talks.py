@@ -156,7 +156,7 @@ class SyntheticTalks(SyntheticData):
     ) -> Clip:
         batch = {name: values[chosen].float() for name, values in samples.items()}
         slots = self.kept.slots
-        present = self.kept.distances().flip(0) < histories[:, None]
+        present = self.kept.distances() < histories[:, None]
         latents = batch["latents"]
         motion_frames, portrait = latents[:, :slots], latents[:, -1]
         if self.static_history:
