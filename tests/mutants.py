@@ -40,7 +40,7 @@ MUTANTS = (
     # segments: the near end, no growth, newest first, one frame too far, wrong mask
     Mutant("segments.py", "return stop - 1", "return start", "test_segments.py"),
     Mutant("segments.py", "width = self.expand**k", "width = self.expand * k + 1", "test_segments.py"),
-    Mutant("segments.py", "return slots.flip(1), present.flip(0)", "return slots, present", "test_segments.py"),
+    Mutant("segments.py", "return tuple(reversed(bins))", "return tuple(bins)", "test_segments.py"),
     Mutant("segments.py", "length - 1 - self.distances", "length - self.distances", "test_segments.py"),
     Mutant("segments.py", "present = index >= 0", "present = index >= -1", "test_segments.py"),
     # motion: forgotten rescaling, forgotten nose, invalid points counted, off centre
