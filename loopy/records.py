@@ -4,12 +4,12 @@ Letters: b videos, f frames of the clip, m motion frames (oldest first), n audio
 k wav2vec2 layers, d their width.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopy.errors import ConfigurationError, SubjectError
@@ -47,6 +47,22 @@ class Clip:
         """Move every field."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return replace(self, **{name: value.to(device) for name, value in given.items()})
+
+    def inputs_as(self, dtype: torch.dtype) -> Self:
+        """In a network's precision, as far as it is seen: portrait, motion frames and audio."""
+        names = ("reference", "motion_frames", "audio")
+        return replace(self, **{name: getattr(self, name).to(dtype) for name in names})
+
+    def rows(self, rows: slice | Int[Tensor, "r"]) -> Self:
+        """Some of the samples."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value[rows] for name, value in given.items()})
+
+    @classmethod
+    def cat(cls, clips: Sequence[Self]) -> Self:
+        """All samples of batches, one behind the other; all or none of them have a weight."""
+        given = [name for name, value in vars(clips[0]).items() if value is not None]
+        return cls(**{name: torch.cat([getattr(clip, name) for clip in clips]) for name in given})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from loopy.errors import ConfigurationError, SubjectError
-from loopy.records import Branches, Presence, ReferenceFeatures, SiteFeatures
+from loopy.records import Branches, Clip, Presence, ReferenceFeatures, SiteFeatures
 
 
 def test_a_clip_moves_as_a_whole(make_clip):
@@ -13,6 +13,29 @@ def test_a_clip_moves_as_a_whole(make_clip):
     moved = clip.to("meta")
     assert all(value.device.type == "meta" for value in vars(moved).values())
     assert make_clip().to("meta").weight is None
+
+
+@pytest.mark.parametrize("weight", [None, torch.rand(3, 3, 1, 8, 8)])
+def test_rows_of_clips_go_apart_and_together(make_clip, weight):
+    clip = make_clip(3, weight=weight)
+    for rows in (slice(1, 3), torch.tensor([2, 0, 2])):
+        some = clip.rows(rows)
+        assert all(
+            torch.equal(v, vars(clip)[n][rows]) for n, v in vars(some).items() if v is not None
+        )
+        assert (some.weight is None) == (weight is None)
+    together = Clip.cat([clip.rows(slice(1)), clip.rows(slice(1, None))])
+    assert all(v is None or torch.equal(v, vars(clip)[n]) for n, v in vars(together).items())
+
+
+def test_a_network_sees_its_own_precision(make_clip):
+    clip = make_clip()
+    kinds = {
+        name
+        for name, v in vars(clip.inputs_as(torch.bfloat16)).items()
+        if v is not None and v.dtype == torch.bfloat16
+    }
+    assert kinds == {"reference", "motion_frames", "audio"}
 
 
 def test_presence_has_a_null_form():

@@ -212,8 +212,8 @@ def _losses(
     alphas = pipe.scheduler.alphas_cumprod.to(device)
     losses = []
     for rows in torch.arange(len(clips)).tensor_split(max(1, len(clips) // _AT_ONCE)):
-        clip = change(_rows(clips, rows)).to(device)
-        given = _cast(clip, dtype)
+        clip = change(clips.rows(rows)).to(device)
+        given = clip.inputs_as(dtype)
         total = torch.zeros(len(rows))
         for time in TIMES:
             timestep = torch.full((len(rows),), round(time * (len(alphas) - 1)), device=device)
@@ -230,14 +230,3 @@ def _losses(
             total += diffusion_loss(guess, wanted, place_weight=clip.weight).cpu() / len(TIMES)
         losses.append(total)
     return torch.cat(losses)
-
-
-def _rows(clip: Clip, rows: Tensor) -> Clip:
-    known = {name: value for name, value in vars(clip).items() if value is not None}
-    return replace(clip, **{name: value[rows] for name, value in known.items()})
-
-
-def _cast(clip: Clip, dtype: torch.dtype) -> Clip:
-    """What the networks read, in their own precision."""
-    names = ("reference", "motion_frames", "audio")
-    return replace(clip, **{name: getattr(clip, name).to(dtype) for name in names})

@@ -149,9 +149,9 @@ class ClipSampler:
         first = (number * ranks + rank) * size
         places = range(first, first + size)
         if validation:
-            return _joined([self._held_out(place) for place in places])
+            return Clip.cat([self._held_out(place) for place in places])
         self.check(ranks)
-        return _joined([self._training(place) for place in places])
+        return Clip.cat([self._training(place) for place in places])
 
     def _long_enough(self, split: int) -> Int[np.ndarray, " clips"]:
         index = self.store.index
@@ -227,8 +227,3 @@ class ClipSampler:
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, clips: int) -> Int[Tensor, " clips"]:
     return torch.randperm(clips, generator=generator(seed, "order", epoch))
-
-
-def _joined(clips: list[Clip]) -> Clip:
-    names = [name for name, value in vars(clips[0]).items() if value is not None]
-    return Clip(**{name: torch.cat([getattr(clip, name) for clip in clips]) for name in names})

@@ -5,10 +5,8 @@ changed code: minutes tell what a long run would tell in days.
 """
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -68,7 +66,7 @@ class SameClip(LoopyDataModule):
     @cached_property
     def clip(self) -> Clip:
         """The clip, alone."""
-        return _rows(self.data.batches()("training", 0, 0, 1), 1)
+        return self.data.batches()("training", 0, 0, 1).rows(slice(1))
 
     def decided_by(self) -> Deciders:
         """The clip is that of the other data, of whose run this is none."""
@@ -135,11 +133,5 @@ def _psnr_db(truth: Tensor, frames: Tensor) -> Float[Tensor, ""]:
     return -10 * ((truth - frames).square().mean() / 4).log10()
 
 
-def _rows(clip: Clip, count: int, *, times: int = 1) -> Clip:
-    values: dict[str, Any] = {field.name: getattr(clip, field.name) for field in fields(clip)}
-    kept = {name: value[:count] for name, value in values.items() if value is not None}
-    return Clip(**{name: torch.cat([value] * times) for name, value in kept.items()})
-
-
 def _repeated(clip: Clip, times: int, purpose: str, number: int, rank: int, ranks: int) -> Clip:
-    return _rows(clip, 1, times=times)
+    return Clip.cat([clip] * times)
