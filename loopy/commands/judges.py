@@ -13,6 +13,7 @@ from loopy.evaluation.equipment import Equipment, EvaluationModels, equip
 from loopy.evaluation.face_lookers import Points
 from loopy.evaluation.toon_lookers import toon_equipment
 from loopy.preprocess.estimators import estimator
+from loopy.preprocess.poses import PoseEstimator
 from loopy.preprocess.precomputed import tracks_path
 
 
@@ -63,7 +64,8 @@ class Beside:
     """
 
     def __init__(self, video: Path | None) -> None:
-        self._video, self._start = video, 0
+        self._video = video
+        self._track: PoseEstimator | None = None
 
     def __call__(self, frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 68 2"]:
         """Points of the next frames.
@@ -74,6 +76,6 @@ class Beside:
         """
         if self._video is None:
             raise MetricError("a portrait has no track beside it; find landmarks by DWPose")
-        points = estimator("precomputed", video=self._video, first=self._start)(frames).points
-        self._start += len(frames)
-        return points
+        if self._track is None:  # it goes on by itself from call to call
+            self._track = estimator("precomputed", video=self._video)
+        return self._track(frames).points

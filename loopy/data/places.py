@@ -41,6 +41,10 @@ class Place(Protocol):
         """Reads each piece into its memory."""
         ...
 
+    def forget(self, path: str) -> bool:
+        """Drops what may be a damaged copy of a file; whether another read may give another one."""
+        ...
+
 
 class Folder:
     """Files on a local disk or NFS; each read opens and closes its file.
@@ -87,6 +91,10 @@ class Folder:
                     _read_group(file.fileno(), group)
         except OSError as error:
             raise _unreadable(error) from error
+
+    def forget(self, path: str) -> bool:
+        """The files here are no copies: what is damaged stays so."""
+        return False
 
 
 class Bucket:
@@ -166,6 +174,10 @@ class Bucket:
             for piece in group:
                 first = piece.start - group[0].start
                 piece.memory[:] = found[first : first + len(piece.memory)]
+
+    def forget(self, path: str) -> bool:
+        """Nothing of a file is kept here: it is read as it is."""
+        return False
 
     def _connect(self) -> Any:
         """The library, once there is a connection."""

@@ -208,7 +208,7 @@ class ClipStore:
                 return work()
             except DamageError:
                 self._headers.pop(path, None)
-                if not (isinstance(self._place, Copies) and self._place.forget(path)):
+                if not self._place.forget(path):
                     raise
                 return work()
 

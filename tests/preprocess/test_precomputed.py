@@ -2,7 +2,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from loopy.errors import ConfigurationError, MediaError, OutputError
+from loopy.commands.judges import Beside
+from loopy.errors import ConfigurationError, MediaError, MetricError, OutputError
 from loopy.preprocess.estimators import estimator
 from loopy.preprocess.precomputed import Tracks, load_tracks, save_tracks, tracks_path
 
@@ -43,6 +44,16 @@ def test_a_span_is_looked_up(video, points):
     assert faces.people.tolist() == [1, 1, 1]
     torch.testing.assert_close(faces.boxes[:, :2], points[4:7].amin(1))
     torch.testing.assert_close(faces.boxes[:, 2:], points[4:7].amax(1))
+
+
+def test_the_track_beside_a_video_is_read_once(video, points):
+    save_tracks(video, Tracks(points))
+    find = Beside(video)
+    first = find(frames(4))
+    tracks_path(video).unlink()
+    assert torch.equal(torch.cat([first, find(frames(6))]), points)
+    with pytest.raises(MetricError, match="portrait"):
+        Beside(None)(frames(1))
 
 
 def test_unknown_points_are_missing_and_never_zero(video, points):
