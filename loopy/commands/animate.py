@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
@@ -22,6 +21,7 @@ from loopy.drafts import check_place, remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
 from loopy.models.folder import find_folder
 from loopy.pipeline import LoopyPipeline
+from loopy.precision import Precision, dtype_of
 from loopy.stopwatch import Stopwatch
 from loopy.timing import FPS, frame_count
 
@@ -40,7 +40,7 @@ def animate(
     sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     sheet: Path | None = None,
     device: str = "cpu",
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    dtype: Precision = "float32",
     crf: int = 18,
     longest_s: float = LONGEST_S,
 ) -> None:
@@ -79,9 +79,7 @@ def animate(
     watch = Stopwatch()
     with open_writer(out, sound=sound, crf=crf) as writer:
         with watch("load"):
-            pipe = LoopyPipeline.from_pretrained(model).to(
-                usable(device), dtype=getattr(torch, dtype)
-            )
+            pipe = LoopyPipeline.from_pretrained(model).to(usable(device), dtype=dtype_of(dtype))
         with watch("audio"):
             samples = pipe.sound(sound, longest_s=longest_s)
         with watch("reference"):

@@ -23,6 +23,7 @@ from loopy.evaluation.toon import scenes
 from loopy.evaluation.tracker import Tracker, unread
 from loopy.models import judge as judges
 from loopy.pipeline import LoopyPipeline
+from loopy.precision import Precision, dtype_of, named
 
 JUDGES = (Tracker, Recogniser)
 HELP = f"""{__doc__} The benchmark of toons is below; for the test sets of the paper and for videos
@@ -47,6 +48,7 @@ def evaluate(
     seed: int = 0,
     workers: int | None = None,
     device: str = "cpu",
+    dtype: Precision = "float32",
 ) -> None:
     """Measures how well a model speaks, on faces and voices that no training saw.
 
@@ -63,6 +65,7 @@ def evaluate(
         workers: Processes that film, of one thread each; the number of cores if not given. 0 films
             in this process, the only way with a GPU. The figures do not depend on it.
         device: Where the model computes, for example cpu or cuda.
+        dtype: Precision of the networks that denoise.
 
     Raises:
         LoopyError: No such model, or the folder cannot be written.
@@ -76,7 +79,7 @@ def evaluate(
             raise OutputError(f"{out} cannot be a folder ({error.strerror})") from error
     chosen = scenes(seed, quick=quick, endless=long, seconds=seconds)
     workers = _workers(workers, device)
-    pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
+    pipe = LoopyPipeline.from_pretrained(model).to(usable(device), dtype=dtype_of(dtype))
     tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
     chosen[0].talk()  # a missing voice is said here, in one line, not by a worker
     studio = Studio(pipe, tracker, recogniser, chosen, videos=out if videos else None)
@@ -86,7 +89,7 @@ def evaluate(
     grown = swaps(pipe, clips.load(workers=workers))
     evidence = Evidence(takes, pipe.settings.clip_frames, grown)
     report = Report(
-        model,
+        named(model, dtype),
         seed,
         {name: len(group) for name, group in takes.items()},
         {name: card["accuracy"] for name, card in cards.items()},

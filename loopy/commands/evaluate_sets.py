@@ -28,6 +28,7 @@ from loopy.evaluation.set_run import BOUNDS, bound_pairs, made_pairs
 from loopy.evaluation.tables import aligned, short, table, write_csv
 from loopy.evaluation.test_sets import SETS
 from loopy.pipeline import LoopyPipeline
+from loopy.precision import Precision, dtype_of, named
 
 FLAGS = {
     "toons": "The faces are toons: also judged by the judges of the package.",
@@ -49,6 +50,7 @@ def evaluate_set(
     seed: int = 0,
     sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     device: str = "cpu",
+    dtype: Precision = "float32",
 ) -> None:
     """Makes the videos of a test set of the paper, judges them and prints the table.
 
@@ -68,6 +70,7 @@ def evaluate_set(
         seed: Of the draw, of the model's noise and of the intervals; 0 is the one to report.
         sampling: What to sample otherwise than the model itself says.
         device: Where to compute, for example cpu or cuda.
+        dtype: Precision of the networks that denoise.
 
     Raises:
         LoopyError: No such model, no files, or the folder cannot be written.
@@ -78,14 +81,15 @@ def evaluate_set(
     chosen = open_draw(SETS[test_set], data, out, seed=seed, options=draw)
     for name, reason in chosen.left_out.items():
         print(f"loopy: left out: {name}: {reason}", file=sys.stderr)
-    pipe = LoopyPipeline.from_pretrained(model).to(usable(device))
+    pipe = LoopyPipeline.from_pretrained(model).to(usable(device), dtype=dtype_of(dtype))
     maker = Maker(pipe, data, seed, sampling)
     toons = toons or "toon" in pipe.settings.domain
     equipment = equipment_of(weights, toons=toons, device=device)
     count = len(chosen.items)
     judge = Judge(out, equipment, COLUMNS + TOON_COLUMNS * toons)
     pairs = made_pairs(maker, chosen.items, out, seeds=seeds)
-    results = _judged(judge, pairs, count, model=model, test_set=test_set, seed=seed)
+    who = {"model": named(model, dtype), "test_set": test_set, "seed": seed}
+    results = _judged(judge, pairs, count, **who)
     tell(results, out)
     if bounds:
         beside = {"made": results}

@@ -20,9 +20,16 @@ def check_schedule(scheduler: DDIMScheduler) -> None:
     of diffusers' DDIM, all of one length, do not end where the next one starts.
 
     Raises:
-        ConfigurationError: Such a mix, or clipping of latents.
+        ConfigurationError: Such a mix, betas outside (0, 1], or clipping of latents.
     """
     config = scheduler.config
+    if (betas := config["trained_betas"]) is None:
+        betas = [config["beta_start"], config["beta_end"]]
+    if not all(0 < beta <= 1 for beta in betas):  # a NaN is not either
+        raise ConfigurationError(
+            f"betas of the noise schedule lie in (0, 1], got {min(betas)} to {max(betas)}; set "
+            "beta_start and beta_end"
+        )
     if config["rescale_betas_zero_snr"] and (
         config["prediction_type"] != "v_prediction" or config["timestep_spacing"] != "trailing"
     ):

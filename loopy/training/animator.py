@@ -19,6 +19,7 @@ from loopy.errors import ConfigurationError, LoopyError, OutputError
 from loopy.models.folder import find_folder
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
+from loopy.precision import Precision, dtype_of
 from loopy.training.jobs import Job, Jobs
 
 HEAD = ("job", "out", "status", "seconds", "error")
@@ -41,6 +42,7 @@ class Animator(pl.LightningModule):
         guidance_stop: Share of the steps, in [0, 1], after which it ends.
         stacked: Run the guidance branches as one batch, or one after another in less memory.
         base_keeps_past: The branch without sound and portrait keeps the motion frames.
+        dtype: Precision of the networks that denoise.
         crf: Quality of videos, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
     """
 
@@ -55,6 +57,7 @@ class Animator(pl.LightningModule):
         guidance_stop: float | None = None,
         stacked: bool | None = None,
         base_keeps_past: bool | None = None,
+        dtype: Precision = "float32",
         crf: int = 18,
     ) -> None:
         super().__init__()
@@ -69,6 +72,7 @@ class Animator(pl.LightningModule):
             base_keeps_past=base_keeps_past,
         )
         check_crf(crf)
+        self.dtype_of_networks = dtype_of(dtype)
         self.crf = crf
         self.failed = 0
 
@@ -100,13 +104,15 @@ class Animator(pl.LightningModule):
             "contract": asdict(self.pipe.settings.contract),
             "crf": self.crf,
         }
+        if self.dtype_of_networks != torch.float32:  # or records of before would all be others
+            self.made_by["dtype"] = str(self.dtype_of_networks)
         if self.trainer.is_global_zero:
             remove_dead_drafts(*(out.parent for out in outs.values()))
             self._write_row(*HEAD, mode="w")
 
     def on_predict_start(self) -> None:
         """Moves the networks to this rank's device."""
-        self.pipe.to(self.device)
+        self.pipe.to(self.device, dtype=self.dtype_of_networks)
 
     def predict_step(self, job: Job, batch_idx: int) -> str:
         """Runs one job and reports it.

@@ -102,6 +102,16 @@ def test_schedules_that_disagree_are_refused(options):
         check_schedule(DDIMScheduler(**{"clip_sample": False} | options))
 
 
+@pytest.mark.parametrize("beta", [float("nan"), float("inf"), 0.0, -0.1, 1.5])
+@pytest.mark.parametrize("name", ["beta_start", "beta_end", "trained_betas"])
+def test_betas_that_make_no_noise_are_refused(name, beta):
+    value = [0.1, beta, 0.2] if name == "trained_betas" else beta
+    scheduler = DDIMScheduler(clip_sample=False)
+    scheduler.register_to_config(**{name: value})
+    with pytest.raises(ConfigurationError, match=r"betas .* lie in \(0, 1\]"):
+        check_schedule(scheduler)
+
+
 def test_schedules_that_agree():
     check_schedule(DDIMScheduler(clip_sample=False))
     check_schedule(
