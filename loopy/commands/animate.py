@@ -19,6 +19,7 @@ from loopy.data.writer import check_result, open_writer
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import check_place, remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
+from loopy.memory import in_steady_memory
 from loopy.models.folder import find_folder
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of
@@ -88,6 +89,7 @@ def animate(
         frames = frame_count(len(samples))
         shown, made = evenly_spread(frames, SHEET_FRAMES), 0
         pictures = []
+        clips = in_steady_memory(clips)
         for clip in tqdm(clips, total=pipe.clips(samples), unit="clip", desc=out.name):
             with watch("write"):
                 writer.write(clip)

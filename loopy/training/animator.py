@@ -16,6 +16,7 @@ from loopy.data.writer import check_crf
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, LoopyError, OutputError
+from loopy.memory import in_steady_memory
 from loopy.models.folder import find_folder
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
@@ -148,7 +149,7 @@ class Animator(pl.LightningModule):
         with open_result(job.out, record, sound=job.sound, crf=self.crf) as writer:
             subject = self.pipe.prepare(job.portrait, box=job.box)
             clips = self.pipe.stream(subject, job.sound, seed=job.seed, options=self.options)
-            for clip in clips:
+            for clip in in_steady_memory(clips):
                 writer.write(clip)
         return "done"
 
