@@ -1,16 +1,22 @@
 """The command line: one table from verb to function; what a verb needs is imported when it runs."""
 
 import logging
+import os
+import select
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
+from typing import TextIO
 
 from loopy.errors import LoopyError
 from loopy.memory import keep_freed_memory
 from loopy.stopping import Stopped, stopped_by_signals
+
+CUT_OFF = 128 + 13
+"""Exit code of those that write to a pipe that is closed: 128 + SIGPIPE."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,20 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The command without `loopy`; what was typed if None.
 
     Returns:
-        The exit code: 0, 2 for an error of ours, 128 + the signal that stopped it, or what the
-        verb says.
+        The exit code: 0, 2 for an error of ours, 128 + the signal that stopped it (also where
+        nobody reads the output any more, SIGPIPE), or what the verb says.
     """
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_cut_off(sys.stdout):  # it was another pipe
+            raise
+        return CUT_OFF
+    return code
+
+
+def _run(words: Sequence[str] | None) -> int:
     words = sys.argv[1:] if words is None else words
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name the console cannot spell is no failure
@@ -126,6 +143,18 @@ def main(words: Sequence[str] | None = None) -> int:
         return code or 0
     print(f"loopy: {reason}", file=sys.stderr)  # after the progress bar is gone with its frames
     return code
+
+
+def _is_cut_off(stream: TextIO) -> bool:
+    """Whether nobody reads a stream any more; what it holds is dropped, else exit complains."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    pipe = select.poll()
+    pipe.register(stream.fileno(), 0)  # errors are told in any case
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return True
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -1,7 +1,9 @@
 """What somebody sees who types `loopy`."""
 
 import logging
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +96,23 @@ def test_fit_resumes_by_itself_and_exports(tmp_path, caplog, monkeypatch):
     part = tmp_path / "model" / "vae"
     assert (part / "config.json").is_file()
     assert load_file(part / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes there end otherwise")
+def test_an_output_that_nobody_reads_ends_quietly():
+    """As in `loopy --help | head -0`."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "loopy", "--help"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
