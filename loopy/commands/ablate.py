@@ -13,6 +13,7 @@ from loopy.commands.ablate_recipes import check
 from loopy.commands.ablate_runs import TRUTH, Plan, carry_out, plan_of, steps_done, train_start
 from loopy.commands.evaluate_sets import folder
 from loopy.commands.recipes import find_recipe
+from loopy.data.outputs import check_outputs
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.evaluation.ablation import FULL, Run, check_steps, tabulate
 from loopy.evaluation.ablation_judge import JudgeOptions
@@ -72,6 +73,7 @@ def ablate(
         )
     names, numbers = _words(variants), [_number(word) for word in _words(seeds)]
     base = find_recipe(f"{recipes}/{BASE}")
+    check_outputs({"table": out / "ablations.json"}, {"recipes": base.parent})
     overlays = {
         name: [] if name == FULL else [find_recipe(f"{recipes}/{name}.yaml")] for name in names
     }

@@ -16,13 +16,14 @@ from loopy.data.clips import clip_path
 from loopy.data.finished import content_hash
 from loopy.data.index import CURRENT, FOLDER, Index, build_index
 from loopy.data.media import open_media
+from loopy.data.outputs import check_outputs
 from loopy.data.places import is_address
 from loopy.data.rows import Rows
 from loopy.data.sound import SHORTEST_SAMPLES, read_audio
 from loopy.data.store import ClipStore
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import open_writer
-from loopy.drafts import draft
+from loopy.drafts import remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, DamageError, MediaError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
@@ -51,6 +52,9 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
         OutputError: The folder cannot be made or written.
         DependencyError: A folder is given, and matplotlib is not installed.
     """
+    if out is not None:
+        results = {"report": out / "report.json", "histograms": out / "histograms.png"}
+        check_outputs(results, {"folder of the store": store / "clips", "index": store / FOLDER})
     found = reports.report(store)
     if (store / FOLDER / CURRENT).is_file():  # not before the last shard is done
         try:
@@ -64,9 +68,11 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{out} cannot be made ({error.strerror}); name a folder") from error
-        with draft(out / "report.json") as hidden:
+        remove_dead_drafts(out)
+        with writing(out / "report.json") as hidden:
             hidden.write_text(json.dumps(found.as_json(), indent=1) + "\n")
-        reports.histograms(found, out / "histograms.png")
+        with writing(out / "histograms.png") as hidden:
+            reports.histograms(found, hidden)
         print(f"report and histograms: {out}")
 
 
@@ -102,6 +108,11 @@ def view(
         raise StoreError(f"{store} has no clips to show; see loopy data report {store}")
     chosen = opened.index.id(0) if clip is None else clip
     about = opened.about(chosen)
+    results = {"video": video, "sheet": sheet}
+    results = {word: path for word, path in results.items() if path is not None}
+    inputs = {"parts": parts, "source": about["provenance"]["source"]}
+    check_outputs(results, inputs if is_address(store) else inputs | {"store": store})
+    remove_dead_drafts(*(path.parent for path in results.values()))
     frames, vae = about["frames"], load_part(parts, "vae")
 
     def pictures(rows: Rows) -> UInt8[Tensor, "f h w 3"]:
@@ -118,10 +129,10 @@ def view(
     if sheet is not None:
         spread = evenly_spread(frames, ON_A_SHEET).split(AT_ONCE)
         laid_out = contact_sheet(torch.cat([pictures(rows) for rows in spread]))
-        with draft(sheet) as hidden:
+        with writing(sheet) as hidden:
             try:
                 laid_out.save(hidden)
-            except (OSError, ValueError) as error:
+            except ValueError as error:  # a suffix that is no picture's
                 raise OutputError(f"{sheet} cannot be written ({error}); give a .png") from error
     print(f"clip {chosen}: {frames} frames of {about['provenance']['source']}")
 

@@ -10,7 +10,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands import evaluate_reports, evaluate_sets
 from loopy.commands.animate import usable
-from loopy.drafts import draft
+from loopy.data.outputs import check_outputs
+from loopy.drafts import remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
 from loopy.evaluation.bars import judge
 from loopy.evaluation.columns import Evidence
@@ -22,6 +23,7 @@ from loopy.evaluation.test_sets import SETS
 from loopy.evaluation.toon import scenes
 from loopy.evaluation.tracker import Tracker, unread
 from loopy.models import judge as judges
+from loopy.models.folder import find_folder
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
 
@@ -73,10 +75,13 @@ def evaluate(
     if videos and out is None:
         raise ConfigurationError("videos need a folder; give --out too")
     if out is not None:
+        results = {"report": out / "report.json", "sheet": out / "sheet.png"}
+        check_outputs(results, {"model": find_folder(model)})
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{out} cannot be a folder ({error.strerror})") from error
+        remove_dead_drafts(out)
     chosen = scenes(seed, quick=quick, endless=long, seconds=seconds)
     workers = _workers(workers, device)
     pipe = LoopyPipeline.from_pretrained(model).to(usable(device), dtype=dtype_of(dtype))
@@ -97,9 +102,9 @@ def evaluate(
     )
     print(report)
     if out is not None:
-        with draft(out / "report.json") as hidden:
+        with writing(out / "report.json") as hidden:
             hidden.write_text(json.dumps(report.as_json(), indent=1) + "\n")
-        with draft(out / "sheet.png") as hidden:
+        with writing(out / "sheet.png") as hidden:
             sheet(evidence).save(hidden)
         print(f"report and sheet{' and videos' * videos}: {out}")
 

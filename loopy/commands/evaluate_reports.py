@@ -5,10 +5,11 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from loopy.data.outputs import check_outputs
 from loopy.errors import ConfigurationError, OutputError
 from loopy.evaluation.compare import compare
 from loopy.evaluation.study import make_study
-from loopy.evaluation.study_votes import analyse
+from loopy.evaluation.study_votes import FILE, analyse
 
 WAYS = ("--compare", "--study", "--votes")
 
@@ -47,6 +48,9 @@ def run(words: Sequence[str]) -> None:
         return
     if ways == ["--votes"] and options.key is None:
         raise ConfigurationError("votes need the key of their study; give --key too")
+    if ways == ["--votes"] and options.out is not None:
+        votes = {f"votes {number}": path for number, path in enumerate(options.votes, 1)}
+        check_outputs({"result": options.out / FILE}, votes | {"key": options.key})
     found = (
         compare(*options.compare, seed=options.seed)
         if ways == ["--compare"]

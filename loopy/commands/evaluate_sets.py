@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from loopy.commands.animate import usable
 from loopy.commands.judges import equipment_of
+from loopy.data.outputs import check_outputs
 from loopy.diffusion.options import SamplingOptions
+from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, MediaError, OutputError
 from loopy.evaluation.draw import open_draw
 from loopy.evaluation.drawn import DrawOptions
@@ -22,11 +24,12 @@ from loopy.evaluation.generation import Maker
 from loopy.evaluation.judging import Judge, Pair
 from loopy.evaluation.page import write_page
 from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.results import Results
+from loopy.evaluation.results import FILE, Results
 from loopy.evaluation.set_results import judged
 from loopy.evaluation.set_run import BOUNDS, bound_pairs, made_pairs
 from loopy.evaluation.tables import aligned, short, table, write_csv
-from loopy.evaluation.test_sets import SETS
+from loopy.evaluation.test_sets import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
+from loopy.models.folder import find_folder
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
 
@@ -73,10 +76,14 @@ def evaluate_set(
         dtype: Precision of the networks that denoise.
 
     Raises:
-        LoopyError: No such model, no files, or the folder cannot be written.
+        LoopyError: No such model, no files, or the folder cannot be written or is one that is read.
     """
     if seeds < 1:
         raise ConfigurationError(f"{seeds} seeds make no video; give 1 or more")
+    inputs = {"data": data}
+    if SETS[test_set].crossed:
+        inputs = {name: data / name for name in (PORTRAIT_FOLDER, SOUND_FOLDER)}
+    check_outputs({"results": out / FILE}, inputs | {"model": find_folder(model)})
     folder(out)
     chosen = open_draw(SETS[test_set], data, out, seed=seed, options=draw)
     for name, reason in chosen.left_out.items():
@@ -175,7 +182,7 @@ def side_by_side(beside: dict[str, Results]) -> list[str]:
 
 
 def folder(path: Path) -> Path:
-    """A folder that is there now.
+    """A folder that is there now, without what killed processes left in it.
 
     Raises:
         OutputError: It cannot be.
@@ -184,6 +191,7 @@ def folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path} cannot be a folder ({error.strerror})") from error
+    remove_dead_drafts(path)
     return path
 
 

@@ -10,7 +10,9 @@ from jsonargparse import ArgumentError, ArgumentParser, auto_cli
 
 from loopy.commands.lightning import typed_errors
 from loopy.commands.recipes import read_recipe
+from loopy.data.outputs import check_outputs
 from loopy.errors import ConfigurationError, ModelError
+from loopy.models.folder import INDEX
 from loopy.models.tensor_files import told
 from loopy.training.checkpoint_files import read_weights
 
@@ -32,6 +34,7 @@ def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "flo
     for place in (ckpt, recipe):
         if not place.exists():
             raise ModelError(f"no file {place}; give a checkpoint inside the folder of its run")
+    check_outputs({"model": out / INDEX}, {"checkpoint": ckpt, "recipe": recipe})
     with typed_errors():
         stage, data = _build(recipe)
     weights = read_weights(ckpt)

@@ -15,8 +15,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 from loopy.commands.init_report import Source, Summary, is_made, table
 from loopy.commands.recipes import with_recipe
 from loopy.data.finished import content_hash
+from loopy.data.outputs import check_outputs
 from loopy.diffusion.objective import check_schedule
-from loopy.drafts import draft
+from loopy.drafts import draft, remove_dead_drafts
 from loopy.errors import ConfigurationError, OutputError
 from loopy.models import DualUNet, LoadReport, load_by_name, load_sd15
 from loopy.models.folder import save_part, write_index
@@ -75,6 +76,8 @@ def init(
     Raises:
         LoopyError: A part is missing or of another kind, a name nobody expects, or no room.
     """
+    parts = {"sd15": sd15, "wav2vec2": Path(wav2vec2), "vae": vae, "motion_module": motion_module}
+    check_outputs({"model": out}, {name: path for name, path in parts.items() if path is not None})
     _check(network, scheduler, settings, inter_clip_from_motion_module and motion_module is None)
     denoiser = network.denoiser.config
     unet = read_unet(sd15, config=denoiser, text_width=text_width)
@@ -125,7 +128,11 @@ def init(
         _say(f"{out} is there already, made of just this")
         print(table(out))
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out.parent} cannot be made ({error.strerror})") from error
+    remove_dead_drafts(out.parent)
     with draft(out, folder=True) as folder, _refused_by_disk(out):
         for part, fill in fills.items():
             built = _built(plans[part], seed, part)

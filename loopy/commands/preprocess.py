@@ -1,7 +1,7 @@
 """`loopy preprocess`: talking videos to a clip store."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from loopy.commands.animate import usable
 from loopy.commands.recipes import with_recipe
-from loopy.data.description import StoreDescription, create_store
+from loopy.data.description import NAME, StoreDescription, create_store
 from loopy.data.index import build_index
+from loopy.data.outputs import check_outputs
 from loopy.data.space import check_space, estimate_size
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
@@ -79,6 +80,10 @@ def preprocess(
         LoopyError: No videos, no models, no space, or a store of another kind.
     """
     found = find_videos(videos)
+    check_outputs(
+        {"store": store / NAME, **{each: store / each for each in ("clips", "videos", "work")}},
+        {"parts": parts, **{f"video of {path.parent}": path for path in _on_disk(found)}},
+    )
     chosen = found if shard is None else part_of(found, shard)
     if engine == "ray":
         here, ray = "cpu", _dealt(ray, device)  # this machine may have no GPU
@@ -146,6 +151,11 @@ def run(words: Sequence[str]) -> int:
     chosen = vars(parser.instantiate(given))
     left = preprocess(**{name: value for name, value in chosen.items() if name != "config"})
     return int(left > 0)
+
+
+def _on_disk(videos: Sequence[Source]) -> Iterator[Path]:
+    """One video of each folder of this disk."""
+    yield from {path.parent: path for path in videos if isinstance(path, Path)}.values()
 
 
 def _preparer(store: Path, options: PreprocessOptions, parts: Path, device: str) -> Preparer:

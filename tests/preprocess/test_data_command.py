@@ -247,3 +247,14 @@ def test_what_makes_no_sense_is_one_line(words, capsys):
     said = capsys.readouterr().err
     assert said.startswith("loopy: error: ")
     assert said.count("\n") == 1
+
+
+def test_a_view_does_not_replace_the_video_of_its_clip(store, talks, talk_parts, capsys):
+    source = talks / "cut.mkv"
+    before = source.read_bytes()
+    words = ["data", "view", str(store), "--parts", str(talk_parts), "--video"]
+    assert main([*words, str(source)]) == 2
+    assert "would replace source" in capsys.readouterr().err
+    assert source.read_bytes() == before
+    assert main([*words, str(store / "view.mp4")]) == 2
+    assert "is inside store" in capsys.readouterr().err
