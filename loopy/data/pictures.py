@@ -90,7 +90,13 @@ def decoded(container: InputContainer) -> Iterator[Picture]:
     """
     stream, last = moving_pictures(container), None
     for shown in progressive(_frames(container, stream)):
-        picture = _picture(shown, stream)
+        # once and where it changes: a frame that was asked for its matrix is in a circle of
+        # references in PyAV, so that each would stay in memory until the garbage is collected
+        if last is None or shown.frame.rotation != last.frame.rotation:
+            orientation = orientation_of(shown.frame, file_name(container))
+        else:
+            orientation = last.orientation
+        picture = _picture(shown, stream, orientation)
         if last is not None and picture.time_s < last.time_s - RESTART_S:
             raise MediaError(
                 f"{file_name(container)} holds several videos: its clock goes back from "
@@ -180,7 +186,7 @@ def _can_seek(container: InputContainer, stream: VideoStream) -> bool:
     return container.format.name != "mpeg" and not counted
 
 
-def _picture(shown: Shown, stream: VideoStream) -> Picture:
+def _picture(shown: Shown, stream: VideoStream, orientation: Orientation) -> Picture:
     frame, name = shown.frame, file_name(stream.container)
     if frame.pts is None:
         raise MediaError(f"{name} has no time stamps; wrap it as mp4 or mkv with ffmpeg first")
@@ -201,6 +207,6 @@ def _picture(shown: Shown, stream: VideoStream) -> Picture:
         time_s + (frame.duration * tick_s(stream) or usual_s),
         width_px,
         height_px,
-        orientation_of(frame, name),
+        orientation,
         shown.blended,
     )

@@ -1,5 +1,7 @@
 """Videos of the world: whatever a phone, a camera or a converter writes looks as in a player."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import islice
 
@@ -41,14 +43,15 @@ def in_planes(colours, matrix, *, full, bits):
 
 
 def write_frames(path, frames, *, codec="ffv1", options=None, **tags):
-    """Frames of planes: lists of arrays, or (height, width, 3) grey; tags as of the codec."""
+    """Frames to a file, with these tags of colour."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
-        first = frames[0]
-        stream.width, stream.height, stream.pix_fmt = first.width, first.height, first.format.name
         for name, value in tags.items():
             setattr(stream.codec_context, name, value)
         for index, frame in enumerate(frames):
+            if index == 0:
+                stream.width, stream.height = frame.width, frame.height
+                stream.pix_fmt = frame.format.name
             for name, value in tags.items():
                 setattr(frame, name, value)
             frame.pts, frame.time_base = index, Fraction(1, 25)
@@ -254,6 +257,25 @@ def test_pictures_are_upright_however_they_lie(plain, matrix):
             read_frames(laid, [0], backend="decord")
 
 
+def test_narrow_pixels_are_made_square_before_they_are_turned(tmp_path):
+    grey = np.full((96, 96), 128, np.uint8)
+    grey[:64] = squares()
+    frames = [av.VideoFrame.from_ndarray(grey, "yuv420p") for _ in range(3)]
+    with av.open(str(tmp_path / "plain.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    straight = next(iterate_frames(tmp_path / "plain.mp4"))
+    assert straight.shape == (64, 128, 3)
+    laid = lay(tmp_path / "plain.mp4", 0, 1, -1, 0)
+    assert np.array_equal(next(iterate_frames(laid)), straight.swapaxes(0, 1)[:, ::-1])
+    assert (probe(laid).width_px, probe(laid).height_px) == (64, 128)
+
+
 @pytest.mark.parametrize("degrees", [5, 45, 100, -30])
 def test_a_slant_is_refused(plain, degrees):
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -325,6 +347,43 @@ def test_interlaced_pictures_have_no_comb(interlaced):
     assert np.abs(shown[still] - moments(0)[still]).max() < 60  # fine rows stay
     with pytest.raises(MediaError, match='is interlaced; use backend="pyav"'):
         read_frames(interlaced, [0], backend="decord")
+
+
+def test_interlaced_pictures_can_be_turned(tmp_path):
+    codec, options = FIELDS["mp4"]
+    frames = [grey_frame(woven(index)) for index in range(6)]
+    path = write_frames(tmp_path / "f.mp4", frames, codec=codec, options=options, colorspace=6)
+    straight = list(iterate_frames(path))
+    for shown, picture in zip(iterate_frames(lay(path, 0, 1, 1, 0)), straight, strict=True):
+        assert np.array_equal(shown, picture.swapaxes(0, 1))
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from loopy.data.reader import iterate_frames
+def peak_mb():  # of this program; getrusage would begin with the peak of who started it
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("VmHWM:") + 1]) / 1024
+for index, _ in enumerate(iterate_frames(sys.argv[1])):
+    if index == 20: before = peak_mb()
+print(index, peak_mb() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("fields", ["", "tff=1"])
+def test_memory_is_flat_over_a_film(tmp_path, fields):
+    """180 frames of 1280 x 720 are 250 MB in the form of the decoder."""
+    grey = np.full((1080, 1280), 128, np.uint8)
+    frames = (av.VideoFrame.from_ndarray(grey, "yuv420p") for _ in range(180))
+    options = {"preset": "ultrafast", "x264-params": fields}
+    path = write_frames(tmp_path / "long.mp4", frames, codec="libx264", options=options)
+    command = [sys.executable, "-c", PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    last, grown_mb = done.stdout.split()
+    assert int(last) == 179
+    assert float(grown_mb) < 60
 
 
 def test_behind_a_seek_interlaced_pictures_are_the_same(interlaced):
