@@ -15,9 +15,12 @@ from torch import Tensor
 from loopy.errors import ConfigurationError, SubjectError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Clip:
     """A batch of training samples: clips with their portrait, past, sound and movement.
+
+    Nothing here alters one, but it is not frozen: for a precision such as bf16-true lightning
+    copies a batch and sets the copy's fields.
 
     Args:
         latents: The clip to learn, scaled latents.

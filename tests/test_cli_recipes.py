@@ -1,6 +1,7 @@
 """Recipes that are none, trainers that cannot be, folders that cannot be made: one line each."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -115,3 +116,15 @@ def test_a_model_folder_that_cannot_be_made(tmp_path, capsys):
     for out in ("file", "file/deep"):
         assert main(["export", "--ckpt", checkpoint, "--out", str(tmp_path / out)]) == 2
         assert "cannot write the model to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["fit", "estimate"])
+def test_settings_of_an_older_version_are_refused_with_the_cure(tmp_path, capsys, verb):
+    said = yaml.safe_load(Path("configs/toon/clip.yaml").read_text())
+    settings = said["model"]["init_args"]["settings"]
+    settings["rollout"] = {"steps": settings.pop("sampling")["steps"], "residual": 0.45}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(said))
+    assert main([verb, "--config", str(tmp_path / "old.yaml")]) == 2
+    answer = capsys.readouterr().err
+    assert "settings.rollout of an older version; put steps" in answer
+    assert answer.count("\n") == 1

@@ -50,7 +50,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """What a recipe says, in plain values.
 
     Raises:
-        ConfigurationError: It is no YAML, no mapping, or stands for more values than any recipe.
+        ConfigurationError: It is no YAML, no mapping, of an older version, or stands for more
+            values than any recipe.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,7 +65,26 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} stands for over {MOST_VALUES} values by its aliases")
     if not isinstance(recipe, dict):
         raise ConfigurationError(f"{path} is no mapping; give a recipe, for example toon/vae.yaml")
+    _check_age(recipe, path)
     return recipe
+
+
+def _check_age(recipe: dict[str, Any], path: Path) -> None:
+    """Makes sure that the settings have the names of today.
+
+    Raises:
+        ConfigurationError: They are of the first form, in which one record held all of sampling.
+    """
+    inside: Any = recipe  # of `loopy init`; of a training they are its model's
+    for name in ("model", "init_args"):
+        inside = inside.get(name, recipe) if isinstance(inside, dict) else recipe
+    settings = inside.get("settings") if isinstance(inside, dict) else None
+    if isinstance(settings, dict) and "rollout" in settings:
+        raise ConfigurationError(
+            f"{path} has settings.rollout of an older version; put steps, audio_ratio, "
+            "reference_ratio and stacked into settings.sampling, and layout, residual, noise_share "
+            "(now shared_noise) and still_start (now static_history) into settings.contract"
+        )
 
 
 def _values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:

@@ -154,6 +154,11 @@ class LoopyModule(pl.LightningModule):
             "drops": self.drops,
             "static_history": settings.contract.static_history,
         }
+        if unsaid := [name for name in ours if not hasattr(data, name)]:
+            self.print(
+                f"loopy: {type(data).__name__} has no {', '.join(unsaid)}, so that nothing makes "
+                "sure that they are the model's; give the class these attributes"
+            )
         for name, value in ours.items():
             if getattr(data, name, value) != value:
                 raise ConfigurationError(

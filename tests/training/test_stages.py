@@ -53,9 +53,10 @@ class Kill(pl.Callback):
             raise ConnectionAbortedError
 
 
-def trainer(folder, *callbacks, steps=STEPS):
+def trainer(folder, *callbacks, steps=STEPS, precision="32-true"):
     return pl.Trainer(
         accelerator="cpu",
+        precision=precision,
         max_steps=steps,
         default_root_dir=folder,
         limit_val_batches=0.0,
@@ -153,6 +154,33 @@ class TestClipStage:
         stage = make_stage(init_from=tmp_path / "nowhere")
         with pytest.raises(ModelError, match="export the image stage first"):
             trainer(tmp_path, steps=1).fit(stage, datamodule=RandomClips(make_clip))
+
+    def test_data_that_do_not_say_what_they_are_for_are_named(
+        self, make_stage, make_clip, tmp_path, capsys
+    ):
+        data = RandomClips(make_clip)
+        data.clip_frames = data.size_px = None
+        with pytest.raises(
+            ConfigurationError, match="clip_frames: the model says 3, the data None"
+        ):
+            trainer(tmp_path, steps=1).fit(make_stage(), datamodule=data)
+        answer = capsys.readouterr().out
+        assert "RandomClips has no layout, drops, static_history, so that nothing" in answer
+
+    def test_a_step_in_bfloat16_has_noise_at_the_first_timesteps(
+        self, make_stage, make_clip, schedule, tmp_path
+    ):
+        """1 - a, taken in bfloat16, would be 0 there."""
+        stage, data, calls = make_stage(timestep_power=1e3), RandomClips(make_clip, same=True), []
+        stage.network.register_forward_hook(lambda _, given, answer: calls.append((*given, answer)))
+        run = trainer(tmp_path, steps=1, precision="bf16-true")
+        run.fit(stage, datamodule=data)
+        [(noisy, timestep, clip, _, prediction)] = calls
+        assert not timestep.any()
+        assert noisy.dtype == prediction.dtype == torch.bfloat16
+        assert run.callback_metrics["loss"].isfinite()
+        deviation = float((1 - schedule.alphas_cumprod[0]).sqrt())
+        assert float((noisy - clip.latents).float().std()) == pytest.approx(deviation, rel=0.1)
 
     def test_only_what_was_added_is_trained_on_request(self, make_stage, make_clip, tmp_path):
         stage = make_stage(trained="added", learning_rate=1e-2, drops=NEVER)
