@@ -10,6 +10,7 @@ from loopy.motion import (
     NOSE_TIP,
     UPPER_FACE_37,
     MotionSequence,
+    box_mask,
     expression_variance,
     head_motion_variance,
 )
@@ -153,3 +154,17 @@ def test_fields_that_disagree_are_refused(face):
         MotionSequence(points, torch.zeros(11, 3), torch.ones(FRAMES, 68).bool(), 512)
     with pytest.raises(LoopyError, match="points must have shape"):
         MotionSequence(points[:, :67], torch.zeros(12, 3), torch.ones(FRAMES, 68).bool(), 512)
+
+
+def test_a_mask_is_the_box_around_its_points():
+    points = torch.tensor([[[4.0, 6.0], [8.0, 7.0]]])
+    mask = box_mask(points, size_px=16, margin_px=1)[0, 0]
+    assert mask[5:8, 3:9].all()
+    assert mask.sum() == 3 * 6
+
+
+def test_a_mask_of_cells_has_those_whose_middle_is_inside():
+    corners = torch.tensor([[[2.6, 5.1], [4.4, 5.9]]])
+    cells = box_mask(corners, size_px=8, margin_px=0.5)[0, 0]
+    assert cells.nonzero()[:, 0].unique().tolist() == [5]  # rows 4.6 to 6.4
+    assert cells.nonzero()[:, 1].unique().tolist() == [2, 3, 4]

@@ -19,7 +19,7 @@ from loopy.evaluation.toon import held_out_talk
 from loopy.metrics.sensitivity import growth
 from loopy.models import AudioToLatents, DualUNet
 from loopy.models.latents import encode_images
-from loopy.motion import expression_variance, head_motion_variance
+from loopy.motion import box_mask, expression_variance, head_motion_variance
 from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.records import Clip, Presence
@@ -96,6 +96,7 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
             motion_frames = layout.select(motion_frames[None])[0][0]
         clip = talk.motion[past : past + frames]
         cells = latents.shape[-1]
+        mouth = clip.points[:, _MOUTH] * (cells / clip.size_px)
         return (
             latents[1 + len(read) :].cpu(),
             latents[0].cpu(),
@@ -103,7 +104,7 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
             features[window.to(features.device)].cpu(),
             clip.normalised(),
             torch.stack([head_motion_variance(clip), expression_variance(clip)]),
-            mouth_cells(clip.points[:, _MOUTH] * (cells / clip.size_px), cells=cells),
+            box_mask(mouth, size_px=cells, margin_px=_MARGIN_CELLS),
         )
 
     def load(self, *, workers: int) -> Clip:
@@ -164,16 +165,6 @@ def swaps(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[Tensor, "b"]]:
         back = _hearing(network, -1)
         grown["keys"] = growth(own, _losses(pipe, back, clips, _with_anothers_voice))
     return grown
-
-
-def mouth_cells(
-    points: Float[Tensor, "f p 2"], *, cells: int
-) -> Float[Tensor, "f 1 {cells} {cells}"]:
-    """1 in the cells of the box around the mouth in each frame, 0 elsewhere."""
-    low, high = points.amin(1) - _MARGIN_CELLS, points.amax(1) + _MARGIN_CELLS
-    place = torch.arange(cells) + 0.5
-    inside = (place >= low[..., None]) & (place <= high[..., None])  # f, x or y, cell
-    return (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None].float()
 
 
 def _as_it_is(clip: Clip) -> Clip:

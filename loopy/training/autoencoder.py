@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from loopy.models.folder import load_part, save_part
+from loopy.motion import box_mask
 from loopy.randomness import generator
-from loopy.training.faces import Faces, SyntheticFaces, box_mask, psnr
+from loopy.training.faces import Faces, SyntheticFaces, psnr
 from loopy.training.schedule import warm_cosine
 
 MOUTH, EYES = slice(48, 68), slice(36, 48)

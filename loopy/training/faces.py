@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopy.motion import MotionSequence
+from loopy.motion import MotionSequence, box_mask
 from loopy.synthetic.face import CONTROLS, landmarks, random_identities, render
 from loopy.training.datamodule import SyntheticData
 
@@ -87,16 +87,6 @@ class SyntheticFaces(SyntheticData):
         controls = random_controls(self.batch_size, generator)
         points, valid = landmarks(identity, controls, size_px=self.size_px)
         return Faces(render(identity, controls, size_px=self.size_px), points, valid)
-
-
-def box_mask(
-    points: Float[Tensor, "n p 2"], *, size_px: int, margin_px: float
-) -> Float[Tensor, "n 1 H W"]:
-    """One inside the box around the points, widened by a margin; zero outside."""
-    low, high = points.amin(1) - margin_px, points.amax(1) + margin_px
-    pixel = torch.arange(size_px, device=points.device) + 0.5
-    inside = (pixel >= low[..., None]) & (pixel <= high[..., None])  # n, x or y, pixel
-    return (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None].float()
 
 
 def part_mask(motion: MotionSequence, part: str, *, cells: int) -> Float[Tensor, "f 1 h w"]:

@@ -18,7 +18,7 @@ from loopy.evaluation.filming import (
 )
 from loopy.evaluation.reading import Eyes, read
 from loopy.evaluation.recogniser import Recogniser
-from loopy.evaluation.swaps import AnothersVoice, HeldOutClips, mouth_cells, swaps
+from loopy.evaluation.swaps import AnothersVoice, HeldOutClips, swaps
 from loopy.evaluation.toon import (
     ENDLESS,
     SETS,
@@ -256,10 +256,3 @@ def test_same_clips_have_nothing_to_swap(pipeline):
 def test_audio_to_latents_hears_the_row_before():
     tokens = torch.arange(3.0)
     assert AnothersVoice(torch.nn.Identity(), 1)(tokens).tolist() == [2, 0, 1]
-
-
-def test_the_mouth_covers_its_cells():
-    corners = torch.tensor([[[2.6, 5.1], [4.4, 5.9]]])
-    cells = mouth_cells(corners, cells=8)[0, 0]
-    assert cells.nonzero()[:, 0].unique().tolist() == [5]  # rows 4.6 to 6.4
-    assert cells.nonzero()[:, 1].unique().tolist() == [2, 3, 4]

@@ -10,7 +10,7 @@ from loopy.errors import ConfigurationError
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
 from loopy.training.datamodule import Onwards, SyntheticData
-from loopy.training.faces import SyntheticFaces, box_mask, random_controls
+from loopy.training.faces import SyntheticFaces, random_controls
 from loopy.training.utterances import SyntheticSpeech
 
 
@@ -151,10 +151,3 @@ def test_speech_is_normalised_and_labelled():
     assert batch.visemes.shape == (6, 50, 4)
     assert batch.audio.mean(1).abs().max() < 1e-4
     assert batch.audio.std(1).max() < 1.01
-
-
-def test_mask_is_the_box():
-    points = torch.tensor([[[4.0, 6.0], [8.0, 7.0]]])
-    mask = box_mask(points, size_px=16, margin_px=1)[0, 0]
-    assert mask[5:8, 3:9].all()
-    assert mask.sum() == 3 * 6
