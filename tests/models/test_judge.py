@@ -4,10 +4,11 @@ import torch
 from loopy.errors import ModelError, OutputError
 from loopy.evaluation.recogniser import Recogniser
 from loopy.evaluation.tracker import Tracker
+from loopy.models.gate import Gate
 from loopy.models.judge import read_card, rounded, to_pictures
 from loopy.randomness import generator
 
-JUDGES = pytest.mark.parametrize("kind", [Tracker, Recogniser])
+JUDGES = pytest.mark.parametrize("kind", [Tracker, Recogniser, Gate])
 CARD = {"made_by": {"steps": 0}}
 
 
