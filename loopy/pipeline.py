@@ -3,10 +3,10 @@
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
@@ -19,8 +19,9 @@ from loopy.data.sound import LONGEST_S, Sound, as_samples
 from loopy.data.still import Portrait
 from loopy.data.video import Video
 from loopy.diffusion.objective import check_schedule
-from loopy.diffusion.options import DiffusionContract, Sampling, SamplingOptions
+from loopy.diffusion.options import SamplingOptions
 from loopy.diffusion.rollout import next_clip
+from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.models.folder import (
@@ -35,82 +36,12 @@ from loopy.models.folder import (
     save_part,
     write_index,
 )
+from loopy.models.gate import Gate
 from loopy.models.latents import decode_latents, encode_images, latents_shape
 from loopy.models.weights import made_with
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject
 from loopy.timing import FPS, frame_count
-from loopy.typed_values import record_of
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What belongs to a model besides its weights.
-
-    Args:
-        size_px: Side of its pictures.
-        clip_frames: Frames of a clip.
-        sampling: How it samples unless a call says otherwise.
-        contract: What its weights were trained for.
-        reference_projection: See `loopy.models.DualUNet`.
-        domain: What portraits it was trained on, for the warning about others.
-        fair_round_trip_db: Below this PSNR of the autoencoder's round trip, a portrait is called
-            unlike the training pictures.
-    """
-
-    size_px: int = 512
-    clip_frames: int = 12
-    sampling: Sampling = Sampling()  # noqa: RUF009 (frozen)
-    contract: DiffusionContract = DiffusionContract()  # noqa: RUF009 (frozen)
-    reference_projection: Literal["denoiser", "reference"] = "denoiser"
-    domain: str = "portraits"
-    fair_round_trip_db: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no model has.
-
-        Raises:
-            ConfigurationError: ``size_px`` or ``clip_frames`` is out of range.
-        """
-        for name, most in (("size_px", 4096), ("clip_frames", 1024)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ConfigurationError(
-                    f"{name} is {getattr(self, name)}, expected 1 to {most}; set another"
-                )
-
-    def check(self, network: DualUNet) -> None:
-        """Make sure that settings and networks say the same.
-
-        Raises:
-            ConfigurationError: They differ.
-        """
-        denoiser = network.denoiser.config
-        pairs = {"reference_projection": (self.reference_projection, network.reference_projection)}
-        if denoiser["clip_frames"] is not None:
-            slots = (self.contract.layout.slots, denoiser["motion_slots"])
-            pairs |= {"clip_frames": (self.clip_frames, denoiser["clip_frames"]), "slots": slots}
-        if denoiser["audio_dim"] is not None and network.audio_projection is None:
-            raise ConfigurationError(
-                "the denoiser hears (audio_dim) and the model has no audio_projection; copy the "
-                "whole folder, or export it again"
-            )
-        for name, (ours, theirs) in pairs.items():
-            if ours != theirs:
-                raise ConfigurationError(
-                    f"{name}: the settings say {ours}, the networks {theirs}; make them equal"
-                )
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """Build from what `asdict` gave.
-
-        Raises:
-            ModelError: A name or value that makes no sense.
-        """
-        try:
-            return record_of(cls, _renamed(values) if "rollout" in values else values)
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"the settings of the model make no sense: {error}") from error
 
 
 class LoopyPipeline:
@@ -223,8 +154,8 @@ class LoopyPipeline:
     def prepare(self, portrait: Portrait, *, box: Box | None = None) -> Subject:
         """Encode a portrait once, for any number of voices.
 
-        Warns where the autoencoder cannot render the picture: it is then unlike what the model
-        was trained on. Warns where the picture is far from square and no box is given.
+        Warns where a model of toons is given something else, as `loopy.models.gate.Gate` sees it,
+        and where the picture is far from square and no box is given.
 
         Args:
             portrait: A picture: a file, of Pillow, or uint8 pixels (`loopy.data.still.of_pixels`).
@@ -233,18 +164,15 @@ class LoopyPipeline:
         Raises:
             MediaError: No such file, or not a usable picture.
         """
-        picture = read_portrait(portrait, size_px=self.settings.size_px, box=box, warn=True)[None]
-        latents = encode_images(self.vae, picture.to(self.vae.device))
-        error = (decode_latents(self.vae, latents).cpu() - picture).square().mean()
-        decibels = float(10 * (4 / error.clamp(min=1e-10)).log10())
-        if decibels < self.settings.fair_round_trip_db:
+        picture = read_portrait(portrait, size_px=self.settings.size_px, box=box, warn=True)
+        if self.settings.toons and not self._gate.passes(picture):
             warnings.warn(
-                f"this model animates {self.settings.domain}; the portrait is unlike them "
-                f"(autoencoder round trip {decibels:.1f} dB) and will look wrong. For photographs "
-                "train or load a real-size model (docs/training.md)",
+                f"this model animates {self.settings.domain}; the portrait seems to be something "
+                "else and will look wrong. Cut a face out of a larger picture with --box; for "
+                "photographs train or load a real-size model (docs/training.md)",
                 stacklevel=2,
             )
-        return Subject(latents, self.weights, decibels)
+        return Subject(encode_images(self.vae, picture[None].to(self.vae.device)), self.weights)
 
     def clips(self, sound: Float[Tensor, "samples"]) -> int:
         """How many clips a sound takes."""
@@ -350,6 +278,10 @@ class LoopyPipeline:
         """What subjects are made for: `made_with` of the networks, before any change of dtype."""
         return made_with(self.network, self.vae)
 
+    @cached_property
+    def _gate(self) -> Gate:
+        return Gate.from_pretrained()
+
     @property
     def _dtype(self) -> torch.dtype:
         return self.network.denoiser.dtype
@@ -357,23 +289,3 @@ class LoopyPipeline:
     def _frames(self, latents: Float[Tensor, "f c h w"]) -> UInt8[Tensor, "f h w 3"]:
         pictures = decode_latents(self.vae, latents)
         return ((pictures.float() + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
-
-
-def _renamed(old: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the first form, in which one record held all of the sampling, in today's.
-
-    Raises:
-        ValueError: They are no records.
-    """
-    now = {name: value for name, value in old.items() if name != "rollout"}
-    rollout = old["rollout"]
-    guidance = rollout.get("guidance", {}) if isinstance(rollout, dict) else None
-    if not isinstance(guidance, dict):
-        raise ValueError(f"rollout is {rollout!r:.80}, expected names and values")
-    names = {"layout": "layout", "noise_share": "shared_noise"}
-    names |= {"residual": "residual", "still_start": "static_history"}
-    contract = {names[name]: value for name, value in rollout.items() if name in names}
-    sampling = {n: v for n, v in rollout.items() if n not in names and n != "guidance"}
-    for name, value in guidance.items():
-        sampling[f"guidance_{name}" if name in ("start", "stop") else f"{name}_ratio"] = value
-    return now | {"sampling": sampling, "contract": contract}

@@ -1,9 +1,7 @@
 """A prepared portrait: what of it is the same in each video, and where it comes from."""
 
 import hashlib
-import json
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
 from jaxtyping import Float
@@ -23,7 +21,6 @@ class Subject:
     Args:
         latents: Scaled latents of the portrait.
         weights: `LoopyPipeline.weights` of the model; another one refuses the subject.
-        round_trip_db: PSNR of the portrait after the autoencoder, in decibels.
 
     Raises:
         SubjectError: Latents of another shape, or a value that is not finite.
@@ -31,7 +28,6 @@ class Subject:
 
     latents: Float[Tensor, "1 c h w"]
     weights: str
-    round_trip_db: float
 
     def __post_init__(self) -> None:
         """Refuse what makes no picture."""
@@ -40,11 +36,6 @@ class Subject:
             raise SubjectError(f"latents of a subject are (1, c, h, w), got {shape}; prepare again")
         if not self.latents.is_floating_point() or not self.latents.isfinite().all():
             raise SubjectError("latents of a subject are finite numbers; prepare it again")
-        if type(self.round_trip_db) not in (int, float) or not isfinite(self.round_trip_db):
-            raise SubjectError(
-                f"round_trip_db is a finite number, got {self.round_trip_db!r:.80}; prepare the "
-                "portrait again"
-            )
 
     def check(self, weights: str, shape: tuple[int, int, int]) -> None:
         """Make sure that the subject belongs to a model.
@@ -77,11 +68,7 @@ class Subject:
         Raises:
             OutputError: It cannot be written there.
         """
-        about = {
-            "weights": self.weights,
-            "round_trip_db": json.dumps(self.round_trip_db),
-            "sha256": _sha256(self.latents),
-        }
+        about = {"weights": self.weights, "sha256": _sha256(self.latents)}
         save_tensors(path, {"latents": self.latents}, about)
 
     @classmethod
@@ -97,7 +84,7 @@ class Subject:
                 latents = file.get_tensor("latents")
             if about.get("sha256", _sha256(latents)) != _sha256(latents):
                 raise SubjectError("its content is damaged")
-            return cls(latents, about["weights"], json.loads(about["round_trip_db"]))
+            return cls(latents, about["weights"])
         except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
             raise SubjectError(
                 f"{path} is not a prepared subject ({error}); make one with pipe.prepare"

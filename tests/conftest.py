@@ -13,8 +13,9 @@ from PIL import Image
 from transformers import Wav2Vec2Config
 
 from loopy.diffusion.options import DiffusionContract, Sampling
+from loopy.diffusion.settings import Settings
 from loopy.models import AudioEncoder, AudioProjection, AudioToLatents, DualUNet, UNet
-from loopy.pipeline import LoopyPipeline, Settings
+from loopy.pipeline import LoopyPipeline
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
 

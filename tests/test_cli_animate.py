@@ -98,14 +98,14 @@ def test_a_new_folder_takes_pictures(desk):
 
 
 def test_a_warning_is_one_line(desk, make_pipeline, capsys):
-    make_pipeline(fair_round_trip_db=200.0, domain="toons").save_pretrained("tiny")
+    make_pipeline(toons=True, domain="drawings").save_pretrained("tiny")
     capsys.readouterr()
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert animate("out.npy") == 0
     lines = [n for n in capsys.readouterr().err.splitlines() if "loopy:" in n]
     assert len(lines) == 1
-    assert lines[0].startswith("loopy: warning: this model animates toons; ")
+    assert lines[0].startswith("loopy: warning: this model animates drawings; ")
 
 
 def bomb(path):

@@ -18,7 +18,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path, umask):
     before = os.umask(umask)
     try:
         save_tensors(tmp_path / "a.safetensors", NEW)
-        Subject(torch.zeros(1, 4, 2, 2), "", 30.0).save(tmp_path / "b.safetensors")
+        Subject(torch.zeros(1, 4, 2, 2), "").save(tmp_path / "b.safetensors")
         (tmp_path / "c.txt").write_text("")
     finally:
         os.umask(before)

@@ -90,7 +90,7 @@ def evaluate_set(
         print(f"loopy: left out: {name}: {reason}", file=sys.stderr)
     pipe = LoopyPipeline.from_pretrained(model).to(usable(device), dtype=dtype_of(dtype))
     maker = Maker(pipe, data, seed, sampling)
-    toons = toons or "toon" in pipe.settings.domain
+    toons = toons or pipe.settings.toons
     equipment = equipment_of(weights, toons=toons, device=device)
     count = len(chosen.items)
     judge = Judge(out, equipment, COLUMNS + TOON_COLUMNS * toons)

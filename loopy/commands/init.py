@@ -17,6 +17,7 @@ from loopy.commands.recipes import with_recipe
 from loopy.data.finished import content_hash
 from loopy.data.outputs import check_outputs
 from loopy.diffusion.objective import check_schedule
+from loopy.diffusion.settings import Settings
 from loopy.drafts import draft, remove_dead_drafts
 from loopy.errors import ConfigurationError, OutputError
 from loopy.models import DualUNet, LoadReport, load_by_name, load_sd15
@@ -26,7 +27,6 @@ from loopy.models.sd15_files import read_unet, read_vae
 from loopy.models.speech_files import read_audio_encoder
 from loopy.models.tensor_files import Weights
 from loopy.models.weights import fingerprint
-from loopy.pipeline import Settings
 from loopy.randomness import generator
 
 Fill = Callable[[Any], LoadReport]

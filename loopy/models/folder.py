@@ -174,7 +174,7 @@ def write_index(
 
     Args:
         folder: Of the model.
-        settings: See `loopy.pipeline.Settings`.
+        settings: See `loopy.diffusion.settings.Settings`.
         without: Parts of `OPTIONAL` that the model does not have.
     """
     parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}

@@ -20,9 +20,10 @@ from loopy.diffusion.objective import (
     min_snr_weight,
     target,
 )
+from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError
 from loopy.models import AudioEncoder, DualUNet
-from loopy.pipeline import LoopyPipeline, Settings
+from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.records import Clip, Presence
 from loopy.training.drops import DropRates

@@ -11,8 +11,8 @@ from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
 from loopy.data.store import write_clip
+from loopy.diffusion.settings import Settings
 from loopy.motion import MotionSequence
-from loopy.pipeline import Settings
 from loopy.randomness import generator
 from loopy.training.stages import ClipStage, ImageStage
 from tests.training.ranks import Runs

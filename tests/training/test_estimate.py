@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 
 from loopy.diffusion.options import DiffusionContract, RolloutState
 from loopy.diffusion.rollout import next_clip
+from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError
 from loopy.models import decode_latents
-from loopy.pipeline import Settings
 from loopy.segments import SegmentLayout
 from loopy.training.callbacks import MovingAverage
 from loopy.training.estimate import Spread, card_bytes, needs

@@ -10,9 +10,9 @@ from PIL import Image
 
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling
 from loopy.diffusion.rollout import next_clip
+from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError
 from loopy.models.latents import decode_latents
-from loopy.pipeline import Settings
 from loopy.segments import SegmentLayout
 from loopy.training.datamodule import Onwards
 from loopy.training.loss_plot import LossPlot, read_rows

@@ -10,9 +10,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
 from loopy.diffusion.options import DiffusionContract
+from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models.weights import ADDED
-from loopy.pipeline import LoopyPipeline, Settings
+from loopy.pipeline import LoopyPipeline
 from loopy.segments import SegmentLayout
 from loopy.training.datamodule import SyntheticData
 from loopy.training.drops import DropRates

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from loopy.diffusion.options import DiffusionContract
-from loopy.pipeline import Settings
+from loopy.diffusion.settings import Settings
 from loopy.records import Clip
 from loopy.training.drops import DropRates
 from loopy.training.stages import ClipStage, ImageStage

@@ -16,9 +16,10 @@ from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
 from loopy.data.store import write_clip
+from loopy.diffusion.settings import Settings
 from loopy.models import AudioEncoder, DualUNet
 from loopy.motion import MotionSequence
-from loopy.pipeline import LoopyPipeline, Settings
+from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 
 SIDE, LAYERS, WIDTH, FRAMES = 16, 13, 768, 140
