@@ -6,6 +6,11 @@ import pytest
 import yaml
 
 from loopy.cli import main
+from loopy.commands.estimate import read_recipe
+from loopy.commands.estimate_ladder import _changed
+from loopy.commands.estimate_recipe import Plan
+from loopy.training.callbacks import MovingAverage
+from loopy.training.stages import ClipStage
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # lightning and jsonargparse
 
@@ -127,3 +132,23 @@ def test_what_has_no_estimate_is_one_line(recipe, words, part, capsys):
 def test_without_a_stage_it_says_so(words, part, capsys):
     assert main(["estimate", *words]) == 2
     assert part in capsys.readouterr().err
+
+
+class Stage(ClipStage):
+    """A stage of somebody's own."""
+
+
+class Average(MovingAverage):
+    """A callback of somebody's own."""
+
+
+def test_stages_and_callbacks_are_known_by_their_kind(recipe):
+    said = yaml.safe_load(recipe.read_text())
+    said["model"]["class_path"] = f"{__name__}.Stage"
+    said["trainer"]["callbacks"] = [of(f"{__name__}.Average", decay=0.9)]
+    recipe.write_text(yaml.safe_dump(said))
+    plan = Plan.of(read_recipe(["--config", str(recipe)]))
+    assert plan.spread.averaged
+    assert not plan.samples
+    changed = _changed(plan, ("gradient checkpointing", "frozen nets"))
+    assert changed.model["init_args"]["trained"] == "added"

@@ -10,6 +10,7 @@ from loopy.commands.estimate_recipe import Plan
 from loopy.training.estimate import CUDA, Needs
 from loopy.training.estimate_inference import InferenceCost
 from loopy.training.estimate_step import StepCost
+from loopy.training.stages import ClipStage
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "gradient checkpointing": {"gradient_checkpointing": True},
@@ -85,8 +86,7 @@ def climb(plan: Plan, step: StepCost, inference: InferenceCost, card: float) -> 
 
 def _changed(plan: Plan, changes: tuple[str, ...]) -> Plan | None:
     """A variant; None where the stage or the number of devices allows no such thing."""
-    clips = plan.model["class_path"].endswith("ClipStage")
-    if not clips and not set(changes) <= set(IMAGE):
+    if not issubclass(plan.stage, ClipStage) and not set(changes) <= set(IMAGE):
         return None
     spread = plan.spread
     if "FSDP2" in changes:

@@ -15,12 +15,15 @@ from jsonargparse import ArgumentParser, Namespace
 from loopy.commands.recipes import find_recipe
 from loopy.errors import ConfigurationError
 from loopy.models.folder import ASSETS
+from loopy.training.callbacks import MovingAverage, SampleSheet
 from loopy.training.estimate import Needs, Spread, Strategy, needs
 from loopy.training.estimate_inference import InferenceCost, inference_cost
 from loopy.training.estimate_step import Device, StepCost, step_cost
 from loopy.training.module import LoopyModule
+from loopy.training.same_clip import Reproduction
+from loopy.training.speaking import SpeakingPortraits
 
-SAMPLERS = ("SampleSheet", "SpeakingPortraits", "Reproduction")
+SAMPLERS = (SampleSheet, SpeakingPortraits, Reproduction)
 """Callbacks that make videos while validating."""
 
 
@@ -63,8 +66,7 @@ class Plan:
             raise ConfigurationError(f"no estimate for {stage}; give an image or clip stage")
         trainer, data = plain["trainer"], plain["data"].get("init_args", {})
         strategy, bucket_view = _strategy(plain)
-        callbacks = [entry["class_path"] for entry in trainer["callbacks"] or []]
-        names = {path.rpartition(".")[2] for path in callbacks}
+        callbacks = [resolve_name(entry["class_path"]) for entry in trainer["callbacks"] or []]
         precision = str(trainer["precision"] or "32-true")
         cpu = trainer["accelerator"] == "cpu" and plain["card"] is None
         return cls(
@@ -73,7 +75,7 @@ class Plan:
             precision=precision,
             accumulates=trainer["accumulate_grad_batches"] > 1,
             weighted=any(data.get(name, 1) != 1 for name in ("mouth_weight", "eye_weight")),
-            samples=bool(names & set(SAMPLERS)),
+            samples=any(issubclass(each, SAMPLERS) for each in callbacks),
             vae=_autoencoder(data, plain["model"]),
             device="cpu" if cpu else "cuda",
             spread=Spread(
@@ -82,9 +84,14 @@ class Plan:
                 bucket_view=bucket_view,
                 half=precision == "bf16-mixed",
                 optimizer=plain["model"]["init_args"].get("optimizer", "adamw"),
-                averaged="MovingAverage" in names,
+                averaged=any(issubclass(each, MovingAverage) for each in callbacks),
             ),
         )
+
+    @property
+    def stage(self) -> type[LoopyModule]:
+        """Class of the stage."""
+        return resolve_name(self.model["class_path"])
 
     def make(self) -> LoopyModule:
         """Build the stage, on whatever device or mode is set; no weights are read."""
