@@ -222,7 +222,8 @@ def test_other_shares_are_another_index(store, capsys):
     before = ClipStore.open(store)
     (person,) = {before.about(row)["provenance"]["identity"] for row in range(2)}
     place = int.from_bytes(sha256(person.encode()).digest()[:8], "big") / 2**64
-    for validation, test in [(0.0, place + 0.01), (place + 0.01, 0.0), (0.0, place - 0.01)]:
+    more, less = (place + 1) / 2, place / 2
+    for validation, test in [(0.0, more), (more, 0.0), (0.0, less)]:
         shares = [f"--validation={validation}", f"--test={test}"]
         assert main(["data", "index", str(store), *shares]) == 0
         assert capsys.readouterr().out == "2 clips\n"
