@@ -41,7 +41,7 @@ from loopy.models.latents import decode_latents, encode_images, latents_shape
 from loopy.models.weights import made_with
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject
-from loopy.timing import FPS, frame_count
+from loopy.timing import FPS, AudioWindow, frame_count
 
 
 class LoopyPipeline:
@@ -178,6 +178,17 @@ class LoopyPipeline:
         """How many clips a sound takes."""
         return -(-frame_count(len(sound)) // self.settings.clip_frames)
 
+    @property
+    def audio_window(self) -> AudioWindow:
+        """Whose sound a frame hears; that of the paper where nothing is heard."""
+        projection = self.network.audio_projection
+        return AudioWindow() if projection is None else projection.window
+
+    def features(self, sound: Float[Tensor, "samples"]) -> Iterator[Float[Tensor, "1 f n k d"]]:
+        """What the projection takes of a sound, clip by clip; see `AudioEncoder.clips`."""
+        frames = self.settings.clip_frames
+        return self.audio_encoder.clips(sound, frames, window=self.audio_window)
+
     @torch.no_grad()
     def stream(
         self,
@@ -221,7 +232,7 @@ class LoopyPipeline:
             reference = self.network.encode_reference(portrait.to(self._dtype))
         state = contract.first_state(portrait, seed=seed)
         left = frame_count(len(samples))
-        features = self.audio_encoder.clips(samples, self.settings.clip_frames)
+        features = self.features(samples)
         _, channels, height, width = portrait.shape
         for _ in range(self.clips(samples)):
             with watch("audio"):

@@ -3,13 +3,15 @@
 Frame ``f`` of a 25 fps video spans samples ``640 f .. 640 f + 639`` at 16 kHz.
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Self
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from loopy.errors import LoopyError
+from loopy.errors import ConfigurationError, LoopyError
 
 FPS = Fraction(25)
 SAMPLE_RATE_HZ = 16_000
@@ -44,15 +46,54 @@ def sample_span(
     return start, stop
 
 
-def neighbour_frames(frames: int, *, before: int = 2, after: int = 2) -> Int[Tensor, "f n"]:
-    """For each frame the indices of itself and its neighbours, clamped at both ends.
+@dataclass(frozen=True)
+class AudioWindow:
+    """Which frames' audio a frame hears: its own, and that of neighbours.
 
-    Loopy sec. 3.3: the audio of a frame is that of two frames before and two after it.
+    Loopy sec. 3.3: that of two frames before and two after it. Encoder, data and projection are
+    given the same one; what a model hears follows from its projection.
 
     Args:
-        frames: Length of the sequence.
         before: Neighbours on the left.
         after: Neighbours on the right.
+
+    Raises:
+        ConfigurationError: Fewer than 0.
     """
-    offsets = torch.arange(-before, after + 1)
-    return (torch.arange(frames)[:, None] + offsets).clamp(0, max(frames - 1, 0))
+
+    before: int = 2
+    after: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse windows without the frame itself."""
+        if min(self.before, self.after) < 0:
+            raise ConfigurationError(f"neighbours of a frame are 0 or more, got {self}")
+
+    @classmethod
+    def of(cls, frames: int) -> Self:
+        """The window of so many frames that has the frame itself in its middle.
+
+        Raises:
+            ConfigurationError: An even number, or none.
+        """
+        if frames < 1 or frames % 2 == 0:
+            raise ConfigurationError(
+                f"an audio window is a frame and as many before as after it: 1, 3, 5 ... frames, "
+                f"got {frames}"
+            )
+        return cls(frames // 2, frames // 2)
+
+    @property
+    def frames(self) -> int:
+        """How many a frame hears, itself included."""
+        return self.before + 1 + self.after
+
+    def indices(self, span: range, total: int) -> Int[Tensor, "f n"]:
+        """For each frame of a span the indices of itself and its neighbours.
+
+        Args:
+            span: Consecutive frames.
+            total: Length of the sequence: what lies outside it is its first or last frame.
+        """
+        own = torch.arange(span.start, span.stop)[:, None]
+        return (own + torch.arange(-self.before, self.after + 1)).clamp(0, max(total - 1, 0))

@@ -35,8 +35,8 @@ class Mutant(NamedTuple):
 MUTANTS = (
     # timing: off by a half, off by one, clamped at one end only
     Mutant("timing.py", "* fps + Fraction(1, 2))", "* fps)", "test_timing.py"),
-    Mutant("timing.py", "torch.arange(-before, after + 1)", "torch.arange(-before, after)", "test_timing.py"),
-    Mutant("timing.py", ".clamp(0, max(frames - 1, 0))", ".clamp(0)", "test_timing.py"),
+    Mutant("timing.py", "torch.arange(-self.before, self.after + 1)", "torch.arange(-self.before, self.after)", "test_timing.py"),
+    Mutant("timing.py", ".clamp(0, max(total - 1, 0))", ".clamp(0)", "test_timing.py"),
     # segments: the near end, no growth, newest first, one frame too far, wrong mask
     Mutant("segments.py", "return stop - 1", "return start", "test_segments.py"),
     Mutant("segments.py", "width = self.expand**k", "width = self.expand * k + 1", "test_segments.py"),
@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant("diffusion/objective.py", "a.sqrt() * noisy - (1 - a).sqrt() * prediction", "a.sqrt() * noisy + (1 - a).sqrt() * prediction", "diffusion/test_objective.py"),
     Mutant("data/windows.py", "window.start - 1 - distances", "window.start - distances", "data/test_windows.py"),
     Mutant("data/windows.py", "distances < window.history", "distances <= window.history", "data/test_windows.py"),
-    Mutant("data/windows.py", "around.clamp(0, frames - 1)", "around.clamp(0, frames)", "data/test_windows.py"),
+    Mutant("data/windows.py", "window.indices(span, frames)", "window.indices(span, frames + 1)", "data/test_windows.py"),
     Mutant("motion/mirror.py", "motion.size_px - across", "across", "test_mirror.py"),
     Mutant("diffusion/rollout.py", "[:, -contract.layout.past_frames :]", "[:, : contract.layout.past_frames]", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", 'generator(state.seed, "clip", state.clip)', 'generator(state.seed, "clip")', "diffusion/test_rollout.py"),

@@ -19,12 +19,13 @@ from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, S
 from loopy.diffusion.rollout import next_clip
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, MediaError, ModelError, OutputError, SubjectError
+from loopy.models import AudioProjection
 from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline
 from loopy.segments import SegmentLayout
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject
-from loopy.timing import frame_count
+from loopy.timing import AudioWindow, frame_count
 
 FRAMES = 3  # of a clip
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,16 @@ def video(pipe, subject, voice, **options):
     seed = options.pop("seed", 0)
     chosen = SamplingOptions(**options)
     return torch.cat(list(pipe.stream(subject, voice, seed=seed, options=chosen)))
+
+
+def test_another_audio_window_goes_all_the_way(pipe, subject):
+    sizes = {"layers": 3, "width": 8, "hidden": 16, "tokens": 2, "token_width": 12}
+    pipe.network.audio_projection = AudioProjection(neighbours=7, **sizes)
+    voice = sound(0.7)
+    assert next(pipe.features(voice)).shape == (1, FRAMES, 7, 3, 8)
+    assert len(video(pipe, subject, voice, steps=1)) == frame_count(len(voice))
+    pipe.network.audio_projection = None
+    assert pipe.audio_window == AudioWindow()
 
 
 class TestCachesChangeNothing:

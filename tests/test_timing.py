@@ -1,14 +1,15 @@
 """One clock: frames, seconds and samples, exactly."""
 
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.errors import LoopyError
-from loopy.timing import frame_count, neighbour_frames, sample_span
+from loopy.errors import ConfigurationError, LoopyError
+from loopy.timing import AudioWindow, frame_count, sample_span
 
 RATES = st.sampled_from([8_000, 16_000, 22_050, 44_100, 48_000])
 FPS = st.sampled_from([Fraction(24_000, 1001), 24, 25, Fraction(30_000, 1001), 30, 50, 60])
@@ -54,14 +55,23 @@ def test_the_sound_up_to_a_frame_has_that_many_frames(frame, rate_hz, fps):
 
 def test_neighbours_stay_inside():
     expected = [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 3], [1, 2, 3, 3, 3]]
-    assert neighbour_frames(4).tolist() == expected
-    assert neighbour_frames(3, before=1, after=0).tolist() == [[0, 0], [0, 1], [1, 2]]
-    assert neighbour_frames(0).shape == (0, 5)
+    assert AudioWindow().indices(range(4), 4).tolist() == expected
+    assert AudioWindow().indices(range(1, 3), 4).tolist() == expected[1:3]
+    assert AudioWindow(1, 0).indices(range(3), 3).tolist() == [[0, 0], [0, 1], [1, 2]]
+    assert AudioWindow().indices(range(0), 0).shape == (0, 5)
+    assert AudioWindow().indices(range(9, 12), 4)[0].tolist() == [3] * 5
+
+
+def test_a_window_has_the_frame_itself():
+    assert (AudioWindow(), AudioWindow(0, 0)) == (AudioWindow.of(5), AudioWindow.of(1))
+    for wrong in (partial(AudioWindow, -1), partial(AudioWindow.of, 4), partial(AudioWindow.of, 0)):
+        with pytest.raises(ConfigurationError, match="got"):
+            wrong()
 
 
 @given(frames=st.integers(1, 50), before=st.integers(0, 4), after=st.integers(0, 4))
 def test_neighbours_are_centred(frames, before, after):
-    index = neighbour_frames(frames, before=before, after=after)
+    index = AudioWindow(before, after).indices(range(frames), frames)
     assert index.shape == (frames, before + 1 + after)
     assert torch.equal(index[:, before], torch.arange(frames))
     assert (index.diff(dim=1) <= 1).all()

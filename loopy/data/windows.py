@@ -20,8 +20,8 @@ from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance, mirrored
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
+from loopy.timing import AudioWindow
 
-NEIGHBOURS = 2
 APART = 30
 """Frames between the clip and its reference, where the video has them; a choice of ours."""
 
@@ -100,6 +100,7 @@ def read_window(
     *,
     layout: SegmentLayout,
     clip_frames: int,
+    audio_window: AudioWindow = AudioWindow(),  # noqa: B008 (frozen)
     noise: torch.Generator | None = None,
 ) -> tuple[Clip, MotionSequence]:
     """Read a sample: a clip of one video, and the track of its frames.
@@ -113,6 +114,7 @@ def read_window(
         window: See `draw_window`.
         layout: How the past is squeezed; a mode that reads one frame a slot.
         clip_frames: Frames to learn.
+        audio_window: Whose sound a frame hears.
         noise: Latents are drawn from their posterior, each frame once: mean + exp(log-variance / 2)
             x noise of this generator. Not for mirrored windows. None takes the mean.
 
@@ -123,7 +125,7 @@ def read_window(
     slots, present = _slots(window, layout)
     if window.still:
         slots, present = slots.where(present, window.reference), torch.ones_like(present)
-    sound = _heard(store, row, start, stop)
+    sound = _heard(store, row, range(start, stop), audio_window)
     name = "latents_mirrored" if window.mirrored else "latents"
     pictures = torch.tensor([*slots[present].tolist(), *range(start, stop), window.reference])
     frames, places = pictures.unique(return_inverse=True)
@@ -164,12 +166,12 @@ def _slots(window: Window, layout: SegmentLayout) -> tuple[Int[Tensor, " m"], Bo
     return window.start - 1 - distances, distances < window.history
 
 
-def _heard(store: ClipStore, row: int, start: int, stop: int) -> Int[Tensor, "f n r"]:
+def _heard(store: ClipStore, row: int, span: range, window: AudioWindow) -> Int[Tensor, "f n r"]:
     """Rows of audio of each frame and its neighbours; two a frame in a store of 50 Hz."""
     frames = int(store.index["frames"][row])
-    around = torch.arange(start, stop)[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+    around = window.indices(span, frames)
     each = store.description.audio_rate_hz // store.description.fps
-    return around.clamp(0, frames - 1)[..., None] * each + torch.arange(each)
+    return around[..., None] * each + torch.arange(each)
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:

@@ -197,7 +197,7 @@ def without_past(
     state = RolloutState.first(portrait, seed=seed)
     samples = pipe.sound(audio).to(pipe.vae.device)
     left = len(pipe.audio_encoder.features(samples))
-    for features in pipe.audio_encoder.clips(samples, pipe.settings.clip_frames):
+    for features in pipe.features(samples):
         latents, state = next_clip(
             pipe.network,
             pipe.scheduler,

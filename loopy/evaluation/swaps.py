@@ -23,7 +23,6 @@ from loopy.motion import box_mask, expression_variance, head_motion_variance
 from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.records import Clip, Presence
-from loopy.timing import neighbour_frames
 
 CLIPS, QUICK_CLIPS, FIRST = 32, 4, 1000
 """How many clips, in a quick look too, and the number of the first one's talk."""
@@ -90,7 +89,7 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
         pictures = talk.frames(wanted, size_px=settings.size_px)
         latents = encode_images(pipe.vae, pictures.to(pipe.vae.device)).float()
         features = pipe.audio_encoder.features(talk.audio.to(pipe.vae.device)).float()
-        window = neighbour_frames(len(features))[past : past + frames]
+        window = pipe.audio_window.indices(range(past, past + frames), len(features))
         motion_frames = latents[1 : 1 + len(read)].cpu()
         if layout.mode == "mean":
             motion_frames = layout.select(motion_frames[None])[0][0]

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from loopy.errors import MediaError
-from loopy.timing import SAMPLE_RATE_HZ, frame_count, neighbour_frames, sample_span
+from loopy.errors import ConfigurationError, MediaError
+from loopy.timing import SAMPLE_RATE_HZ, AudioWindow, frame_count, sample_span
 
 SPAN_S, CONTEXT_S = 30, 2
 
@@ -99,7 +99,11 @@ class AudioEncoder(nn.Module):
             yield both.mean(1) if pooled else both.flatten(0, 1)
 
     def clips(
-        self, audio: Float[Tensor, "samples"], frames: int
+        self,
+        audio: Float[Tensor, "samples"],
+        frames: int,
+        *,
+        window: AudioWindow = AudioWindow(),  # noqa: B008 (frozen)
     ) -> Iterator[Float[Tensor, "1 f n k d"]]:
         """Features of each clip's frames and their neighbours, clip by clip.
 
@@ -108,9 +112,10 @@ class AudioEncoder(nn.Module):
         Args:
             audio: Mono, 16 kHz.
             frames: Frames of a clip.
+            window: Which neighbours; that of the projection.
         """
         total = frame_count(len(audio))
-        neighbours = neighbour_frames(-(-total // frames) * frames).clamp(max=total - 1)
+        neighbours = window.indices(range(-(-total // frames) * frames), total)
         spans, kept, first = self.stream(audio), None, 0
         for wanted in neighbours.split(frames):
             while kept is None or first + len(kept) <= int(wanted.max()):
@@ -146,10 +151,13 @@ class AudioProjection(ModelMixin, ConfigMixin):
     Args:
         layers: wav2vec2 layers (k).
         width: Their width (d).
-        neighbours: Frames of a window (2 before, 2 after, itself).
+        neighbours: Frames of a window (2 before, 2 after, itself): an odd number.
         hidden: Width between the maps.
         tokens: Audio tokens of a frame (a).
         token_width: Width of a token.
+
+    Raises:
+        ConfigurationError: An even number of neighbours.
     """
 
     @register_to_config
@@ -164,12 +172,27 @@ class AudioProjection(ModelMixin, ConfigMixin):
         token_width: int = 768,
     ) -> None:
         super().__init__()
+        AudioWindow.of(neighbours)
         self.proj1 = nn.Linear(neighbours * layers * width, hidden)
         self.proj2 = nn.Linear(hidden, hidden)
         self.proj3 = nn.Linear(hidden, tokens * token_width)
         self.norm = nn.LayerNorm(token_width)
 
+    @property
+    def window(self) -> AudioWindow:
+        """Which neighbours of a frame it hears."""
+        return AudioWindow.of(self.config["neighbours"])
+
     def forward(self, audio: Float[Tensor, "b f n k d"]) -> Float[Tensor, "b f a s"]:
-        """Project the features of each frame and its neighbours to audio tokens."""
+        """Project the features of each frame and its neighbours to audio tokens.
+
+        Raises:
+            ConfigurationError: Another audio window.
+        """
+        if audio.shape[2] != self.config["neighbours"]:
+            raise ConfigurationError(
+                f"a frame's audio is that of {audio.shape[2]} frames, the projection takes "
+                f"{self.config['neighbours']}; give both the same audio window"
+            )
         x = self.proj2(self.proj1(audio.flatten(2)).relu()).relu()
         return self.norm(self.proj3(x).unflatten(-1, (self.config["tokens"], -1)))

@@ -6,7 +6,7 @@ elsewhere in the talk. Samples are kept in shards, each written atomically, so a
 build goes on where it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from loopy.randomness import generator
 from loopy.segments import SegmentLayout
 from loopy.synthetic.talker import random_talk
 from loopy.tensor_file import save_tensors
+from loopy.timing import AudioWindow
 from loopy.training.faces import PARTS, part_mask
 
 SHARD = 32
@@ -44,6 +45,7 @@ class Recipe:
         size_px: Side of the pictures.
         seed: Of the talks.
         first_talk: Number of the first talk; held-out sets start elsewhere.
+        audio_window: Whose sound a frame of the clip hears.
     """
 
     layout: SegmentLayout
@@ -51,6 +53,12 @@ class Recipe:
     size_px: int
     seed: int
     first_talk: int = 0
+    audio_window: AudioWindow = field(default=AudioWindow(), repr=False)
+
+    def __str__(self) -> str:
+        """As caches are named; those of the paper's window are older than other ones."""
+        other = self.audio_window != AudioWindow()
+        return f"{self!r} {self.audio_window}" if other else repr(self)
 
 
 class TalkShards(Dataset[str]):
@@ -118,9 +126,11 @@ class TalkShards(Dataset[str]):
             features = self.audio_encoder.features(talk.audio)
             latents = encode_images(self.vae, pictures)
         cells = latents.shape[-1]
+        heard = recipe.audio_window
+        around = torch.arange(past - heard.before, past + frames + heard.after)
         return {
             "latents": latents.half(),
-            "audio": features[past - 2 : past + frames + 2].half(),
+            "audio": features[around.clamp(0, len(features) - 1)].half(),
             "landmarks": clip.normalised(),
             "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
             **{part: part_mask(clip, part, cells=cells).half() for part in PARTS},

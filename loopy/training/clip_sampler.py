@@ -25,6 +25,7 @@ from loopy.errors import ConfigurationError, DamageError
 from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
+from loopy.timing import AudioWindow
 from loopy.training.datamodule import Deciders
 from loopy.training.drops import DropRates
 from loopy.training.faces import part_mask
@@ -42,6 +43,7 @@ class ClipSampler:
         batch_size: Clips in a batch, on each rank.
         layout: How the past is squeezed.
         clip_frames: Frames of a clip.
+        audio_window: Whose sound a frame hears.
         reference: Where the portrait is from.
         static_history: A history cut short is that of a video which began with the portrait.
         past: Whether frames before the clip are read; False leaves all slots empty.
@@ -59,6 +61,7 @@ class ClipSampler:
     batch_size: int
     layout: SegmentLayout = SegmentLayout()  # noqa: RUF009 (frozen)
     clip_frames: int = 12
+    audio_window: AudioWindow = AudioWindow()  # noqa: RUF009 (frozen)
     reference: Literal["outside", "within"] = "outside"
     static_history: bool = False
     past: bool = True
@@ -214,6 +217,7 @@ class ClipSampler:
             window,
             layout=self.layout,
             clip_frames=self.clip_frames,
+            audio_window=self.audio_window,
             noise=draw if self.posterior == "sample" else None,
         )
         extra = {part: each - 1 for part, each in self.weights.items() if each != 1}

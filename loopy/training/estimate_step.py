@@ -18,6 +18,7 @@ from loopy.models.audio_to_latents import LANDMARK_WIDTH
 from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 from loopy.records import Clip, Presence
+from loopy.timing import AudioWindow
 from loopy.training.clip_sampler import FEWEST_HELD_OUT
 from loopy.training.drops import DropRates
 from loopy.training.estimate_ledger import Ledger, bytes_of
@@ -135,7 +136,7 @@ def _follow_gradients(ledger: Ledger, trained: list[nn.Parameter]) -> None:
 def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int, *, weighted: bool) -> Clip:
     """A batch of the shapes that a stage's data has."""
     denoiser, hearing = stage.network.denoiser.config, stage.network.audio_projection
-    heard = (5, 13, 768)
+    heard = (AudioWindow().frames, 13, 768)
     if hearing is not None:
         heard = tuple(hearing.config[name] for name in ("neighbours", "layers", "width"))
     frames, slots = stage.settings.clip_frames, stage.settings.contract.layout.slots

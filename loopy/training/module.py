@@ -160,6 +160,8 @@ class LoopyModule(pl.LightningModule):
                 f"loopy: {type(data).__name__} has no {', '.join(unsaid)}, so that nothing makes "
                 "sure that they are the model's; give the class these attributes"
             )
+        if self.network.audio_projection is not None:
+            ours["audio_window"] = self.network.audio_projection.window
         for name, value in ours.items():
             if getattr(data, name, value) != value:
                 raise ConfigurationError(

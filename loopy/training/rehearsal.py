@@ -84,7 +84,14 @@ def _person(
         Window(start, history=0, reference=0) for start in range(1, 2 + spoken - length, length)
     ]
     clips = [
-        read_window(store, row, window, layout=data.layout, clip_frames=length)[0]
+        read_window(
+            store,
+            row,
+            window,
+            layout=data.layout,
+            clip_frames=length,
+            audio_window=data.audio_window,
+        )[0]
         for window in windows
     ]
     network, settings = pipeline.network, pipeline.settings

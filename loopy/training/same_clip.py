@@ -51,7 +51,7 @@ class SameClip(LoopyDataModule):
         self.vae, self.audio_encoder = data.vae, data.audio_encoder
         # the model is compared with these
         self.layout, self.clip_frames, self.drops = data.layout, data.clip_frames, data.drops
-        self.static_history = data.static_history
+        self.static_history, self.audio_window = data.static_history, data.audio_window
 
     @property
     def size_px(self) -> int:

@@ -14,6 +14,7 @@ from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
+from loopy.timing import AudioWindow
 from loopy.training.clip_sampler import ClipSampler
 from loopy.training.datamodule import Deciders, LoopyDataModule
 from loopy.training.drops import DropRates
@@ -29,6 +30,7 @@ class StoreClips(LoopyDataModule):
         parts: Folder with the ``vae`` and ``audio_encoder`` that made it.
         layout: How the past is squeezed; as in the model.
         clip_frames: Frames of a clip.
+        audio_window: Whose sound a frame hears; as the model's projection.
         reference: Where the portrait is from: ``outside`` the clip (30 frames away where it can
             be), or ``within`` it (the paper).
         static_history: A history that is cut short is that of a video which began with the portrait
@@ -63,6 +65,7 @@ class StoreClips(LoopyDataModule):
         parts: Path,
         layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
         clip_frames: int = 12,
+        audio_window: AudioWindow = AudioWindow(),  # noqa: B008 (frozen)
         reference: Literal["outside", "within"] = "outside",
         static_history: bool = False,
         past: bool = True,
@@ -101,6 +104,7 @@ class StoreClips(LoopyDataModule):
         self.store, self.parts = store, parts
         self.reading = {"copies": copies, "copies_gb": copies_gb, "options": bucket_options}
         self.layout, self.clip_frames, self.drops = layout, clip_frames, drops
+        self.audio_window = audio_window
         self.reference: Literal["outside", "within"] = reference
         self.posterior: Literal["mean", "sample"] = posterior
         self.static_history, self.mirror, self.skip_damaged = static_history, mirror, skip_damaged
@@ -125,6 +129,7 @@ class StoreClips(LoopyDataModule):
             self.batch_size,
             layout=self.layout,
             clip_frames=self.clip_frames,
+            audio_window=self.audio_window,
             reference=self.reference,
             static_history=self.static_history,
             past=self.past,

@@ -14,7 +14,7 @@ from loopy.models.folder import load_part
 from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
-from loopy.timing import neighbour_frames
+from loopy.timing import AudioWindow
 from loopy.training.cache import SHARD, Recipe, TalkShards
 from loopy.training.datamodule import Deciders, SyntheticData
 from loopy.training.drops import DropRates
@@ -36,6 +36,7 @@ class SyntheticTalks(SyntheticData):
             every layout and mode that reach no further; histories are drawn up to this length.
             None keeps only the frames that ``layout`` reads.
         clip_frames: Frames of a clip.
+        audio_window: Whose sound a frame hears; as the model's projection.
         size_px: Side of the pictures.
         reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
             it is then one of the frames to learn).
@@ -60,6 +61,7 @@ class SyntheticTalks(SyntheticData):
         layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
         past_frames: int | None = None,
         clip_frames: int = 12,
+        audio_window: AudioWindow = AudioWindow(),  # noqa: B008 (frozen)
         size_px: int = 128,
         reference: Literal["outside", "within"] = "outside",
         static_history: bool = False,
@@ -100,6 +102,7 @@ class SyntheticTalks(SyntheticData):
         self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
         self.whole_past = past_frames is not None
         self.kept = SegmentLayout(past_frames, 1, 1) if past_frames is not None else layout
+        self.audio_window = audio_window
         self.reference, self.static_history = reference, static_history
         self.weights, self.drops = {"mouth": mouth_weight, "eyes": eye_weight}, drops
         self.build_workers = build_workers
@@ -143,7 +146,9 @@ class SyntheticTalks(SyntheticData):
         return DataLoader(clips, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list is a data set
 
     def _load(self, talks: int, *, first_talk: int) -> dict[str, Tensor]:
-        recipe = Recipe(self.kept, self.clip_frames, self.size_px, self.seed, first_talk)
+        recipe = Recipe(
+            self.kept, self.clip_frames, self.size_px, self.seed, first_talk, self.audio_window
+        )
         shards = TalkShards(self.cache, -(-talks // SHARD), recipe, self.vae, self.audio_encoder)
         return shards.load(workers=self.build_workers)
 
@@ -170,7 +175,8 @@ class SyntheticTalks(SyntheticData):
                 for frames, length in zip(motion_frames, lengths, strict=True)
             ]
             motion_frames, present = (torch.cat(each) for each in zip(*squeezed, strict=True))
-        windows = neighbour_frames(self.clip_frames + 4)[2:-2]
+        heard, own = self.audio_window, self.audio_window.before
+        windows = heard.indices(range(own, own + self.clip_frames), batch["audio"].shape[1])
         extra = [(each - 1) * batch[part] for part, each in self.weights.items() if each != 1]
         weight = 1 + torch.stack(extra).sum(0) if extra else None
         return Clip(

@@ -17,6 +17,7 @@ from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, head_motion_variance, mirrored
 from loopy.randomness import generator
 from loopy.segments import SegmentLayout
+from loopy.timing import AudioWindow
 
 FRAMES, CLIP = 40, 3
 LAYOUT = SegmentLayout(2, 2, 2)  # distances 0 1 3 5
@@ -83,6 +84,17 @@ def test_sound_ends_where_the_video_does(make_counted):
     assert last.audio[0, -1, :, 0, 0].tolist() == [37, 38, 39, 39, 39]
     assert not first.past_present.any()
     assert not first.motion_frames.any()
+
+
+def test_another_audio_window(make_counted):
+    store, _ = make_counted()
+    options = {"layout": LAYOUT, "clip_frames": CLIP}
+    for window in (AudioWindow(0, 0), AudioWindow(1, 3), AudioWindow.of(7)):
+        clip, _ = read_window(store, 0, Window(20, 4, 7), audio_window=window, **options)
+        whole, _ = read_window(store, 0, Window(20, 4, 7), **options)
+        around = range(20 - window.before, 21 + window.after)
+        assert clip.audio[0, 0, :, 0, 0].tolist() == list(around)
+        assert torch.equal(clip.latents, whole.latents)
 
 
 def test_two_vectors_of_50_hz_are_averaged(make_counted):

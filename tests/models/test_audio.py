@@ -9,7 +9,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from loopy.errors import MediaError
 from loopy.models import AudioEncoder
 from loopy.models.folder import save_part
-from loopy.timing import neighbour_frames
+from loopy.timing import AudioWindow
 
 CONFIG = Wav2Vec2Config(
     hidden_size=8,
@@ -148,21 +148,22 @@ def test_streaming_is_lazy(encoder, minute):
 @pytest.mark.parametrize(
     ("samples", "frames"), [(16_000, 12), (640, 12), (640 * 24, 12), (9_999, 5)]
 )
-def test_clips_hold_each_frame_and_its_neighbours(encoder, samples, frames):
-    features = encoder.features(noise(samples))
-    clips = torch.cat(list(encoder.clips(noise(samples), frames)), 1)[0]
+@pytest.mark.parametrize("window", [AudioWindow(), AudioWindow(0, 0), AudioWindow(3, 1)])
+def test_clips_hold_each_frame_and_its_neighbours(encoder, samples, frames, window):
+    features, around = encoder.features(noise(samples)), range(-window.before, window.after + 1)
+    clips = torch.cat(list(encoder.clips(noise(samples), frames, window=window)), 1)[0]
     assert len(clips) == -(-len(features) // frames) * frames
     last = len(features) - 1
-    for frame, window in enumerate(clips):
-        own = [min(max(frame + offset, 0), last) for offset in range(-2, 3)]
-        assert torch.equal(window, features[own])
+    for frame, heard in enumerate(clips):
+        own = [min(max(frame + offset, 0), last) for offset in around]
+        assert torch.equal(heard, features[own])
 
 
 def test_clips_cross_spans(encoder, minute):
     features = encoder.features(minute)
     clips = [clip[0] for clip in encoder.clips(minute, 12)]
     assert {clip.shape for clip in clips} == {(12, 5, 3, 8)}
-    assert torch.equal(torch.cat(clips)[:1525], features[neighbour_frames(1525)])
+    assert torch.equal(torch.cat(clips)[:1525], features[AudioWindow().indices(range(1525), 1525)])
 
 
 def test_save_in_transformers_form(encoder, tmp_path):

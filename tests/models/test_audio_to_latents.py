@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from loopy.errors import ConfigurationError
 from loopy.models import CONDITIONS, AudioProjection, AudioToLatents, load_by_name
+from loopy.timing import AudioWindow
 
 VIDEOS, FRAMES = 4, 3
 
@@ -100,6 +102,16 @@ def test_audio_projection():
     assert tokens.shape == (VIDEOS, FRAMES, 2, 12)
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(VIDEOS, FRAMES, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(network(audio[:, 1:2])[:, 0], tokens[:, 1])  # frame by frame
+
+
+def test_another_audio_window_is_said_in_one_line():
+    network = AudioProjection(layers=3, width=8, hidden=16, tokens=2, token_width=12, neighbours=3)
+    assert network.window == AudioWindow(1, 1)
+    assert network(torch.randn(VIDEOS, FRAMES, 3, 3, 8)).shape == (VIDEOS, FRAMES, 2, 12)
+    with pytest.raises(ConfigurationError, match="of 5 frames, the projection takes 3"):
+        network(torch.randn(VIDEOS, FRAMES, 5, 3, 8))
+    with pytest.raises(ConfigurationError, match="1, 3, 5"):
+        AudioProjection(neighbours=4)
 
 
 def test_default_projection_is_that_of_wav2vec2_base():

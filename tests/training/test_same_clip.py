@@ -12,6 +12,7 @@ from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling
 from loopy.diffusion.rollout import next_clip
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError
+from loopy.models import AudioProjection
 from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout
 from loopy.training.datamodule import Onwards
@@ -117,3 +118,10 @@ def test_model_and_data_must_still_agree(data, make_dual, tmp_path):
     trainer = pl.Trainer(accelerator="cpu", max_steps=1, barebones=True)
     with pytest.raises(ConfigurationError, match="layout"):
         trainer.fit(ClipStage(make_dual(), schedule, settings), datamodule=data)
+    network = make_dual()
+    network.audio_projection = AudioProjection(
+        layers=3, width=8, hidden=16, tokens=2, token_width=12, neighbours=3
+    )
+    settings = Settings(16, 3, contract=DiffusionContract(LAYOUT, static_history=True))
+    with pytest.raises(ConfigurationError, match=r"audio_window: the model says .*before=1"):
+        trainer.fit(ClipStage(network, schedule, settings), datamodule=data)

@@ -12,7 +12,7 @@ from loopy.models.latents import encode_images
 from loopy.motion import expression_variance, head_motion_variance
 from loopy.pipeline import LoopyPipeline
 from loopy.records import Clip, Presence
-from loopy.timing import neighbour_frames
+from loopy.timing import AudioWindow
 from loopy.training.module import Draws
 from loopy.training.stages import ClipStage, ImageStage
 from loopy.training.sync_term import SyncTerm
@@ -32,7 +32,7 @@ def clip(toon):
     latents = encode_images(toon.vae, talk.frames(range(FIRST, FIRST + FRAMES)))
     heard = toon.audio_encoder.features(talk.audio)
     own, later = (
-        heard[start - 2 : start + FRAMES + 2][neighbour_frames(FRAMES + 4)[2:-2]]
+        heard[AudioWindow().indices(range(start, start + FRAMES), len(heard))]
         for start in (FIRST, FIRST + 9)
     )
     motion = talk.motion[FIRST : FIRST + FRAMES]

@@ -1,5 +1,7 @@
 """Clips cut from a cache of synthetic talks, and the cache itself."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import Wav2Vec2Config
@@ -11,6 +13,7 @@ from loopy.models.latents import encode_images
 from loopy.randomness import generator
 from loopy.segments import SegmentLayout
 from loopy.synthetic.talker import random_talk
+from loopy.timing import AudioWindow
 from loopy.training.autoencoder import small_autoencoder
 from loopy.training.cache import AFTER_S, KINDS, SHARD, Recipe, TalkShards
 from loopy.training.drops import DropRates
@@ -111,10 +114,12 @@ class TestCache:
             place(Recipe(LAYOUT, FRAMES, size_px=16, seed=1)),
             place(Recipe(LAYOUT, FRAMES, size_px=16, seed=0, first_talk=HELD_OUT)),
             place(Recipe(LAYOUT, FRAMES + 1, size_px=16, seed=0)),
+            place(replace(RECIPE, audio_window=AudioWindow(1, 1))),
             place(Recipe(SegmentLayout(stride=3, segments=2), FRAMES, size_px=16, seed=0)),
         ]
         assert place() == place()
-        assert len({place(), *others}) == 8
+        assert len({place(), *others}) == 9
+        assert "audio_window" not in str(RECIPE)  # caches made before there was a choice hold
 
     def test_shapes(self, data):
         shapes = {name: tuple(values.shape[1:]) for name, values in data.samples.items()}
@@ -164,6 +169,21 @@ class TestClip:
         for frame in range(FRAMES):
             around = heard[PAST + frame - 2 : PAST + frame + 3]
             torch.testing.assert_close(clip.audio[0, frame], around, rtol=1e-2, atol=1e-2)
+
+    def test_another_window_is_heard(self, data, folder):
+        window = AudioWindow(40, 1)  # more than there is before the clip
+        other = talks(folder, audio_window=window, talks=SHARD)
+        whole, clip = (
+            each._clip(each.samples, torch.tensor([0]), torch.tensor([PAST]), generator(0))
+            for each in (data, other)
+        )
+        assert clip.audio.shape[1:3] == (FRAMES, 42)
+        assert torch.equal(clip.audio[:, :, 38:42], whole.audio[:, :, :4])
+        assert torch.equal(clip.latents, whole.latents)
+        first = clip.audio[0, 0, 0]
+        assert (
+            clip.audio[0, 0, : 41 - PAST] == first
+        ).all()  # the first frame stands for what lacks
 
     def test_points_are_those_of_the_clip(self, pair):
         clip, talk = pair
