@@ -143,6 +143,14 @@ def test_no_job_replaces_what_another_one_needs(tmp_path, monkeypatch, rows, tol
     assert told in str(caught.value)
 
 
+def test_no_recipe_is_replaced(desk):
+    """Where the folder of the run is that of a training, or of the user's recipe."""
+    (desk / "config.yaml").write_text("# of a training")
+    write_jobs(desk, "portrait,sound,out", "portrait.png,speech.wav,o.mp4")
+    assert predict(desk, "--model.steps=1", "--trainer.default_root_dir=.") == 0
+    assert (desk / "config.yaml").read_text() == "# of a training"
+
+
 def test_no_job_writes_into_the_model(desk, capsys):
     write_jobs(desk, "portrait,sound,out", "portrait.png,speech.wav,tiny/model_index")
     before = (desk / "tiny/model_index.json").read_bytes()

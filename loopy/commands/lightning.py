@@ -67,8 +67,11 @@ class RecipeCLI(LightningCLI):
     def instantiate_trainer(self, **options: Any) -> pl.Trainer:
         """The trainer; unless a recipe says otherwise, fit logs for TensorBoard.
 
-        The events are in the run's own folder, where a resumed run adds to them.
+        The events are in the run's own folder, where a resumed run adds to them. Only fit leaves
+        its recipe there, in config.yaml: another verb would replace that of the run, or a recipe.
         """
+        if self.subcommand != "fit":
+            self.save_config_callback = None
         given = self._get(self.config_init, "trainer")
         if given["logger"] in (None, True):
             folder = given["default_root_dir"] or "."
