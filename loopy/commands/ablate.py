@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -129,11 +130,11 @@ def run(words: Sequence[str]) -> int:
 
 def _all(plans: Sequence[Plan], options: JudgeOptions, shared: Path, *, jobs: int) -> list[str]:
     """Carries all out, a few at a time; gives the names of runs that failed."""
-    failed = list[str]()
+    failed, stop = list[str](), Event()
     bar = tqdm(total=sum(plan.steps for plan in plans), desc="ablate", unit="step")
     with bar, ThreadPoolExecutor(jobs) as pool:
         waiting: dict[Future[None], str] = {
-            pool.submit(carry_out, plan, options, shared): plan.name for plan in plans
+            pool.submit(carry_out, plan, options, shared, stop): plan.name for plan in plans
         }
         try:
             while waiting:
@@ -148,9 +149,8 @@ def _all(plans: Sequence[Plan], options: JudgeOptions, shared: Path, *, jobs: in
                 bar.n = sum(plan.reached for plan in plans)
                 bar.set_postfix_str(f"{len(plans) - len(waiting)} of {len(plans)} runs done")
         except BaseException:
-            pool.shutdown(
-                wait=False, cancel_futures=True
-            )  # no new ones; children end by themselves
+            stop.set()  # who only waited would wait for the end of every training
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     return failed
 

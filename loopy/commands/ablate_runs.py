@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from loopy.training.checkpoints import last_checkpoint
 from loopy.training.loss_plot import read_rows
 
 LOG, TRUTH = "ablate.log", "truth"
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,14 @@ def train_start(recipe: Path, model: Path) -> None:
         _child("loopy", words, folder, lock)
 
 
-def carry_out(plan: Plan, options: JudgeOptions, shared: Path) -> None:
+def carry_out(plan: Plan, options: JudgeOptions, shared: Path, stop: Event) -> None:
     """Fits, exports and judges a run, each unless it is done.
 
     Args:
         plan: Which run.
         options: What it is judged on.
         shared: The folder of the true videos.
+        stop: Once it is set, the child at work is asked to end, and no other one is begun.
 
     Raises:
         LoopyError: A child failed; the message has its last line and where its log is.
@@ -142,7 +145,7 @@ def carry_out(plan: Plan, options: JudgeOptions, shared: Path) -> None:
         if not begun or not (plan.folder / f"{RECORD}.json").is_file():
             note(plan.folder, plan.recipes)
         if begun < plan.steps:
-            _child("loopy", ["fit", *plan.words], plan.folder, lock)
+            _child("loopy", ["fit", *plan.words], plan.folder, lock, stop)
         if (done := steps_done(plan.folder)) != plan.steps:
             raise ConfigurationError(f"{plan.folder} has {done} steps, {plan.steps} were planned")
         checkpoint = last_checkpoint(plan.folder)
@@ -150,7 +153,7 @@ def carry_out(plan: Plan, options: JudgeOptions, shared: Path) -> None:
         model = plan.folder / "model"
         if not is_finished(model, record):
             words = ["export", "--ckpt", str(checkpoint), "--out", str(model)]
-            _child("loopy", words, plan.folder, lock)
+            _child("loopy", words, plan.folder, lock, stop)
             mark_finished(model, record)
         record |= asdict(options) | {"version": VERSION}
         if not is_finished(plan.folder / "results.json", record):
@@ -158,7 +161,7 @@ def carry_out(plan: Plan, options: JudgeOptions, shared: Path) -> None:
             words += ["--name", plan.name]
             for name, value in asdict(options).items():
                 words += [f"--options.{name}", str(value)]
-            _child("loopy.evaluation.ablation_judge", words, plan.folder, lock)
+            _child("loopy.evaluation.ablation_judge", words, plan.folder, lock, stop)
             mark_finished(plan.folder / "results.json", record)
 
 
@@ -179,24 +182,34 @@ def _held(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _child(module: str, words: Sequence[str], folder: Path, lock: int) -> None:
+def _child(
+    module: str, words: Sequence[str], folder: Path, lock: int, stop: Event | None = None
+) -> None:
     """Runs a module with one thread, its words in the log of the run.
+
+    An exception here, or ``stop``, asks it to end, and waits: a training saves before.
 
     Raises:
         LoopyError: It failed.
     """
+    stop = stop or Event()
     log = folder / LOG
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ python -m {module} {' '.join(words)}\n")
         file.flush()
-        done = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-m", module, *words],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             pass_fds=(lock,),
-            check=False,
-        )
+        ) as done:
+            try:
+                while done.poll() is None and not stop.wait(POLL_S):
+                    pass
+            finally:
+                if done.poll() is None:
+                    done.terminate()
     if done.returncode:
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()
         last = next((line.strip() for line in reversed(said) if line.strip()), "")

@@ -78,3 +78,18 @@ def test_nothing_finished_is_lost_and_the_end_is_the_same(words, tmp_path, monke
         path.name: path.read_bytes() for path in whole.glob("index/*/*.npy")
     }
     assert not any(store.glob("work/[!.]*"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_ends_in_one_line(words, tmp_path, workers, number):
+    store = tmp_path / "store"
+    with subprocess.Popen(words(store, workers), stderr=subprocess.PIPE, text=True) as child:
+        while not written(store) and child.poll() is None:
+            time.sleep(0.01)
+        child.send_signal(number)
+        _, said = child.communicate(timeout=120)
+    assert child.returncode == 128 + number, said
+    assert said.splitlines()[-1] == f"loopy: stopped by {number.name}"
+    assert "Traceback" not in said
+    assert not [path for path in written(store) if path.name.startswith(".loopy-")]

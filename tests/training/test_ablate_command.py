@@ -3,17 +3,23 @@
 import fcntl
 import json
 import math
+import os
+import signal
+import time
 from dataclasses import asdict
+from threading import Timer
 
 import pytest
 import torch
 import yaml
 
 from loopy.cli import main
-from loopy.commands.ablate_runs import plan_of
+from loopy.commands import ablate as command
+from loopy.commands.ablate_runs import Plan, _child, plan_of
 from loopy.data.finished import content_hash, mark_finished
 from loopy.evaluation.ablation_judge import VERSION, JudgeOptions
 from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.stopping import Stopped, stopped_by_signals
 from loopy.training.loss_plot import append_rows
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -230,3 +236,20 @@ def test_two_variants_from_recipes_to_the_table(
     before = [log.read_text() for log in logs]
     assert main(words) == 0
     assert [log.read_text() for log in logs] == before
+
+
+def test_a_signal_to_the_command_alone_ends_its_children_too(tmp_path, monkeypatch):
+    """As `kill` and a cluster send it; a terminal sends it to all."""
+
+    def endless(plan, options, shared, stop):
+        with (tmp_path / "lock").open("w") as lock:
+            _child("http.server", ["0"], tmp_path, lock.fileno(), stop)
+
+    monkeypatch.setattr(command, "carry_out", endless)
+    plans = [Plan(name, tmp_path, (), 1, ()) for name in ("one", "two", "waits")]
+    start = time.monotonic()
+    Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(Stopped), stopped_by_signals():
+        command._all(plans, JudgeOptions(), tmp_path, jobs=2)
+    assert time.monotonic() - start < 30
+    assert (tmp_path / "ablate.log").read_text().count("$ python -m http.server 0") == 2
