@@ -128,6 +128,8 @@ def _run(words: Sequence[str] | None) -> int:
         return 0
     keep_freed_memory()
     try:
+        if any("\0" in word for word in words):
+            raise LoopyError("a word has a NUL character, which no name can have")
         if words[0] not in VERBS:
             raise LoopyError(f"no verb {words[0]!r}; the verbs are {', '.join(VERBS)}")
         module, _, function = VERBS[words[0]].function.partition(":")
@@ -136,6 +138,11 @@ def _run(words: Sequence[str] | None) -> int:
             code = getattr(import_module(module), function)(words)
     except LoopyError as error:
         print(f"loopy: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of the disk, where no verb foresaw it
+        place = f"{error.filename!s:.200}: " if error.filename else ""
+        reason = f"{place}{error.strerror or error}; check the name, permissions and free space"
+        print(f"loopy: error: {reason}", file=sys.stderr)
         return 2
     except Stopped as stop:
         code, reason = 128 + stop.number, str(stop)

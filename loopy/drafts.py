@@ -19,6 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from loopy.errors import OutputError
+from loopy.paths import path_of
 
 try:
     import fcntl
@@ -121,9 +122,9 @@ def check_name(path: AnyPath, word: str = "result") -> None:
     """Makes sure that a result can have this name.
 
     Raises:
-        OutputError: It is the current folder, the root, or a name with a NUL byte.
+        OutputError: It is no path, the current folder, the root, or a name with a NUL byte.
     """
-    if not has_name(path):
+    if not has_name(path_of(path, OutputError)):
         raise OutputError(
             f"{word} {str(path)!r} is no name of a file; give one, for example out.mp4"
         )

@@ -18,6 +18,7 @@ from loopy.data.picture import read_portrait
 from loopy.data.sound import LONGEST_S, Sound, as_samples
 from loopy.data.still import Portrait
 from loopy.data.video import Video
+from loopy.devices import check_precision, usable
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
 from loopy.diffusion.rollout import next_clip
@@ -39,6 +40,7 @@ from loopy.models.folder import (
 from loopy.models.gate import Gate
 from loopy.models.latents import decode_latents, encode_images, latents_shape
 from loopy.models.weights import made_with
+from loopy.paths import path_of
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject
 from loopy.timing import FPS, AudioWindow, frame_count
@@ -125,7 +127,7 @@ class LoopyPipeline:
         Raises:
             OutputError: It cannot be written there.
         """
-        folder = Path(folder)
+        folder = path_of(folder, OutputError)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / INDEX).unlink(missing_ok=True)
@@ -144,7 +146,12 @@ class LoopyPipeline:
             device: Where to.
             dtype: Precision of the networks inside the sampling loop; the sampler's state, the
                 autoencoder and the audio encoder keep theirs.
+
+        Raises:
+            ConfigurationError: No such device, or no precision of networks.
         """
+        device = usable(device)
+        check_precision(dtype)
         _ = self.weights  # those of the model, whatever precision it runs in
         self.network.to(device=device, dtype=dtype)
         self.audio_encoder.to(device)

@@ -13,15 +13,20 @@ identical; the sub-bins are our reading (docs/decisions.md).
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopy.errors import ConfigurationError
+from loopy.typed_values import check_fields
 
 Mode = Literal["far", "middle", "near", "mean", "random", "random_symmetric"]
+
+LARGEST = 1024
+LONGEST_PAST = 100_000
+"""Frames that a layout may cover: over an hour."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class SegmentLayout:
             frame; or ``random_symmetric``, one random offset shared by a segment's sub-bins.
 
     Raises:
-        ConfigurationError: A count below 1, or an unknown mode.
+        ConfigurationError: A count below 1, a past of over an hour, or an unknown mode.
     """
 
     stride: int = 4
@@ -47,11 +52,17 @@ class SegmentLayout:
 
     def __post_init__(self) -> None:
         """Refuse layouts that cannot exist."""
+        check_fields(self)
         for name in ("stride", "expand", "segments"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.mode not in get_args(Mode):
-            raise ConfigurationError(f"mode must be one of {get_args(Mode)}, got {self.mode!r}")
+            if not 1 <= getattr(self, name) <= LARGEST:
+                raise ConfigurationError(
+                    f"{name} must be at least 1 and at most {LARGEST}, got {getattr(self, name)}"
+                )
+        if self.past_frames > LONGEST_PAST:
+            raise ConfigurationError(
+                f"this layout covers over {LONGEST_PAST} frames; set a smaller stride, expand or "
+                "segments"
+            )
 
     @property
     def past_frames(self) -> int:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from loopy.errors import SubjectError
+from loopy.paths import path_of
 from loopy.tensor_file import save_tensors
 
 
@@ -31,6 +32,8 @@ class Subject:
 
     def __post_init__(self) -> None:
         """Refuse what makes no picture."""
+        if not isinstance(self.latents, Tensor):
+            raise SubjectError(f"latents are a tensor, got {type(self.latents).__name__}")
         shape = tuple(self.latents.shape)
         if len(shape) != 4 or shape[0] != 1 or not self.latents.numel():
             raise SubjectError(f"latents of a subject are (1, c, h, w), got {shape}; prepare again")
@@ -78,6 +81,7 @@ class Subject:
         Raises:
             SubjectError: No such file, not a subject, or a damaged one.
         """
+        path = path_of(path, SubjectError)
         try:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from loopy.drafts import hidden_beside
+from loopy.drafts import check_place, hidden_beside
 from loopy.errors import OutputError
 
 
@@ -29,9 +29,8 @@ def save_tensors(
     Raises:
         OutputError: It cannot be written; what was there stays.
     """
+    check_place(path)
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give another name")
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
         with hidden_beside(path, folder=True) as folder:  # safetensors makes a draft of its own

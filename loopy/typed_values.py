@@ -4,8 +4,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from loopy.errors import ConfigurationError
 
 Record = TypeVar("Record")
 
@@ -48,6 +51,54 @@ def record_of(kind: type[Record], values: Any, name: str = "") -> Record:
     return kind(**{n: _value(declared[n], v, f"{name}{n}") for n, v in values.items()})
 
 
+def check_fields(record: Any) -> None:
+    """Makes sure that the fields of a dataclass hold what they declare; for its ``__post_init__``.
+
+    Numbers of numpy will do as Python's own, a whole number where a fraction is declared.
+
+    Raises:
+        ConfigurationError: A value of another type, or a number that is not finite.
+    """
+    for name, kind in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        if not _fits(kind, value):
+            plain = get_origin(kind) is None
+            expected = kind.__name__ if plain else str(kind).removeprefix("typing.")
+            raise ConfigurationError(f"{name} is {value!r:.80}, expected {expected}")
+
+
+def check_number(
+    name: str,
+    value: Any,
+    kind: type[int] | type[float] = int,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> None:
+    """Makes sure that an argument is a finite number, a whole one unless said otherwise.
+
+    Raises:
+        ConfigurationError: Another type, not finite, or outside ``least`` to ``most``.
+    """
+    if not (_fits(kind, value) and least <= value <= most):
+        word = "a whole number" if kind is int else "a number"
+        span = "" if least == -math.inf else f" from {least:g}"
+        span += "" if most == math.inf else f" to {most:g}"
+        raise ConfigurationError(f"{name} is {value!r:.80}, expected {word}{span}")
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(one, value) for one in inside)
+    if origin is Literal:
+        return isinstance(value, str | int) and value in inside
+    if kind in (int, float):
+        number = Integral if kind is int else Real
+        return isinstance(value, number) and not isinstance(value, bool) and _is_finite(value)
+    return isinstance(value, kind)
+
+
 def _value(kind: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind):
         return record_of(kind, value, f"{name}.")  # pyright: ignore[reportArgumentType]
@@ -81,7 +132,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
     return value
 
 
-def _is_finite(value: float) -> bool:
+def _is_finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits

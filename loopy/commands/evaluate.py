@@ -9,7 +9,6 @@ from typing import Literal
 from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands import evaluate_reports, evaluate_sets
-from loopy.commands.animate import usable
 from loopy.data.outputs import check_outputs
 from loopy.drafts import remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
@@ -84,7 +83,7 @@ def evaluate(
         remove_dead_drafts(out)
     chosen = scenes(seed, quick=quick, endless=long, seconds=seconds)
     workers = _workers(workers, device)
-    pipe = LoopyPipeline.from_pretrained(model).to(usable(device), dtype=dtype_of(dtype))
+    pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
     tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
     chosen[0].talk()  # a missing voice is said here, in one line, not by a worker
     studio = Studio(pipe, tracker, recogniser, chosen, videos=out if videos else None)

@@ -10,7 +10,6 @@ from typing import Literal
 from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
-from loopy.commands.animate import usable
 from loopy.commands.judges import equipment_of
 from loopy.data.outputs import check_outputs
 from loopy.diffusion.options import SamplingOptions
@@ -88,7 +87,7 @@ def evaluate_set(
     chosen = open_draw(SETS[test_set], data, out, seed=seed, options=draw)
     for name, reason in chosen.left_out.items():
         print(f"loopy: left out: {name}: {reason}", file=sys.stderr)
-    pipe = LoopyPipeline.from_pretrained(model).to(usable(device), dtype=dtype_of(dtype))
+    pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
     maker = Maker(pipe, data, seed, sampling)
     toons = toons or pipe.settings.toons
     equipment = equipment_of(weights, toons=toons, device=device)

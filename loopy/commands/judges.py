@@ -6,8 +6,8 @@ from pathlib import Path
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.commands.animate import usable
 from loopy.data.finished import content_hash
+from loopy.devices import usable
 from loopy.errors import ConfigurationError, MetricError
 from loopy.evaluation.equipment import Equipment, EvaluationModels, equip
 from loopy.evaluation.face_lookers import Points

@@ -11,12 +11,12 @@ from typing import Literal
 from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
-from loopy.commands.animate import usable
 from loopy.commands.recipes import with_recipe
 from loopy.data.description import NAME, StoreDescription, create_store
 from loopy.data.index import build_index
 from loopy.data.outputs import check_outputs
 from loopy.data.space import check_space, estimate_size
+from loopy.devices import usable
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
 from loopy.models.weights import store_fingerprints

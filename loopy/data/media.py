@@ -15,6 +15,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from loopy.errors import MediaError
+from loopy.paths import path_of
 
 AnyPath = str | PathLike[str]
 Media = TypeVar("Media", AudioStream, VideoStream)
@@ -52,7 +53,7 @@ def existing_file(path: AnyPath, kind: str) -> Path:
     Raises:
         MediaError: Nothing there, a folder, or zero bytes.
     """
-    path = Path(path)
+    path = path_of(path, MediaError)
     try:
         if path.is_dir():
             raise MediaError(f"{kind} {path} is a folder; give a file")

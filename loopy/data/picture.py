@@ -13,6 +13,7 @@ from loopy.data.box import SMALLEST_PX, Box, square_in
 from loopy.data.srgb import upright_srgb
 from loopy.data.still import Portrait, decoding, opened
 from loopy.errors import MediaError
+from loopy.typed_values import check_number
 
 LOPSIDED = 1.25
 """Of a picture whose sides differ by more, the middle square may lack a part of the head."""
@@ -38,12 +39,12 @@ def read_portrait(
         RGB in [-1, 1], height and width ``size_px``.
 
     Raises:
+        ConfigurationError: ``size_px`` is no side of a picture.
         MediaError: No such file, a folder, empty, not a picture or of another format or type,
             damaged, larger than Pillow's limit, smaller than 16 px, of floating point pixels, or a
             box outside the picture.
     """
-    if size_px < 1:
-        raise MediaError(f"size_px is {size_px}; give a positive number of pixels")
+    check_number("size_px", size_px, least=1, most=8192)
     name = f"picture {image}" if isinstance(image, str | PathLike) else "picture"
     loaded = opened(image, name)
     with decoding(name):

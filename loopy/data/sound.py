@@ -14,6 +14,7 @@ from loopy.data.mono import Mixer
 from loopy.data.sound_blocks import CENTRES, Block, Zero, check_rate, resampled, sound_blocks
 from loopy.errors import MediaError
 from loopy.timing import FPS, SAMPLE_RATE_HZ
+from loopy.typed_values import check_number
 
 SHORTEST_SAMPLES = int(SAMPLE_RATE_HZ / FPS)  # one frame of video, 0.04 s
 LONGEST_S = 4 * 3600
@@ -84,6 +85,7 @@ def read_audio(
             samples, numbers that are none of a sound (a peak over 2), shorter than 0.04 s or longer
             than ``longest_s``.
     """
+    check_number("longest_s", longest_s, float, least=0)
     mixer, name = Mixer(), f"sound {path}"
     data, peak = _decoded(path, zero=zero, longest_s=longest_s, mixer=mixer)
     if (better := mixer.better()) is not None:
@@ -203,6 +205,8 @@ def _article(word: str) -> str:
 def _as_floats(samples: np.ndarray | Tensor) -> Float[np.ndarray, "samples channels"]:
     """Floats of full scale 1."""
     if isinstance(samples, Tensor):
+        if samples.is_meta:
+            raise MediaError("sound in memory is on no device (meta); give its samples")
         samples = samples.detach().cpu()
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
     shape = samples.shape

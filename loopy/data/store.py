@@ -20,6 +20,7 @@ from loopy.data.places import Bucket, Folder, Place, is_address
 from loopy.data.remote_index import fetch_index
 from loopy.data.rows import RowRead, Rows
 from loopy.errors import ConfigurationError, DamageError, StoreError
+from loopy.paths import path_of
 
 Answer = TypeVar("Answer")
 
@@ -107,8 +108,9 @@ class ClipStore:
             DependencyError: An address is given and obstore is not installed.
         """
         gap = {} if gap_bytes is None else {"gap_bytes": gap_bytes}
+        folder = path_of(root, StoreError)
         if not is_address(root):
-            place = Folder(Path(root), **gap)
+            place = Folder(folder, **gap)
             description, index = load_description(root), Index.open(root)
             index.verify()
             return cls(place, description, index, headers=headers)

@@ -15,6 +15,7 @@ from loopy.data.sound import Sound
 from loopy.data.writer import open_writer
 from loopy.errors import ConfigurationError
 from loopy.timing import FPS
+from loopy.typed_values import check_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,13 @@ class Video:
         return Path(path)
 
     def sheet(self, *, columns: int = 8, rows: int = 3) -> Image.Image:
-        """A contact sheet of frames spread evenly from the first to the last one."""
+        """A contact sheet of frames spread evenly from the first to the last one.
+
+        Raises:
+            ConfigurationError: No frames, columns or rows.
+        """
+        check_number("rows", rows, least=1, most=1000)
+        check_number("columns", columns, least=1, most=1000)
         shown = evenly_spread(len(self.frames), columns * rows)
         return contact_sheet(self.frames[shown.to(self.frames.device)], columns=columns)
 
@@ -63,10 +70,9 @@ def contact_sheet(frames: UInt8[Tensor, "f h w 3"], *, columns: int = 8) -> Imag
     Raises:
         ConfigurationError: No frames or no columns.
     """
-    if len(frames) == 0 or columns < 1:
-        raise ConfigurationError(
-            f"a contact sheet of {len(frames)} frames in {columns} columns; give at least 1 of each"
-        )
+    check_number("columns", columns, least=1, most=1000)
+    if len(frames) == 0:
+        raise ConfigurationError("a contact sheet of no frames; give at least 1")
     columns = min(columns, len(frames))
     pixels = frames.cpu().numpy()
     _, height, width, _ = pixels.shape

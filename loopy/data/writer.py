@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from av.error import FFmpegError
 from jaxtyping import UInt8
 from PIL import Image
@@ -18,8 +17,9 @@ from loopy.data.media import AnyPath
 from loopy.data.sound import Sound
 from loopy.data.video_file import VIDEO_FORMATS, VideoFile
 from loopy.drafts import check_name, check_place, draft
-from loopy.errors import ConfigurationError, OutputError
+from loopy.errors import OutputError
 from loopy.timing import FPS
+from loopy.typed_values import check_number
 
 
 @contextmanager
@@ -109,6 +109,7 @@ def filled(
     """
     path = Path(path)
     kind = path.suffix.lower()
+    check_number("fps", fps, float, least=0.001, most=1000)
     with _output_errors(path):
         if kind in VIDEO_FORMATS:
             sink = VideoFile(hidden, fps=fps, sound=sound, crf=crf)
@@ -126,8 +127,7 @@ def check_crf(crf: int) -> None:
     Raises:
         ConfigurationError: It has not.
     """
-    if not 0 <= crf <= 51:
-        raise ConfigurationError(f"crf is {crf}, expected 0 (lossless) to 51; 18 looks lossless")
+    check_number("crf, the quality of a video,", crf, least=0, most=51)
 
 
 class Sink(Protocol):
@@ -168,7 +168,9 @@ class Writer:
             OutputError: Frames of another type, shape or size, or the disk refuses.
             MediaError: The sound turns out to be damaged.
         """
-        pixels = torch.as_tensor(frames).cpu().numpy()
+        if not isinstance(frames, Tensor | np.ndarray):
+            raise OutputError(f"{self._path}: frames are {type(frames).__name__}, give an array")
+        pixels = frames.cpu().numpy() if isinstance(frames, Tensor) else frames
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
             raise OutputError(
                 f"{self._path}: frames are {pixels.dtype} {pixels.shape}, "

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import ConfigurationError
+from loopy.typed_values import check_fields
 
 
 class Branch(NamedTuple):
@@ -55,6 +56,7 @@ class GuidanceScales:
 
     def __post_init__(self) -> None:
         """Refuse impossible ratios and intervals."""
+        check_fields(self)
         if not (isfinite(self.audio) and isfinite(self.reference)):
             raise ConfigurationError(
                 f"audio_ratio and reference_ratio are finite, got {self.audio} and {self.reference}"

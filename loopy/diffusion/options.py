@@ -15,6 +15,7 @@ from torch import Tensor
 from loopy.diffusion.guidance import GuidanceScales
 from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
+from loopy.typed_values import check_fields
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no model could sample with."""
+        check_fields(self)
         Sampling().altered(self)
 
 
@@ -76,6 +78,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
+        check_fields(self)
         if self.steps < 1:
             raise ConfigurationError(f"steps must be at least 1, got {self.steps}")
         _ = self.guidance
@@ -128,6 +131,7 @@ class DiffusionContract:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
+        check_fields(self)
         if not 0 <= self.shared_noise <= 1:
             raise ConfigurationError(f"shared_noise lies in [0, 1], got {self.shared_noise}")
         if self.residual is not None and not (self.residual > 0 and isfinite(self.residual)):

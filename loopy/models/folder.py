@@ -26,6 +26,7 @@ from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_conf
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
+from loopy.paths import path_of
 from loopy.tensor_file import save_tensors
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -66,11 +67,12 @@ def find_folder(model: str | Path) -> Path:
     Raises:
         ModelError: There is none of these.
     """
-    for folder in (ASSETS / str(model), Path(model)):
+    path = path_of(model, ModelError)
+    for folder in (ASSETS / path, path):
         if os.path.isdir(folder):  # unlike Path.is_dir, False for any name that cannot be
             return folder
     known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/model_index.json")))
-    lost = f"no model {str(model)!r}: give an embedded one ({known}), a folder, or owner/name"
+    lost = f"no model {str(model)!r:.200}: give an embedded one ({known}), a folder, or owner/name"
     if str(model).count("/") != 1 or str(model).startswith((".", "/")):
         raise ModelError(lost)
     from huggingface_hub import snapshot_download

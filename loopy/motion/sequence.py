@@ -37,7 +37,10 @@ class MotionSequence:
 
     def __post_init__(self) -> None:
         """Refuse fields that disagree."""
-        frames = len(self.points)
+        for name in ("points", "pose", "valid"):
+            if not isinstance(getattr(self, name), Tensor):
+                raise LoopyError(f"{name} is a {type(getattr(self, name)).__name__}, not a tensor")
+        frames = len(self.points) if self.points.ndim else 0
         expected = {"points": (frames, POINTS, 2), "pose": (frames, 3), "valid": (frames, POINTS)}
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:

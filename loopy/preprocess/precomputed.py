@@ -1,5 +1,6 @@
 """Face tracks that are known already: a small file beside the video."""
 
+import os
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from loopy.errors import MediaError, OutputError
 from loopy.motion.sequence import POINTS
+from loopy.paths import path_of
 from loopy.preprocess.poses import Faces
 from loopy.tensor_file import save_tensors
 
@@ -74,8 +76,8 @@ def load_tracks(video: AnyPath) -> Tracks:
     Raises:
         MediaError: No such file, or an ill-formed one.
     """
-    path = tracks_path(video)
-    if not path.is_file():
+    path = tracks_path(path_of(video, MediaError))
+    if not os.path.isfile(path):
         raise MediaError(
             f"video {video} has no tracks beside it; looked for {path}; "
             "write them with save_tracks, or take another landmark estimator"

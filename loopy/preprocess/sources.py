@@ -24,6 +24,7 @@ from loopy.data.media import (
 from loopy.data.pictures import decoded, moving_pictures
 from loopy.data.places import is_address
 from loopy.errors import MediaError
+from loopy.paths import path_of
 from loopy.preprocess.remote_videos import Source, list_files, remote_seconds
 from loopy.timing import FPS
 
@@ -56,7 +57,7 @@ def find_videos(where: AnyPath) -> list[Source]:
         MediaError: No videos there, or a folder, bucket or list that cannot be read.
         DependencyError: An address is given and obstore is not installed.
     """
-    path = Path(where)
+    path = path_of(where, MediaError)
     try:
         if is_address(where):
             named = _suffix(str(where)) in SUFFIXES

@@ -30,6 +30,7 @@ from loopy.data.finished import record_path
 from loopy.data.outputs import check_outputs
 from loopy.drafts import has_name
 from loopy.errors import ConfigurationError, ManifestError, OutputError
+from loopy.paths import path_of
 
 REQUIRED, OPTIONAL = ("portrait", "sound", "out"), ("seed", "box")
 
@@ -65,12 +66,13 @@ def read_manifest(path: Path) -> list[Job]:
         ManifestError: Not a readable file, a column is missing or unknown, a value makes no sense,
             there is no job, or one would replace what another one reads or writes.
     """
+    path = path_of(path, ManifestError)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
             _check_columns(path, rows.fieldnames or ())
             lines = [(rows.line_num, row) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise ManifestError(f"list {path} cannot be read ({error}); give CSV in UTF-8") from error
     jobs = [
         _job(row, number=number, where=f"{path} line {line}", folder=path.parent)
