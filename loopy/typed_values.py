@@ -64,7 +64,8 @@ def check_fields(record: Any) -> None:
         if not _fits(kind, value):
             plain = get_origin(kind) is None
             expected = kind.__name__ if plain else str(kind).removeprefix("typing.")
-            raise ConfigurationError(f"{name} is {value!r:.80}, expected {expected}")
+            finite = "a finite " if isinstance(value, Real) and not _is_finite(value) else ""
+            raise ConfigurationError(f"{name} is {value!r:.80}, expected {finite}{expected}")
 
 
 def check_number(

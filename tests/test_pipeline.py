@@ -413,7 +413,7 @@ class TestSubjects:
             Subject.load(tmp_path / "text")
 
     def test_nowhere_to_save(self, subject, tmp_path):
-        with pytest.raises(OutputError, match="none/subject cannot be written"):
+        with pytest.raises(OutputError, match="none does not exist; make it first"):
             subject.save(tmp_path / "none" / "subject")
 
 

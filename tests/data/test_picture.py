@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from loopy.data.picture import read_portrait
-from loopy.errors import MediaError
+from loopy.errors import ConfigurationError, MediaError
 
 
 def ramp(width, height):
@@ -210,5 +210,5 @@ def test_bad_boxes_are_explained(box, words):
 
 
 def test_size_must_be_positive():
-    with pytest.raises(MediaError, match="size_px is 0"):
+    with pytest.raises(ConfigurationError, match="size_px is 0"):
         read_portrait(ramp(32, 32), size_px=0)

@@ -49,7 +49,7 @@ def test_sheet_of_a_video_spans_all_of_it():
 
 
 def test_empty_sheets_are_refused():
-    with pytest.raises(ConfigurationError, match="0 frames"):
+    with pytest.raises(ConfigurationError, match="of no frames"):
         contact_sheet(numbered(0))
     with pytest.raises(ConfigurationError, match="columns is 0"):
         contact_sheet(numbered(3), columns=0)
