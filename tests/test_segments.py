@@ -158,9 +158,7 @@ def test_an_empty_past(mode):
 
 @pytest.mark.parametrize("name", ["stride", "expand", "segments"])
 def test_counts_below_one_are_refused(name):
-    with pytest.raises(
-        ConfigurationError, match=f"{name} must be at least 1 and at most 1024, got 0"
-    ):
+    with pytest.raises(ConfigurationError, match=f"{name} must be at least 1 and at"):
         SegmentLayout(**{name: 0})
 
 
