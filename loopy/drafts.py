@@ -75,6 +75,17 @@ def writing(path: AnyPath) -> Iterator[Path]:
         yield hidden
 
 
+def existing_folder(path: AnyPath) -> Path:
+    """A folder that is there now, with those above it.
+
+    Raises:
+        OutputError: It cannot be.
+    """
+    with _output_errors(Path(path)):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
 @contextmanager
 def hidden_beside(path: AnyPath, *, folder: bool = False) -> Iterator[Path]:
     """A draft that takes nobody's place; what of it is there after the block is deleted.

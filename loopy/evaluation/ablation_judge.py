@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from loopy.data.finished import is_finished, open_result
+from loopy.drafts import existing_folder
 from loopy.evaluation.columns import POSE
 from loopy.evaluation.equipment import EvaluationModels, equip
 from loopy.evaluation.filming import true_frames
@@ -177,7 +178,7 @@ def _write(
 ) -> None:
     if is_finished(path, record):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    existing_folder(path.parent)
     with open_result(path, record, sound=sound) as writer:
         for part in parts:
             writer.write(part)

@@ -12,6 +12,7 @@ from typing import cast
 from jaxtyping import UInt8
 from torch import Tensor
 
+from loopy.drafts import existing_folder
 from loopy.errors import (
     ConfigurationError,
     DependencyError,
@@ -130,8 +131,7 @@ class Judge:
         return looked_at(Film(path, pair.portrait), self.equipment, self.kept(what, pair.name))
 
     def _strip(self, pair: Pair, looks: Sequence[Look]) -> str:
-        path = self.out / "strips" / f"{pair.name}.jpg"
-        path.parent.mkdir(exist_ok=True)
+        path = existing_folder(self.out / "strips") / f"{pair.name}.jpg"
         frames = min(int(look.get("size")[0]) for look in looks)
         try:
             write_strip(path, pair.made, pair.real, frames=frames)

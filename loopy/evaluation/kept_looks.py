@@ -9,6 +9,7 @@ from torch import Tensor
 
 from loopy.data.finished import content_hash
 from loopy.data.pictures import READING
+from loopy.drafts import existing_folder
 from loopy.errors import MetricError
 from loopy.evaluation.equipment import Equipment
 from loopy.evaluation.looking import Film, Look, look
@@ -36,7 +37,7 @@ def looked_at(film: Film, equipment: Equipment, kept: Path) -> Look:
     }
     if (before := _read(kept, stamp)) is not None:
         return before
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    existing_folder(kept.parent)
     fresh = look(film, equipment.lookers, equipment.later)
     about = {**stamp, "problems": json.dumps(dict(fresh.problems))}
     save_tensors(kept, fresh.seen, about)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from loopy.drafts import existing_folder
 from loopy.errors import LoopyError
 from loopy.evaluation.drawn import Item
 from loopy.evaluation.generation import Maker
@@ -102,5 +103,4 @@ def _pair(
 
 
 def _place(folder: Path, item: Item) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{item.name}.mp4"
+    return existing_folder(folder) / f"{item.name}.mp4"

@@ -95,6 +95,25 @@ def test_one_command_from_a_model_folder_to_the_table(data, capsys):
     assert json.loads((data / "out/results.json").read_text())["test_set"] == "celebv-hq"
 
 
+@pytest.mark.parametrize("taken", ["looks", "strips", "videos"])
+def test_a_file_where_a_folder_has_to_be_is_one_line(data, capsys, taken):
+    (data / "out").mkdir()
+    (data / "out" / taken).write_text("mine")
+    assert evaluate(data) == 2
+    assert f"out/{taken}" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (data / "out" / taken).read_text() == "mine"
+
+
+@pytest.mark.filterwarnings("ignore:this model animates")
+@pytest.mark.parametrize("toons", [True, False])
+def test_a_model_says_itself_whether_its_faces_are_toons(data, make_pipeline, toons):
+    """Not the words of its domain."""
+    make_pipeline(toons=toons, domain="cartoons").save_pretrained(data / "tiny")
+    assert evaluate(data) == 0
+    shown = {column.name for column in Results.read(data / "out").columns}
+    assert ("FID (toon)" in shown) == toons
+
+
 @pytest.mark.weights
 def test_toons_are_judged_between_bounds(data, capsys):
     from loopy.evaluation.recogniser import Recogniser
