@@ -128,3 +128,23 @@ def test_settings_of_an_older_version_are_refused_with_the_cure(tmp_path, capsys
     answer = capsys.readouterr().err
     assert "settings.rollout of an older version; put steps" in answer
     assert answer.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("--nothing=1", "unrecognized arguments: --nothing=1"),
+        ("--model.init_args.nothing=1", "Option 'nothing' is not accepted"),
+        ("--model.init_args.drops.audio=x", "Got value: x"),
+        ("--model.init_args.min_snr_gamma=x", "min_snr_gamma"),
+        ("--trainer.max_steps=x", "trainer.max_steps"),
+        ("--model.class_path=Nowhere", "Nowhere"),
+        ("--trainer.max_steps", "expected one argument"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "estimate"])
+def test_what_a_recipe_does_not_take_is_one_line(capsys, verb, word, told):
+    assert main([verb, "--config", "configs/toon/clip.yaml", word]) == 2
+    answer = capsys.readouterr().err
+    assert told in answer
+    assert answer.count("\n") == 1

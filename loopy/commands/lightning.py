@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -27,6 +28,10 @@ from loopy.training.module import LoopyModule
 class RecipeCLI(LightningCLI):
     """LightningCLI that continues from the last checkpoint in the recipe's folder."""
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser, of all verbs or of one, that leaves it to us to say what is wrong."""
+        return super().init_parser(**kwargs, exit_on_error=False)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `--resume`."""
         parser.add_argument(
@@ -37,8 +42,15 @@ class RecipeCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
-        """Reads the words that are given, wherever they come from."""
-        self.config = parser.parse_args(args)
+        """Reads the words that are given, wherever they come from.
+
+        Raises:
+            ConfigurationError: Something of them is unknown or of another kind.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise ConfigurationError(_reason(error)) from error
         verb = self.config.get("subcommand")  # None where nothing is run, as by `loopy estimate`
         if (self.config if verb is None else self.config[verb]).get("model") is None:
             raise ConfigurationError("the recipe has no model; give --config, or model.class_path")
@@ -188,6 +200,23 @@ def typed_errors() -> Iterator[None]:
         # of an error in a worker torch tells the traceback first
         name, _, words = str(found).rstrip().rpartition("\n")[2].partition(": ")
         raise type(found)(words if name.endswith(type(found).__name__) else str(found)) from error
+
+
+def _reason(error: ArgumentError) -> str:
+    """What is wrong: the keys, the value, and of alternatives what goes deepest into the recipe."""
+    lines = [line for line in str(error).splitlines() if "NoneType" not in line]
+    deepest = max(len(line) - len(line.lstrip(" -")) for line in lines)
+    told = [
+        line.strip(" -")
+        for line in lines
+        if "Parser key" in line or len(line) - len(line.lstrip(" -")) == deepest
+    ]
+    value = [
+        line.strip()
+        for line in lines
+        if "Given value: " in line and "NestedArg" not in line and len(line) < 100
+    ]
+    return " ".join(" ".join([*told, *value[:1]]).split())[:400]
 
 
 def _beneath(error: BaseException, kind: type[Exception]) -> BaseException | None:
