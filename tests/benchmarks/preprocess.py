@@ -18,7 +18,6 @@ from loopy.commands.preprocess import preprocess
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.report import report
-from loopy.preprocess.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,9 +39,8 @@ def main(words: Sequence[str] | None = None) -> None:
         seconds = 3600 * found.hours
         size = sum(path.stat().st_size for path in videos.glob("*.m*"))
     print("| stage | seconds of work | seconds of video a second |\n|---|---|---|")
-    for stage in STAGES:
-        work = found.spent_s[stage.name]
-        print(f"| {stage.name} | {work:.2f} | {seconds / work:.0f} |")
+    for stage, work in found.spent_s.items():
+        print(f"| {stage} | {work:.2f} | {seconds / work:.0f} |")
     print(f"| all, with start and index | {spent:.2f} | {seconds / spent:.1f} |")
     print(f"\n{seconds:.0f} s of video, {size / 1e6:.1f} MB; store {found.bytes / 1e6:.1f} MB")
 
