@@ -60,7 +60,10 @@ def test_what_is_free_goes_back_to_the_system(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")
 def test_the_real_command_does_not_grow_with_the_sound(write_speech, tmp_path):
-    """Before memory was given back it grew by 3.5 MB a second of video: 100 MB a third."""
+    """Before memory was given back it grew by 3.5 MB a second of video: 105 MB a third.
+
+    It moves in steps (55 MB from third to third were seen; over 120 s none from half to half).
+    """
     write_speech(tmp_path / "speech.wav", 90.0)
     words = ["animate", EXAMPLES / "portrait.png", tmp_path / "speech.wav", "--steps", "1"]
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -78,4 +81,4 @@ def test_the_real_command_does_not_grow_with_the_sound(write_speech, tmp_path):
             time.sleep(1)
     assert process.returncode == 0
     third = len(megabytes) // 3
-    assert median(megabytes[-third:]) - median(megabytes[third:-third]) < 40
+    assert median(megabytes[-third:]) - median(megabytes[third:-third]) < 80
