@@ -26,6 +26,7 @@ from loopy.segments import SegmentLayout
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject
 from loopy.timing import AudioWindow, frame_count
+from tests.memory import PEAK
 
 FRAMES = 3  # of a clip
 ROOT = Path(__file__).parents[1]
@@ -206,12 +207,12 @@ class TestMemoryIsFlat:
         pipe.save_pretrained(tmp_path / "model")
         portrait.save(tmp_path / "portrait.png")
         script = (
-            "import resource, sys, torch; from loopy import LoopyPipeline, SamplingOptions\n"
+            PEAK + "import sys, torch; from loopy import LoopyPipeline, SamplingOptions\n"
             "pipe = LoopyPipeline.from_pretrained('model'); torch.set_num_threads(1)\n"
             "sound = 0.1 * torch.randn(16_000 * int(sys.argv[1]))\n"
             "options = SamplingOptions(steps=1, audio_ratio=1, reference_ratio=1)\n"
             "frames = sum(len(c) for c in pipe.stream('portrait.png', sound, options=options))\n"
-            "print(frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+            "print(frames, peak_kib())\n"
         )
         peaks_kb = {}
         for seconds in (60, 600):

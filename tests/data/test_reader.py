@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from loopy.data.pictures import FURTHER_BACK_S
 from loopy.data.reader import in_parts, iterate_frames, read_frames
 from loopy.errors import DependencyError, MediaError
+from tests.memory import PEAK
 
 SECONDS = 6
 RATES = {
@@ -231,11 +232,8 @@ def test_a_late_frame_holds_no_earlier_ones(tmp_path):
             container.mux(stream.encode(grey))
         container.mux(stream.encode())
     code = (
-        "import sys; from pathlib import Path; from loopy.data.reader import read_frames\n"
-        "def peak_kb():\n"  # of this program; getrusage would begin with that of who started it
-        "    words = Path('/proc/self/status').read_text().split()\n"
-        "    return int(words[words.index('VmHWM:') + 1])\n"
-        "before = peak_kb(); read_frames(sys.argv[1], [40]); print(peak_kb() - before)"
+        PEAK + "import sys; from loopy.data.reader import read_frames\n"
+        "before = peak_kib(); read_frames(sys.argv[1], [40]); print(peak_kib() - before)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True

@@ -10,6 +10,7 @@ import pytest
 
 from loopy.data.sound import read_audio
 from loopy.errors import MediaError
+from tests.memory import PEAK
 
 RATE_HZ = 8_000
 
@@ -62,9 +63,9 @@ def test_gaps_count_in_sum(tmp_path):
 def test_hours_of_sound_take_their_own_size_of_memory(tmp_path):
     path = write_silence(tmp_path / "hours.flac", 180)
     script = f"""
-import resource
 from loopy.data.sound import read_audio
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+{PEAK}
+peak = lambda: peak_kib() / 1024
 read_audio("{write_silence(tmp_path / "short.flac", 1)}")
 before = peak()
 print(read_audio("{path}").nbytes / 2**20, peak() - before)

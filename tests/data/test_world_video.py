@@ -15,6 +15,7 @@ from loopy.data.reader import iterate_frames, read_frames
 from loopy.data.writer import open_writer
 from loopy.errors import MediaError
 from loopy.preprocess.sources import probe
+from tests.memory import PEAK
 
 BARS = np.array(
     [
@@ -358,16 +359,13 @@ def test_interlaced_pictures_can_be_turned(tmp_path):
         assert np.array_equal(shown, picture.swapaxes(0, 1))
 
 
-PEAK = """
+GROWTH = f"""
+{PEAK}
 import sys
-from pathlib import Path
 from loopy.data.reader import iterate_frames
-def peak_mb():  # of this program; getrusage would begin with the peak of who started it
-    words = Path("/proc/self/status").read_text().split()
-    return int(words[words.index("VmHWM:") + 1]) / 1024
 for index, _ in enumerate(iterate_frames(sys.argv[1])):
-    if index == 20: before = peak_mb()
-print(index, peak_mb() - before)
+    if index == 20: before = peak_kib()
+print(index, (peak_kib() - before) / 1024)
 """
 
 
@@ -379,7 +377,7 @@ def test_memory_is_flat_over_a_film(tmp_path, fields):
     frames = (av.VideoFrame.from_ndarray(grey, "yuv420p") for _ in range(180))
     options = {"preset": "ultrafast", "x264-params": fields}
     path = write_frames(tmp_path / "long.mp4", frames, codec="libx264", options=options)
-    command = [sys.executable, "-c", PEAK, str(path)]
+    command = [sys.executable, "-c", GROWTH, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     last, grown_mb = done.stdout.split()
     assert int(last) == 179

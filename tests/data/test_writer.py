@@ -16,6 +16,7 @@ from loopy.data.reader import iterate_frames
 from loopy.data.sound import read_audio
 from loopy.data.writer import open_writer
 from loopy.errors import MediaError, OutputError
+from tests.memory import PEAK
 
 AAC_FRAME = 1024
 
@@ -283,14 +284,15 @@ def test_memory_is_flat(tmp_path, beeps, write_sound):
     """Ten times the clips and the sound take no more memory."""
     sound = write_sound(tmp_path / "in.wav", beeps(48_000, seconds=60), 48_000, "pcm_s16le")
     script = f"""
-import resource, torch
+import torch
 from loopy.data.writer import open_writer
+{PEAK}
 clip = torch.zeros(12, 64, 64, 3, dtype=torch.uint8)
 for clips in (12, 120):
     with open_writer("{tmp_path}/out.mp4", sound="{sound}") as writer:
         for _ in range(clips):
             writer.write(clip.clone())
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_kib())
 """
     before_kib, after_kib = map(int, run(script).split())
     assert after_kib - before_kib < 6 * 1024  # the frames would be 15 MiB, the sound 10 MiB

@@ -1,7 +1,6 @@
 """Model folders of strangers: one line of what is wrong, no network, and no memory first."""
 
 import json
-import resource
 import time
 
 import pytest
@@ -17,6 +16,7 @@ from loopy.errors import LoopyError, ModelError
 from loopy.models.folder import INDEX, PARTS, load_part, save_part
 from loopy.models.speech_files import read_audio_encoder
 from loopy.pipeline import LoopyPipeline
+from tests.memory import forget_peak, peak_kib
 
 NETWORKS = [part for part in PARTS if part != "scheduler"]
 WRONG = [None, True, "128", "", -1, 0, 1.5, 1e400, 10**9, 10**30, [], {}, [[1]], {"a": 1}]
@@ -90,17 +90,13 @@ def test_json_that_is_too_deep(folder, part, content):
 @pytest.mark.parametrize("part", NETWORKS)
 def test_nothing_is_built_that_the_file_does_not_hold(folder, part):
     """An empty configuration describes networks of real size: gigabytes."""
-    before = most_bytes()
+    forget_peak()
+    before = peak_kib()
     assert refused(folder, part, {})
-    assert most_bytes() - before < 50e6
+    assert peak_kib() - before < 50_000
     for name in ("layers_per_block", "num_hidden_layers"):
         config = {name: 10**9}
         assert refused(folder, part, config)
-
-
-def most_bytes():
-    """The most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @pytest.mark.parametrize("part", NETWORKS)
