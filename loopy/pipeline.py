@@ -41,6 +41,7 @@ from loopy.models.gate import Gate
 from loopy.models.latents import decode_latents, encode_images, latents_shape
 from loopy.models.weights import made_with
 from loopy.paths import path_of
+from loopy.pixels import to_pixels
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject
 from loopy.timing import FPS, AudioWindow, frame_count
@@ -305,5 +306,4 @@ class LoopyPipeline:
         return self.network.denoiser.dtype
 
     def _frames(self, latents: Float[Tensor, "f c h w"]) -> UInt8[Tensor, "f h w 3"]:
-        pictures = decode_latents(self.vae, latents)
-        return ((pictures.float() + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        return to_pixels(decode_latents(self.vae, latents)).permute(0, 2, 3, 1).cpu()

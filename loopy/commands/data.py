@@ -27,6 +27,7 @@ from loopy.drafts import remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, DamageError, MediaError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
+from loopy.pixels import to_pixels
 from loopy.preprocess import report as reports
 from loopy.preprocess.ledger import readable_ledgers
 from loopy.preprocess.motion_scale import motion_scale
@@ -118,7 +119,7 @@ def view(
     def pictures(rows: Rows) -> UInt8[Tensor, "f h w 3"]:
         latents = opened.read(chosen, {"latents": rows})["latents"].float()
         shown = decode_latents(vae, latents).permute(0, 2, 3, 1)
-        return ((shown + 1) * 127.5).round().to(torch.uint8)
+        return to_pixels(shown)
 
     if video is not None:
         sound, words = _sound(about["provenance"])

@@ -13,6 +13,7 @@ from loopy.data.box import SMALLEST_PX, Box, square_in
 from loopy.data.srgb import upright_srgb
 from loopy.data.still import Portrait, decoding, opened
 from loopy.errors import MediaError
+from loopy.pixels import from_pixels
 from loopy.typed_values import check_number
 
 LOPSIDED = 1.25
@@ -62,4 +63,4 @@ def read_portrait(
             stacklevel=3,
         )
     pixels = np.array(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=square))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+    return from_pixels(torch.from_numpy(pixels).permute(2, 0, 1))

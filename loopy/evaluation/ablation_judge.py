@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from jsonargparse import auto_cli
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -161,7 +160,7 @@ def filmed(pipe: LoopyPipeline, scenes: Iterable[Scene], out: Path, shared: Path
     for scene in scenes:
         talk, name = scene.talk(), f"{scene.number:04d}"
         portrait = held_out_portrait(talk, scene.dice("portrait"), size_px=size_px)
-        subject = pipe.prepare(Image.fromarray(portrait.numpy()))
+        subject = pipe.prepare(portrait)
         real, made = shared / f"{name}.mp4", out / "videos" / f"{name}.mp4"
         about = {"version": VERSION, "scene": asdict(scene), "size_px": size_px}
         _write(real, true_frames(talk, size_px=size_px), talk.audio, about)

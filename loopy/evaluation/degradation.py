@@ -8,6 +8,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from loopy.pixels import from_pixels, to_pixels
+
 
 def degrade(
     pictures: Float[Tensor, "n 3 H W"], generator: torch.Generator
@@ -51,10 +53,10 @@ def _spoil(picture: Tensor, generator: torch.Generator) -> Tensor:
 
 def _jpeg(picture: Tensor, *, quality: int) -> Tensor:
     """There and back."""
-    pixels = ((picture[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8)
+    pixels = to_pixels(picture[0].permute(1, 2, 0))
     file = BytesIO()
     Image.fromarray(pixels.numpy()).save(file, "jpeg", quality=quality)
     height, width, _ = pixels.shape
     raw = bytearray(Image.open(file, formats=["JPEG"]).convert("RGB").tobytes())
     packed = torch.frombuffer(raw, dtype=torch.uint8).view(height, width, 3)
-    return (packed.permute(2, 0, 1).float() / 127.5 - 1)[None]
+    return from_pixels(packed.permute(2, 0, 1))[None]

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from loopy.errors import MetricError
+from loopy.pixels import from_pixels
 
 FEWEST = 0.5
 """Share of frames in which the face must have been found."""
@@ -112,7 +113,7 @@ def aligned(
     grid = torch.stack(torch.meshgrid(places, places, indexing="xy"), -1)
     at = torch.einsum("nij,hwj->nhwi", turn, grid) + shift[:, None, None]
     size = points.new_tensor([frames.shape[2], frames.shape[1]])
-    pictures = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    pictures = from_pixels(frames.permute(0, 3, 1, 2))
     return functional.grid_sample(pictures, at / size * 2 - 1, align_corners=False)
 
 

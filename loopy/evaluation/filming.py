@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -34,6 +33,7 @@ from loopy.evaluation.toon import Scene, held_out_portrait, pixels, portrait_con
 from loopy.evaluation.tracker import Tracker
 from loopy.models.latents import decode_latents, encode_images
 from loopy.pipeline import LoopyPipeline
+from loopy.pixels import from_pixels
 from loopy.subject import Subject
 from loopy.synthetic.talker import Talk
 
@@ -101,7 +101,7 @@ class Studio(Dataset[bytes]):
         frames = len(talk.controls)
         resting = portrait_controls(scene.dice("portrait"))
         portrait = held_out_portrait(talk, scene.dice("portrait"), size_px=size_px)
-        subject = pipe.prepare(Image.fromarray(portrait.numpy()))
+        subject = pipe.prepare(portrait)
         states = torch.cat([talk.controls, resting])
         eyes = Eyes(
             self.tracker,
@@ -178,7 +178,7 @@ def true_frames(talk: Talk, *, size_px: int) -> Parts:
 def round_trip(pipe: LoopyPipeline, parts: Parts) -> Parts:
     """The same frames through the autoencoder."""
     for part in parts:
-        pictures = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+        pictures = from_pixels(part.permute(0, 3, 1, 2))
         latents = encode_images(pipe.vae, pictures.to(pipe.vae.device))
         yield pixels(decode_latents(pipe.vae, latents).cpu())
 

@@ -12,19 +12,20 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor, nn
 
 from loopy.data.finished import is_finished, open_result
 from loopy.data.picture import read_portrait
 from loopy.data.reader import iterate_frames, read_frames
 from loopy.data.sound import read_audio
+from loopy.data.still import Portrait
 from loopy.diffusion.options import SamplingOptions
 from loopy.errors import MediaError
 from loopy.evaluation.drawn import Item
 from loopy.evaluation.test_sets import PICTURES, check_heard
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
+from loopy.pixels import to_pixels
 from loopy.randomness import generator
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
@@ -125,7 +126,7 @@ class Maker:
         """
         path, given = self.folder / item.picture, 0
         for frame in iterate_frames(path, span=range(item.first, item.first + item.frames)):
-            yield _square(Image.fromarray(frame), self.size_px)[None]
+            yield _square(frame, self.size_px)[None]
             given += 1
         if given < item.frames:
             raise MediaError(
@@ -133,12 +134,12 @@ class Maker:
                 f"{item.first + item.frames} that its header promises; repair or remove it"
             )
 
-    def portrait(self, item: Item) -> Image.Image | Path:
+    def portrait(self, item: Item) -> Path | UInt8[Tensor, "h w 3"]:
         """What the model is shown."""
         path = self.folder / item.picture
         if path.suffix.lower() in PICTURES:
             return path
-        return Image.fromarray(read_frames(path, [item.portrait_frame])[0].numpy())
+        return read_frames(path, [item.portrait_frame])[0]
 
     def shown_portrait(self, item: Item) -> UInt8[Tensor, "h w 3"]:
         """The portrait as the model sees it."""
@@ -196,10 +197,9 @@ def _write(
             writer.write(part)
 
 
-def _square(picture: Image.Image | Path, size_px: int) -> UInt8[Tensor, "h w 3"]:
+def _square(picture: Portrait, size_px: int) -> UInt8[Tensor, "h w 3"]:
     """A picture as the model sees it, as pixels of a video."""
-    pixels = (read_portrait(picture, size_px=size_px) + 1) * 127.5
-    return pixels.round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    return to_pixels(read_portrait(picture, size_px=size_px)).permute(1, 2, 0).contiguous()
 
 
 def _samples(frames: int) -> int:

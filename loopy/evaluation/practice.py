@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from loopy.pixels import from_pixels, to_pixels
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
 from loopy.synthetic.movement import POSE_LIMITS
@@ -67,12 +68,12 @@ class Pool:
             mirror: What a mirror multiplies the truth by.
             draw: Chooses.
         """
-        packed = ((pictures + 1) * 127.5).round().to(torch.uint8)
+        packed = to_pixels(pictures)
         new = list(zip(packed, truth, strict=True))
         self._sets = (self._sets + new)[-self._size :]
         old = torch.randint(len(self._sets), ((PASSES - 1) * len(new),), generator=draw).tolist()
         shown, read = zip(*new, *(self._sets[number] for number in old), strict=True)
-        faces, values = torch.stack(shown).float() / 127.5 - 1, torch.stack(read)
+        faces, values = from_pixels(torch.stack(shown)), torch.stack(read)
         turned = torch.rand(len(faces), generator=draw) < 0.5
         faces[turned] = faces[turned].flip(-1)
         values[turned] = values[turned] * mirror

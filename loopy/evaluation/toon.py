@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from loopy.errors import ConfigurationError
+from loopy.pixels import to_pixels
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS, render
 from loopy.synthetic.talker import Kind, Talk, random_talk
@@ -143,7 +144,7 @@ def held_out_portrait(talk: Talk, draw: torch.Generator, *, size_px: int) -> UIn
 
 def pixels(pictures: Float[Tensor, "n 3 H W"]) -> UInt8[Tensor, "n H W 3"]:
     """Pictures in [-1, 1] as the frames of a video."""
-    return ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return to_pixels(pictures).permute(0, 2, 3, 1).contiguous()
 
 
 def _entropy(seed: int, number: int) -> int:

@@ -23,6 +23,7 @@ from loopy.models.folder import ASSETS, load_part
 from loopy.models.judge import rounded
 from loopy.models.latents import encode_images
 from loopy.models.sync import MOUTH_CELLS, WINDOW, SyncJudge, upright
+from loopy.pixels import from_pixels, to_pixels
 from loopy.randomness import generator
 from loopy.synthetic.talker import random_talk
 
@@ -63,7 +64,7 @@ class Practice:
                 cells = encode_images(vae, pictures)[:, :, *MOUTH_CELLS]
             shown = slice(SHOWN.start, SHOWN.stop)
             sound = hearing.features(talk.audio)[shown].half()
-            packed = ((around + 1) * 127.5).round().to(torch.uint8)
+            packed = to_pixels(around)
             made.append((sound, packed, upright(talk.motion.points)[shown], cells.half()))
         return cls(*map(torch.stack, zip(*made, strict=True)))
 
@@ -170,7 +171,7 @@ def _elsewhere(around: UInt8[Tensor, "f 3 38 48"], draw: torch.Generator) -> Ten
     width = round(height * 4 / 3)
     rows, columns = around.shape[-2] - height, around.shape[-1] - width
     top, left = round(rows * down), round(columns * right)
-    cut = around[..., top : top + height, left : left + width].float() / 127.5 - 1
+    cut = from_pixels(around[..., top : top + height, left : left + width])
     cut = cut.flip(-1) if mirror < 0.5 else cut
     cut = functional.interpolate(cut, (30, 40), mode="bilinear", antialias=True)
     return (cut * (0.7 + 0.6 * light) + 0.4 * (tint - 0.5)).clamp(-1, 1)

@@ -19,6 +19,7 @@ from loopy.drafts import writing
 from loopy.errors import ModelError, OutputError
 from loopy.models.folder import ASSETS
 from loopy.models.weights import load_by_name
+from loopy.pixels import from_pixels
 from loopy.tensor_file import save_tensors
 
 SIDE_PX = 128
@@ -27,7 +28,7 @@ AT_ONCE = 32
 
 def to_pictures(frames: UInt8[Tensor, "f H W 3"]) -> Float[Tensor, "f 3 128 128"]:
     """Frames of a video of any size as pictures in [-1, 1] of the judges' size."""
-    pictures = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    pictures = from_pixels(frames.permute(0, 3, 1, 2))
     if pictures.shape[-2:] == (SIDE_PX, SIDE_PX):
         return pictures
     return functional.interpolate(pictures, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from loopy.models import AudioEncoder
 from loopy.models.latents import encode_posterior
+from loopy.pixels import from_pixels
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.work import rows_of
 from loopy.timing import FPS
@@ -30,7 +31,7 @@ class Networks(NamedTuple):
         """Mean, and what else the store shall hold of pictures, in half precision."""
         parts = dict[str, list[Tensor]]()
         for some in pictures.split(AT_ONCE):
-            images = some.to(self.vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            images = from_pixels(some.to(self.vae.device).permute(0, 3, 1, 2))
             mean, log_variance = encode_posterior(self.vae, images)
             made = {"latents": mean}
             if options.log_variance:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from torch.nn import functional
 
 from loopy.models.folder import load_part, save_part
 from loopy.motion import box_mask
+from loopy.pixels import to_pixels
 from loopy.randomness import generator
 from loopy.training.faces import Faces, SyntheticFaces, psnr
 from loopy.training.schedule import warm_cosine
@@ -160,7 +160,7 @@ class AutoencoderStage(pl.LightningModule):
         truth = batch.pictures[:8].to(self.device)
         rows = torch.stack([truth, self.reconstruct(truth)])
         sheet = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
-        return Image.fromarray(((sheet.cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
+        return Image.fromarray(to_pixels(sheet).cpu().numpy())
 
     @torch.no_grad()
     def export(

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import Wav2Vec2Config
 
 from loopy.models import AudioEncoder, decode_latents
+from loopy.pixels import to_pixels
 from loopy.records import Branches
 from loopy.training.estimate_ledger import Ledger, bytes_of
 from loopy.training.estimate_precision import cast
@@ -133,7 +134,7 @@ def inference_cost(
             del past, audio, tokens, motion  # the next clip has others
             ledger.forget_peak()
             pictures = decode_latents(decoder, clip.latents[0])
-            ((pictures + 1) * 127.5).round().to(torch.uint8)
+            to_pixels(pictures)
             marks.append(ledger.flops)
             once, every_clip, step, decode = (b - a for a, b in pairwise(marks))
             return InferenceCost(

@@ -14,6 +14,7 @@ from loopy.diffusion.rollout import next_clip
 from loopy.errors import DependencyError, StoreError
 from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline
+from loopy.pixels import to_pixels
 from loopy.synthetic.talker import random_talk
 from loopy.timing import FPS
 from loopy.training.datamodule import LoopyDataModule
@@ -68,7 +69,7 @@ def _toon(pipeline: LoopyPipeline, seconds: float) -> tuple[UInt8[Tensor, "f h w
     size_px = pipeline.settings.size_px
     audio = talk.audio[16_000:]
     truth = _pixels(talk.frames(range(25, len(talk.controls)), size_px=size_px))
-    portrait = Image.fromarray(_pixels(talk.frames([0], size_px=size_px))[0].numpy())
+    portrait = _pixels(talk.frames([0], size_px=size_px))[0]
     return truth, Video(torch.cat(list(pipeline.stream(portrait, audio))), audio=audio)
 
 
@@ -118,4 +119,4 @@ def _person(
 
 
 def _pixels(pictures: Float[Tensor, "f 3 h w"]) -> UInt8[Tensor, "f h w 3"]:
-    return ((pictures.float().permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+    return to_pixels(pictures.permute(0, 2, 3, 1)).cpu()

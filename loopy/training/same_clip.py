@@ -18,6 +18,7 @@ from loopy.diffusion.rollout import next_clip
 from loopy.drafts import draft
 from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline
+from loopy.pixels import to_pixels
 from loopy.records import Clip
 from loopy.training.datamodule import Deciders, LoopyDataModule
 from loopy.training.store_clips import StoreClips
@@ -102,7 +103,7 @@ class Reproduction(pl.Callback):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)
-            pixels = ((torch.cat([truth, made]) + 1) * 127.5).round().to(torch.uint8)
+            pixels = to_pixels(torch.cat([truth, made]))
             sheet = contact_sheet(pixels.permute(0, 2, 3, 1), columns=len(truth))
             with draft(folder / f"step_{trainer.global_step:06d}.png") as hidden:
                 sheet.save(hidden)
