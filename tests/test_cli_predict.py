@@ -226,7 +226,11 @@ def test_ranks_partition_the_jobs(jobs, ranks):
     [
         ("portrait,sound", (), "give portrait, sound, out"),
         (None, (), "jobs.csv cannot be read"),
-        ("portrait,sound,out", ("--model.crf", "99"), "crf is 99, expected 0 (lossless) to 51"),
+        (
+            "portrait,sound,out",
+            ("--model.crf", "99"),
+            "is 99, expected a whole number from 0 to 51",
+        ),
         ("portrait,sound,out", ("--model.model", "nobody"), "no model 'nobody'"),
     ],
 )

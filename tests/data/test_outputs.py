@@ -52,7 +52,9 @@ def test_folders_that_are_read_are_left_alone(room):
 @pytest.mark.parametrize("out", ["", ".", "..", "/", "a/..", "a\0.mp4"])
 def test_what_is_no_name(room, out):
     for call in (lambda: check_outputs({"video": out}, {}), draft(out).__enter__):
-        with pytest.raises(OutputError, match="is no name of a file; give one"):
+        with pytest.raises(
+            OutputError, match="is no name of a file; give one|an empty path|NUL|null"
+        ):
             call()
 
 
