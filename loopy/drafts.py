@@ -48,7 +48,10 @@ def draft(path: AnyPath, *, folder: bool = False, replace: bool = False) -> Iter
     Raises:
         OutputError: No such folder, something in the way, or no permission.
     """
+    check_name(path)
     path = Path(path)
+    if folder and path.is_symlink():  # the link stays, and what it leads to is filled
+        path = path.resolve()
     check_place(path, folder=folder, replace=replace)
     with hidden_beside(path, folder=folder) as hidden:
         yield hidden
@@ -127,6 +130,10 @@ def check_place(path: AnyPath, *, folder: bool = False, replace: bool = False) -
             raise OutputError(f"{path} is there and not an empty folder; give another name")
         if not folder and path.is_dir():
             raise OutputError(f"{path} is a folder; give another name")
+        if folder and os.path.ismount(path):
+            raise OutputError(f"{path} is where a disk is mounted; name a new folder inside it")
+        if path.exists() and not (path.is_dir() or path.is_file()):
+            raise OutputError(f"{path} is neither a file nor a folder; give another name")
 
 
 def check_name(path: AnyPath, word: str = "result") -> None:

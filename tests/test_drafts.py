@@ -146,3 +146,27 @@ def test_a_place_is_checked_before(tmp_path):
         with pytest.raises(OutputError, match=r"give another name|make it first"):
             check_place(tmp_path / name, folder=folder)
     assert names(tmp_path) == ["full"]
+
+
+def test_a_folder_behind_a_link_is_filled_and_the_link_stays(tmp_path):
+    """Before, it ended with "Not a directory" when all the work was done."""
+    (tmp_path / "disk").mkdir()
+    for target in ("disk", "disk", "new"):
+        link = tmp_path / "link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        with draft(link, folder=True, replace=True) as hidden:
+            (hidden / "0.png").write_text("whole")
+        assert names(tmp_path / target) == ["0.png"]
+        assert link.is_symlink()
+    assert names(tmp_path) == ["disk", "link", "new"]
+
+
+def test_what_cannot_be_replaced_is_said_before(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(OutputError, match="neither a file nor a folder"):
+        check_place(tmp_path / "a.mp4")
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "disk")
+    with pytest.raises(OutputError, match="is where a disk is mounted"):
+        check_place(tmp_path / "disk", folder=True)
