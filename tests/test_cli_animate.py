@@ -44,6 +44,13 @@ def test_a_portrait_speaks(desk, capsys):
     }  # fmt: skip
 
 
+def test_a_model_may_be_the_current_folder(desk, monkeypatch):
+    """As after `git clone` of one and `cd` into it."""
+    monkeypatch.chdir(desk / "tiny")
+    assert animate("out.mp4", model=".", portrait="../portrait.png", sound="../speech.wav") == 0
+    assert Path("out.mp4").is_file()
+
+
 def test_a_long_sheet_is_spread_evenly(desk, write_speech):
     write_speech(desk / "speech.wav", 2.0)
     assert animate("out.npy", "--sheet", "sheet.png", "--steps", "1") == 0
@@ -180,7 +187,7 @@ def is_refused(desk, told, capsys, *, out="out.mp4", more=(), **words):
         ({"out": "."}, "result '.' is no name of a file; give one, for example out.mp4"),
         ({"out": ""}, "is no name of a file"),
         ({"out": "/"}, "result '/' is no name of a file"),
-        ({"out": "tiny/out.mp4"}, "video tiny/out.mp4 is inside model tiny"),
+        ({"out": "tiny/vae/out.mp4"}, "out.mp4 is inside the model's vae tiny/vae"),
         ({"more": ["--sheet", "portrait.png"]}, "sheet portrait.png would replace portrait"),
         ({"more": ["--sheet", "new/s.png"], "out": "new"}, "folder new does not exist"),
         ({"more": ["--box", "[0,0,99,99]"]}, "is not inside picture portrait.png"),

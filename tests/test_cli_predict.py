@@ -155,7 +155,7 @@ def test_no_job_writes_into_the_model(desk, capsys):
     write_jobs(desk, "portrait,sound,out", "portrait.png,speech.wav,tiny/model_index")
     before = (desk / "tiny/model_index.json").read_bytes()
     assert predict(desk) == 2
-    assert "is inside model" in capsys.readouterr().err
+    assert "would replace the model's model_index.json" in capsys.readouterr().err
     assert (desk / "tiny/model_index.json").read_bytes() == before
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import chain
 from pathlib import Path
 from threading import Event
 
@@ -74,10 +75,11 @@ def ablate(
         )
     names, numbers = _words(variants), [_number(word) for word in _words(seeds)]
     base = find_recipe(f"{recipes}/{BASE}")
-    check_outputs({"table": out / "ablations.json"}, {"recipes": base.parent})
     overlays = {
         name: [] if name == FULL else [find_recipe(f"{recipes}/{name}.yaml")] for name in names
     }
+    read = {f"recipe {path.name}": path for path in [base, *chain(*overlays.values())]}
+    check_outputs({"table": out / "ablations.json"}, read)
     plans = {
         (name, number): plan_of(
             name, number, out / name / f"seed_{number}", [base, *overlays[name]], steps=steps

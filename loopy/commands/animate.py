@@ -20,7 +20,7 @@ from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import check_place, remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
 from loopy.memory import in_steady_memory
-from loopy.models.folder import find_folder
+from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of
 from loopy.stopwatch import Stopwatch
@@ -75,7 +75,7 @@ def animate(
             raise OutputError(f"{sheet}: a contact sheet is {' or '.join(SHEET_FORMATS)}")
         check_place(sheet)
         results["sheet"] = sheet
-    check_outputs(results, {"portrait": portrait, "sound": sound, "model": find_folder(model)})
+    check_outputs(results, {"portrait": portrait, "sound": sound} | read_places(model))
     remove_dead_drafts(*(path.parent for path in results.values()))
     watch = Stopwatch()
     with open_writer(out, sound=sound, crf=crf) as writer:

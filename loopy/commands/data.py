@@ -111,7 +111,7 @@ def view(
     about = opened.about(chosen)
     results = {"video": video, "sheet": sheet}
     results = {word: path for word, path in results.items() if path is not None}
-    inputs = {"parts": parts, "source": about["provenance"]["source"]}
+    inputs = {"vae of --parts": parts / "vae", "source": about["provenance"]["source"]}
     check_outputs(results, inputs if is_address(store) else inputs | {"store": store})
     remove_dead_drafts(*(path.parent for path in results.values()))
     frames, vae = about["frames"], load_part(parts, "vae")

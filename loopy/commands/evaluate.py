@@ -22,7 +22,7 @@ from loopy.evaluation.test_sets import SETS
 from loopy.evaluation.toon import scenes
 from loopy.evaluation.tracker import Tracker, unread
 from loopy.models import judge as judges
-from loopy.models.folder import find_folder
+from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
 
@@ -75,7 +75,7 @@ def evaluate(
         raise ConfigurationError("videos need a folder; give --out too")
     if out is not None:
         results = {"report": out / "report.json", "sheet": out / "sheet.png"}
-        check_outputs(results, {"model": find_folder(model)})
+        check_outputs(results, read_places(model))
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

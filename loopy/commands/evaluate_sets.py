@@ -28,7 +28,7 @@ from loopy.evaluation.set_results import judged
 from loopy.evaluation.set_run import BOUNDS, bound_pairs, made_pairs
 from loopy.evaluation.tables import aligned, short, table, write_csv
 from loopy.evaluation.test_sets import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
-from loopy.models.folder import find_folder
+from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
 
@@ -82,7 +82,7 @@ def evaluate_set(
     inputs = {"data": data}
     if SETS[test_set].crossed:
         inputs = {name: data / name for name in (PORTRAIT_FOLDER, SOUND_FOLDER)}
-    check_outputs({"results": out / FILE}, inputs | {"model": find_folder(model)})
+    check_outputs({"results": out / FILE}, inputs | read_places(model))
     folder(out)
     chosen = open_draw(SETS[test_set], data, out, seed=seed, options=draw)
     for name, reason in chosen.left_out.items():

@@ -82,7 +82,8 @@ def preprocess(
     found = find_videos(videos)
     check_outputs(
         {"store": store / NAME, **{each: store / each for each in ("clips", "videos", "work")}},
-        {"parts": parts, **{f"video of {path.parent}": path for path in _on_disk(found)}},
+        {f"{part} of --parts": parts / part for part in ("vae", "audio_encoder")}
+        | {f"video of {path.parent}": path for path in _on_disk(found)},
     )
     chosen = found if shard is None else part_of(found, shard)
     if engine == "ray":

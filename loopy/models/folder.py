@@ -68,7 +68,8 @@ def find_folder(model: str | Path) -> Path:
         ModelError: There is none of these.
     """
     path = path_of(model, ModelError)
-    for folder in (ASSETS / path, path):
+    embedded = [ASSETS / path] if str(path) == path.name != ".." else []  # no way out of there
+    for folder in [*embedded, path]:
         if os.path.isdir(folder):  # unlike Path.is_dir, False for any name that cannot be
             return folder
     known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/model_index.json")))
@@ -82,6 +83,21 @@ def find_folder(model: str | Path) -> Path:
         return Path(snapshot_download(str(model)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(f"{lost} that can be reached ({type(error).__name__})") from error
+
+
+def read_places(model: str | Path) -> dict[str, Path]:
+    """What of a model is read, by words for it: its index, and the folders of its parts.
+
+    Results may lie beside them, so that a model's own folder may be the current one.
+
+    Args:
+        model: As of `find_folder`.
+
+    Raises:
+        ModelError: There is no such model.
+    """
+    folder = find_folder(model)
+    return {f"the model's {name}": folder / name for name in (INDEX, *PARTS)}
 
 
 def read_index(folder: Path) -> dict[str, Any]:

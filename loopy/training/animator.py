@@ -17,7 +17,7 @@ from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, LoopyError, OutputError
 from loopy.memory import in_steady_memory
-from loopy.models.folder import find_folder
+from loopy.models.folder import read_places
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of
@@ -94,7 +94,7 @@ class Animator(pl.LightningModule):
             for job in jobs.jobs
             for word, place in job.results().items()
         }
-        check_outputs(outs, {"model": find_folder(self.model)})
+        check_outputs(outs, read_places(self.model))
         self.pipe = LoopyPipeline.from_pretrained(self.model)
         self.made_by = {
             "weights": fingerprint(

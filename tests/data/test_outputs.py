@@ -53,7 +53,7 @@ def test_folders_that_are_read_are_left_alone(room):
 def test_what_is_no_name(room, out):
     for call in (lambda: check_outputs({"video": out}, {}), draft(out).__enter__):
         with pytest.raises(
-            OutputError, match="is no name of a file; give one|an empty path|NUL|null"
+            OutputError, match=r"is no name of a file; give one|an empty path|NUL|null"
         ):
             call()
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from loopy.errors import ModelError
-from loopy.models.folder import INDEX, PARTS, load_part, read_index, save_part
+from loopy.models.folder import ASSETS, INDEX, PARTS, find_folder, load_part, read_index, save_part
 from loopy.pipeline import LoopyPipeline
 
 
@@ -30,6 +30,15 @@ def rewrite(path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def test_a_path_is_from_the_current_folder(folder, monkeypatch):
+    """`.`, `..` and `../training` were looked for in the package."""
+    (folder / "training").mkdir()
+    monkeypatch.chdir(folder / "training")
+    assert find_folder("toon") == ASSETS / "toon"
+    for name in (".", "..", "../training"):
+        assert find_folder(name).resolve() == (folder / "training" / name).resolve()
 
 
 def test_every_part_comes_back(pipeline, folder):
