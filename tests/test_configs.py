@@ -1,5 +1,6 @@
 """Every recipe is parsed by the code that runs it, and the toon recipes fit each other."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_recipes_parse(recipe, capsys):
         assert data["layout"] == layout
         slots = model["network"]["init_args"]["denoiser"]["init_args"]["motion_slots"]
         assert slots == layout["stride"] * layout["segments"]
+
+
+ONCE = ("clip_frames", "static_history", "audio_dim", "token_width", "layout", "drops")
+"""What model and data, or two networks, must agree on."""
+
+
+@pytest.mark.parametrize("recipe", [MODEL, *RECIPES], ids=lambda path: path.stem)
+def test_what_must_agree_is_written_once(recipe):
+    """Elsewhere an alias stands for it; a recipe inside another one is its own."""
+    text = recipe.read_text().partition("\n    data:\n")[0]
+    for name in ONCE:
+        values = re.findall(rf"\b{name}: *(\S+)", text)
+        written = [value for value in values if not value.startswith("*")]
+        assert len(written) <= 1, name
+    if "audio_dim" in text:
+        assert "token_width: *" in text
 
 
 @pytest.mark.parametrize("recipe", PREPROCESS, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ calls what is beneath them: with sharded weights a public name is an entry of it
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,6 +65,7 @@ class DualUNet(nn.Module):
             raise ConfigurationError(
                 f"reference_projection is 'denoiser' or 'reference', got {reference_projection!r}"
             )
+        _check_widths(denoiser.config, audio_projection, audio_to_latents)
         self.reference_net = reference_net
         self.denoiser = denoiser
         self.audio_projection = audio_projection
@@ -209,3 +210,29 @@ class DualUNet(nn.Module):
             for name, stage, i in self.denoiser.sites()
             if stage.attentions
         }
+
+
+def _check_widths(
+    denoiser: Mapping[str, Any],
+    projection: AudioProjection | None,
+    to_latents: AudioToLatents | None,
+) -> None:
+    """Makes sure that what passes between the networks fits.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    widths: list[tuple[str, int, int]] = []
+    if projection is not None:
+        tokens, width = projection.config["tokens"], projection.config["token_width"]
+        if denoiser["audio_dim"] is not None:
+            widths.append(("audio_dim of the denoiser", denoiser["audio_dim"], width))
+        if to_latents is not None:
+            given = to_latents.config["audio_width"]
+            widths.append(("audio_width of audio_to_latents", given, tokens * width))
+    if to_latents is not None:
+        time_dim = 4 * denoiser["block_out_channels"][0]
+        widths.append(("time_dim of audio_to_latents", to_latents.config["time_dim"], time_dim))
+    for name, given, needed in widths:
+        if given != needed:
+            raise ConfigurationError(f"{name} is {given}, the other networks need {needed}; set it")

@@ -404,3 +404,22 @@ class TestRefusals:
     def test_an_unknown_projection(self, make_dual):
         with pytest.raises(ConfigurationError, match="got 'both'"):
             make_dual(reference_projection="both")
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "told"),
+    [
+        ("denoiser", {"audio_dim": 10}, "audio_dim of the denoiser is 10, .* need 12"),
+        ("audio_to_latents", {"audio_width": 20}, "audio_width of audio_to_latents is 20, .* 24"),
+        ("audio_to_latents", {"time_dim": 32}, "time_dim of audio_to_latents is 32, .* need 64"),
+    ],
+)
+def test_widths_between_networks(make_dual, part, change, told):
+    dual = make_dual()
+    parts = {
+        name: getattr(dual, name)
+        for name in ("reference_net", "denoiser", "audio_projection", "audio_to_latents")
+    }
+    other = type(parts[part]).from_config(dict(parts[part].config) | change)
+    with pytest.raises(ConfigurationError, match=told):
+        DualUNet(**parts | {part: other})
