@@ -24,6 +24,9 @@ from loopy.training.checkpoint_files import (
 )
 from loopy.training.module import LoopyModule
 
+WRITTEN_BY = b"# lightning"
+"""How a recipe begins that LightningCLI has written."""
+
 
 class RecipeCLI(LightningCLI):
     """LightningCLI that continues from the last checkpoint in the recipe's folder."""
@@ -142,7 +145,7 @@ class RecipeCLI(LightningCLI):
         Raises:
             ConfigurationError: What was asked of the trainer cannot be.
             ModelError: The checkpoint cannot be restored.
-            OutputError: The folder of the run cannot be made.
+            OutputError: The folder of the run cannot be made, or holds a config.yaml of the user.
         """
         root = Path(self.trainer.default_root_dir)
         try:
@@ -153,11 +156,29 @@ class RecipeCLI(LightningCLI):
                 f"the folder of the run, {root}, cannot be made ({error.strerror}); give another "
                 "--trainer.default_root_dir"
             ) from error
+        if subcommand == "fit":
+            _check_config(root / "config.yaml")
         with restore_errors(lambda: self.config_init[subcommand]["ckpt_path"]):
             try:
                 super()._run_subcommand(subcommand)
             except MisconfigurationException as error:
                 raise ConfigurationError(" ".join(str(error).split())) from error
+
+
+def _check_config(path: Path) -> None:
+    """Makes sure that the recipe that fit leaves in the folder of its run replaces only its own.
+
+    Raises:
+        OutputError: A file of that name is no recipe of a run.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        if not file.read(len(WRITTEN_BY)).startswith(WRITTEN_BY):
+            raise OutputError(
+                f"{path} would be replaced by the recipe of this run, and no run wrote it; give "
+                "another --trainer.default_root_dir"
+            )
 
 
 def run(words: Sequence[str]) -> int:

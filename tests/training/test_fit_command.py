@@ -62,6 +62,18 @@ def test_an_error_of_data_or_model_is_one_line(run, capsys, option, words):
     assert not (folder / "checkpoints").exists()
 
 
+def test_a_users_config_is_not_replaced(run, capsys):
+    """A run's own is, when it goes on."""
+    fit, _, folder = run
+    folder.mkdir()
+    (folder / "config.yaml").write_text("mine: 1\n")
+    assert fit() == 2
+    assert "config.yaml would be replaced" in said(capsys)
+    assert (folder / "config.yaml").read_text() == "mine: 1\n"
+    (folder / "config.yaml").unlink()
+    assert fit() == fit("--trainer.max_steps=3") == 0
+
+
 def test_an_error_of_a_worker_is_one_line(run, capsys):
     fit, store, _ = run
     opened = ClipStore.open(store)
