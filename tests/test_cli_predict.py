@@ -102,8 +102,8 @@ def test_a_job_that_fails_for_any_reason_stops_no_other_one(desk, monkeypatch, c
     assert statuses(desk) == ["failed"] * 4 + ["done"]
     reasons = [row["error"] for row in report(desk)]
     assert reasons[:2] == ["ZeroDivisionError", "MemoryError"]
-    assert "does not exist" in reasons[2]
-    assert "is no name of a file" in reasons[3]
+    assert "it has a NUL" in reasons[2]
+    assert "it has a NUL" in reasons[3]
     assert "Traceback" not in capfd.readouterr().err
     assert (desk / "6.npy").exists()
 
