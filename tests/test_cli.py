@@ -66,6 +66,9 @@ def test_no_verb_is_help(capsys):
         (["sing"], "no verb 'sing'; the verbs are "),
         (["fit", "--config", "configs/none.yaml"], "no recipe 'configs/none.yaml'"),
         (["export", "--ckpt", "no/checkpoints/last.ckpt", "--out", "x"], "no file no/"),
+        (["export"], "the following arguments are required: ckpt, out; see loopy export"),
+        (["export", "--ckpt", "a", "--out", "b", "--dtype", "8"], 'Parser key "dtype"'),
+        (["evaluate", "celebvhq"], "no test set 'celebvhq'; give toon, celebv-hq, "),
     ],
 )
 def test_an_error_is_one_line_and_code_2(words, part, capsys):

@@ -120,6 +120,10 @@ def run(words: Sequence[str]) -> None:
     if words[1:2] and words[1] in (*SETS, "videos"):
         evaluate_sets.run(words)
         return
+    if words[1:2] and words[1] != "toon" and not words[1].startswith("-"):
+        raise ConfigurationError(
+            f"no test set {words[1]!r:.80}; give toon, {', '.join(SETS)} or videos"
+        )
     parser = ArgumentParser(prog="loopy evaluate", description=HELP, exit_on_error=False)
     for flag, sentence in FLAGS.items():
         parser.add_argument(f"--{flag}", action="store_true", help=sentence)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, auto_cli
+from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands.lightning import typed_errors
 from loopy.commands.recipes import read_recipe
@@ -66,8 +66,20 @@ def _check_range(stage: pl.LightningModule, dtype: torch.dtype, ckpt: Path) -> N
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs the verb with the words behind it."""
-    auto_cli(export, args=list(words[1:]), as_positional=False)
+    """Runs the verb with the words behind it.
+
+    Raises:
+        ConfigurationError: Words that make no sense.
+    """
+    parser = ArgumentParser(prog="loopy export", description=__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="A YAML file with the options below.")
+    parser.add_function_arguments(export)
+    try:
+        options = vars(parser.parse_args(list(words[1:])))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"{reason}; see loopy export --help") from error
+    export(**{name: value for name, value in options.items() if name != "config"})
 
 
 def _build(path: Path) -> tuple[pl.LightningModule, pl.LightningDataModule]:
