@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ def tree_hash(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     inside = sorted(each.relative_to(path) for each in path.rglob("*") if each.is_file())
     told = [f"{each.as_posix()} {tree_hash(path / each)}" for each in inside]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(told))).hexdigest()
 
 
 def is_finished(out: Path, record: Mapping[str, Any]) -> bool:

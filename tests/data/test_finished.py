@@ -95,3 +95,10 @@ def test_the_hash_is_of_the_content(tmp_path):
     assert first == same != other
     with pytest.raises(MediaError, match=r"sound .* does not exist"):
         content_hash(tmp_path / "d", "sound")
+
+
+def test_a_name_that_is_no_utf8_is_hashed_too(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"1")
+    first = tree_hash(tmp_path)
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"2")
+    assert tree_hash(tmp_path) != first
