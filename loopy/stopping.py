@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +12,8 @@ ASKS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 """The terminal's Ctrl-C; `kill` and `docker stop`; a terminal that closes (not on Windows)."""
+CLEAN_UP_S = 10.0
+"""So long after a signal others are passed over."""
 
 
 class Stopped(SystemExit):
@@ -38,6 +41,9 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 def stopped_by_signals() -> Iterator[None]:
     """Raises `Stopped` in the block at the first signal; later ones do not disturb the clean-up.
 
+    They do again after ``CLEAN_UP_S``; and where a library has swallowed the exception, it is
+    raised once more at the end of the block.
+
     A signal that the process ignores (nohup) stays ignored. Outside of the main thread, where
     python takes no signals, nothing changes.
     """
@@ -45,11 +51,15 @@ def stopped_by_signals() -> Iterator[None]:
         yield
         return
     before = dict[signal.Signals, Any]()
+    asked: list[int] = []
+    until_s = 0.0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise_stopped(number, frame)
+        nonlocal until_s
+        if time.monotonic() >= until_s:
+            until_s = time.monotonic() + CLEAN_UP_S
+            asked.append(number)
+            raise_stopped(number, frame)
 
     for each in ASKS:
         # None: a handler that was not set from python, which cannot be put back
@@ -57,6 +67,8 @@ def stopped_by_signals() -> Iterator[None]:
             before[each] = signal.signal(each, stop)
     try:
         yield
+        if asked:
+            raise_stopped(asked[0], None)
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

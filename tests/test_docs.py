@@ -92,8 +92,11 @@ def check_loopy(words):
 
 def check_script(words):
     script, *rest = words
+    run = [str(ROOT / script)]
+    if script == "-m":  # of the package
+        run, rest = words[:2], words[2:]
     told = subprocess.run(
-        [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
+        [sys.executable, *run, "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert all(word in told for word in rest if word.startswith("-"))
 

@@ -261,7 +261,7 @@ NUMBER_DOORS = [
     Door("device", lambda room, n: room.pipe.to(n)),
     Door("dtype", lambda room, n: room.pipe.to("cpu", dtype=n)),
     Door("size_px", lambda room, n: read_portrait(room.portrait, size_px=n)),
-    Door("Subject", lambda room, n: Subject(n, "weights", 20.0)),
+    Door("Subject", lambda room, n: Subject(n, "weights")),
     Door("points", lambda room, n: MotionSequence(n, POSE, VALID, 512)),
     Door("pose", lambda room, n: MotionSequence(POINTS, n, VALID, 512)),
     Door("valid", lambda room, n: MotionSequence(POINTS, POSE, n, 512)),

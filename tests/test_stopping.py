@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from loopy.cli import main
+from loopy.stopping import Stopped, stopped_by_signals
 
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -22,6 +24,12 @@ def drafts(folder):
     return [path for path in folder.rglob(".*") if path.name.startswith(".loopy-")]
 
 
+def _heed_signals():
+    """Tests may run where signals are ignored (nohup, in the background), which is inherited."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def stopped(folder, words, number, *, begun=drafts):
     """The exit code, and the lines on stderr, of a command that gets a signal once it has begun."""
     with subprocess.Popen(
@@ -30,6 +38,7 @@ def stopped(folder, words, number, *, begun=drafts):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        preexec_fn=_heed_signals,
     ) as process:
         end = time.monotonic() + 120
         while not begun(folder) and time.monotonic() < end and process.poll() is None:
@@ -69,7 +78,9 @@ def test_a_list_of_jobs_stops_in_its_row(desk, write_speech, number):
     words += ["--trainer.default_root_dir", "."]
 
     def in_the_second_row(folder):
-        return (folder / "speech.mp4").exists() and drafts(folder)
+        return (folder / "speech.mp4").exists() and any(
+            path.stat().st_size for path in drafts(folder)
+        )
 
     ends_in_one_line(stopped(desk, words, number, begun=in_the_second_row), number)
     made = {"jobs.report.csv", "speech.mp4", "speech.mp4.json"}
@@ -87,3 +98,14 @@ def test_killed_at_once_the_next_run_cleans_up(desk, write_speech):
     words[2] = "speech.wav"
     assert main([*words, "--steps", "1"]) == 0
     assert not drafts(desk)
+
+
+@POSIX
+def test_a_swallowed_stop_is_raised_at_the_end():
+    def swallow():
+        for _ in range(2):  # the second one does not disturb
+            with suppress(Stopped):
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="stopped by SIGTERM"), stopped_by_signals():
+        swallow()

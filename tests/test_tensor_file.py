@@ -30,7 +30,7 @@ def test_it_takes_the_place_of_the_old_file_or_leaves_it(tmp_path):
     save_tensors(path, OLD)
     save_tensors(path, NEW, {"who": "me"})
     assert torch.equal(load_file(path)["a"], NEW["a"])
-    with pytest.raises(OutputError, match=r"no/a\.safetensors cannot be written .*permission"):
+    with pytest.raises(OutputError, match=r"folder .*/no does not exist; make it"):
         save_tensors(tmp_path / "no" / path.name, OLD)
     path.chmod(0o444)
     with pytest.raises(TypeError):

@@ -62,7 +62,7 @@ class Heard:
     def __init__(self, clips):
         self.known = clips
 
-    def clips(self, samples, frames):
+    def clips(self, samples, frames, window):
         return iter(self.known)
 
     def features(self, samples):

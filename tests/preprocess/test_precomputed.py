@@ -120,7 +120,7 @@ def test_ill_formed_tracks_are_not_written(video, points):
     with pytest.raises(OutputError, match="finite"):
         save_tracks(video, Tracks(points / 0))
     assert not tracks_path(video).exists()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="does not exist; make it first"):
         save_tracks(video / "no" / "folder.mp4", Tracks(points))
 
 

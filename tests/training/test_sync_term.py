@@ -82,7 +82,8 @@ def test_models_of_the_same_shape_are_refused_too(toon):
     with torch.no_grad():
         next(deaf.parameters()).mul_(1.5)
     stage = ClipStage(toon.network, toon.scheduler, toon.settings, sync_weight=1.0)
-    stage._trainer = SimpleNamespace(datamodule=SimpleNamespace(vae=vae, audio_encoder=deaf))
+    data = SimpleNamespace(vae=vae, audio_encoder=deaf)
+    stage._trainer = SimpleNamespace(datamodule=data, is_global_zero=False)
     with pytest.raises(ConfigurationError, match="another audio_encoder"):
         stage.setup("fit")
 
