@@ -25,6 +25,9 @@ pytestmark = [
 ]
 STAGE = "loopy.training.autoencoder"
 
+HEAD = "# lightning.pytorch==2.6\n"
+"""How a recipe begins that a run has left."""
+
 
 class Evil:
     """Makes a file when it is unpickled."""
@@ -56,7 +59,7 @@ def run(tmp_path, capsys):
     """The folder of a run with its recipe, and a verb of it: (words) -> code, line."""
     root = tmp_path / "run"
     root.mkdir()
-    (root / "config.yaml").write_text(yaml.safe_dump(recipe(root)))
+    (root / "config.yaml").write_text(HEAD + yaml.safe_dump(recipe(root)))
 
     def command(*words):
         words = list(words)
@@ -207,7 +210,7 @@ def test_an_address_is_no_checkpoint(run, server, tmp_path, monkeypatch, verb):
 )
 def test_only_a_path_on_this_disk_is_a_checkpoint(run, name):
     root, command = run
-    (root / "config.yaml").write_text(yaml.safe_dump(recipe(root) | {"ckpt_path": name}))
+    (root / "config.yaml").write_text(HEAD + yaml.safe_dump(recipe(root) | {"ckpt_path": name}))
     code, line = command("validate")
     assert code == 2
     assert "no checkpoint" in line
@@ -262,7 +265,7 @@ def test_what_cannot_be_restored_is_one_line(run, kind):
     """Without torch's advice to read it with whatever is in it."""
     root, command = run
     callback = {"class_path": "loopy.training.checkpoints.LastCheckpoint"}
-    (root / "config.yaml").write_text(yaml.safe_dump(recipe(root, callbacks=[callback])))
+    (root / "config.yaml").write_text(HEAD + yaml.safe_dump(recipe(root, callbacks=[callback])))
     assert command("fit") == (0, "")
     last = last_checkpoint(root)
     spoil(kind, last)
@@ -277,7 +280,7 @@ def test_what_cannot_be_restored_is_one_line(run, kind):
 def test_what_cannot_be_exported_is_one_line(run, tmp_path, monkeypatch, kind):
     root, command = run
     callback = {"class_path": "loopy.training.checkpoints.LastCheckpoint"}
-    (root / "config.yaml").write_text(yaml.safe_dump(recipe(root, callbacks=[callback])))
+    (root / "config.yaml").write_text(HEAD + yaml.safe_dump(recipe(root, callbacks=[callback])))
     assert command("fit") == (0, "")
     monkeypatch.chdir(root / "checkpoints")  # a name without a folder is as good as any
     assert command("export", "--ckpt", "last.ckpt", "--out", str(tmp_path / "parts")) == (0, "")
@@ -319,7 +322,7 @@ def test_a_local_file_is_trusted_only_where_that_is_said(run, tmp_path):
     """`--weights_only false` is the user's word for one file of this disk."""
     root, command = run
     callback = {"class_path": "loopy.training.checkpoints.LastCheckpoint"}
-    (root / "config.yaml").write_text(yaml.safe_dump(recipe(root, callbacks=[callback])))
+    (root / "config.yaml").write_text(HEAD + yaml.safe_dump(recipe(root, callbacks=[callback])))
     assert command("fit") == (0, "")
     spoil("object", last_checkpoint(root))
     assert command("validate")[0] == 2
