@@ -129,6 +129,7 @@ class AnothersVoice(nn.Module):
     def __init__(self, inner: AudioToLatents, shift: int) -> None:
         super().__init__()
         self.inner, self.shift = inner, shift
+        self.config = inner.config
 
     def forward(self, audio: Tensor, **known: Tensor | None) -> Tensor:
         """As `AudioToLatents.forward`."""
