@@ -122,7 +122,8 @@ def run(words: Sequence[str]) -> None:
         return
     if words[1:2] and words[1] != "toon" and not words[1].startswith("-"):
         raise ConfigurationError(
-            f"no test set {words[1]!r:.80}; give toon, {', '.join(SETS)} or videos"
+            f"no test set {words[1]!r:.80}; give toon, {', '.join(SETS)} or videos, or see "
+            "loopy evaluate --help"
         )
     parser = ArgumentParser(prog="loopy evaluate", description=HELP, exit_on_error=False)
     for flag, sentence in FLAGS.items():

@@ -49,7 +49,7 @@ def upright_srgb(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # what is damaged is not the picture
+    except Exception:  # of damaged EXIF, in any way: the picture is whole, and shown as it lies
         return 1
 
 
