@@ -4,8 +4,9 @@ Noise, timesteps and target are those of training; only the condition is exchang
 clip's: another talker, another voice.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -129,7 +130,11 @@ class AnothersVoice(nn.Module):
     def __init__(self, inner: AudioToLatents, shift: int) -> None:
         super().__init__()
         self.inner, self.shift = inner, shift
-        self.config = inner.config
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of the model's own."""
+        return self.inner.config
 
     def forward(self, audio: Tensor, **known: Tensor | None) -> Tensor:
         """As `AudioToLatents.forward`."""
