@@ -14,8 +14,8 @@ from torch import Tensor
 from loopy import LoopyPipeline
 from loopy.data.sound import read_audio
 from loopy.data.video import contact_sheet, evenly_spread
-from loopy.evaluation.metrics import correlation
-from loopy.evaluation.tracker import OUTPUTS, Tracker
+from loopy.evaluation.toon.tracker import OUTPUTS, Tracker
+from loopy.evaluation.toon.tracks import correlation
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
 PAUSE_S = 0.5

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from loopy.data.writer import open_writer
-from loopy.evaluation.toon import held_out_portrait, held_out_talk
+from loopy.evaluation.toon.talks import held_out_portrait, held_out_talk
 from loopy.preprocess.precomputed import Tracks, save_tracks, tracks_path
 from loopy.randomness import generator
 from loopy.synthetic.face import render

@@ -62,12 +62,12 @@ VERBS: dict[str, Verb] = {
     ),
     "preprocess": Verb(
         "loopy.commands.preprocess:run",
-        "Turns talking videos into a clip store to train on.",
+        "Turns talking videos into a shot store to train on.",
         "loopy preprocess videos/ store/ --parts runs/toon/parts",
     ),
     "data": Verb(
         "loopy.commands.data:run",
-        "Shows what is in a clip store: report, view, check, index.",
+        "Shows what is in a shot store: report, view, check, index.",
         "loopy data report store/",
     ),
     "evaluate": Verb(

@@ -30,11 +30,11 @@ class SubjectError(LoopyError):
 
 
 class StoreError(LoopyError):
-    """A clip store, or a clip of it, is missing, damaged or of another schema."""
+    """A shot store, or a clip of it, is missing, damaged or of another schema."""
 
 
-class DamageError(StoreError):
-    """A file of a clip store is gone, cut off, or not as it was written."""
+class CorruptFileError(StoreError):
+    """A file of a shot store is gone, cut off, or not as it was written."""
 
 
 class MetricError(LoopyError):

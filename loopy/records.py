@@ -69,8 +69,8 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Presence:
-    """Which conditions each sample may see; its null form is `Presence.none`.
+class ConditionMask:
+    """Which conditions each sample may see; its null form is `ConditionMask.none`.
 
     The same record serves training dropout (random) and validation (all). It stays on the CPU,
     where `reference_mask` asks it without waiting for a GPU.
@@ -98,12 +98,12 @@ class Presence:
 
     @classmethod
     def none(cls, videos: int, device: torch.device | str | None = None) -> Self:
-        """Nothing is seen. What guidance's base branch sees; there, by `Branches`, it is no row."""
+        """Nothing is seen. What guidance's base branch sees; in `BranchLayout` it has no row."""
         return cls(*torch.zeros(4, videos, dtype=torch.bool, device=device).unbind())
 
 
 @dataclass(frozen=True)
-class Branches:
+class BranchLayout:
     """How the rows of a denoiser call are laid out: ``(branches b)``, those that see more first.
 
     Plain integers, so that a compiled graph is fixed by them.

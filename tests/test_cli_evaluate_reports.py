@@ -7,8 +7,8 @@ import pytest
 
 from loopy.commands.evaluate import run
 from loopy.errors import ConfigurationError, ManifestError, MediaError
-from loopy.evaluation.results import ColumnInfo, Results, VideoResult
-from loopy.evaluation.study import DIMENSIONS, HEAD, Key, trials_of
+from loopy.evaluation.study.pages import DIMENSIONS, HEAD, Key, trials_of
+from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 
 
 @pytest.fixture

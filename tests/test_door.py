@@ -20,7 +20,7 @@ from loopy import LoopyPipeline, MotionSequence, SamplingOptions, SegmentLayout,
 from loopy.data.picture import read_portrait
 from loopy.data.reader import iterate_frames, read_frames
 from loopy.data.sound import as_samples, read_audio
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.data.video import contact_sheet
 from loopy.data.writer import open_writer
 from loopy.diffusion.options import DiffusionContract
@@ -112,7 +112,7 @@ READERS = [
     Door("iterate_frames", lambda room, path: next(iterate_frames(path))),
     Door("from_pretrained", lambda room, path: LoopyPipeline.from_pretrained(path)),
     Door("Subject.load", lambda room, path: Subject.load(path)),
-    Door("ClipStore.open", lambda room, path: ClipStore.open(path)),
+    Door("ShotStore.open", lambda room, path: ShotStore.open(path)),
     Door("read_manifest", lambda room, path: read_manifest(path)),
     Door("find_videos", lambda room, path: find_videos(path)),
     Door("probe", lambda room, path: probe(path)),

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from loopy.evaluation import results
+from loopy.evaluation.table import results
 from loopy.training.loss_plot import read_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from loopy.errors import ConfigurationError, SubjectError
-from loopy.records import Branches, Clip, Presence, ReferenceFeatures, SiteFeatures
+from loopy.records import BranchLayout, Clip, ConditionMask, ReferenceFeatures, SiteFeatures
 
 
 def test_a_clip_moves_as_a_whole(make_clip):
@@ -39,19 +39,19 @@ def test_a_network_sees_its_own_precision(make_clip):
 
 
 def test_presence_has_a_null_form():
-    for fields, expected in ((Presence.all(2), True), (Presence.none(2), False)):
+    for fields, expected in ((ConditionMask.all(2), True), (ConditionMask.none(2), False)):
         assert all(value.tolist() == [expected] * 2 for value in vars(fields).values())
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0), (1, 2, 1), (1, 1, 2), (2, -1, 1), (2, 1, -1)])
 def test_impossible_branches_are_refused(counts):
     with pytest.raises(ConfigurationError, match="total"):
-        Branches(*counts)
+        BranchLayout(*counts)
 
 
 def test_branches_see_the_past_with_the_reference_unless_told_otherwise():
-    assert Branches(3, 2, 1).seeing_past == 2
-    assert Branches(3, 2, 1, past=3).seeing_past == 3
+    assert BranchLayout(3, 2, 1).seeing_past == 2
+    assert BranchLayout(3, 2, 1, past=3).seeing_past == 3
 
 
 def test_reference_features_are_a_mapping_by_site():

@@ -17,11 +17,11 @@ from loopy.commands.evaluate_sets import folder
 from loopy.commands.recipes import find_recipe
 from loopy.data.outputs import check_outputs
 from loopy.errors import ConfigurationError, LoopyError
-from loopy.evaluation.ablation import FULL, Run, check_steps, tabulate
-from loopy.evaluation.ablation_judge import JudgeOptions
-from loopy.evaluation.ablation_table import terminal, write
-from loopy.evaluation.results import Results
-from loopy.evaluation.toon import SHORTEST_S
+from loopy.evaluation.ablation.judge import JudgeOptions
+from loopy.evaluation.ablation.runs import FULL, Run, check_steps, tabulate
+from loopy.evaluation.ablation.table import terminal, write
+from loopy.evaluation.table.results import Results
+from loopy.evaluation.toon.talks import SHORTEST_S
 
 BASE, START = "base.yaml", "image.yaml"
 FLAGS = {"finished": "Train nothing: judge the runs that are trained, and print their table."}

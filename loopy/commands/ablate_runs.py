@@ -17,7 +17,7 @@ import yaml
 from loopy.commands.ablate_recipes import RECORD, joined, note
 from loopy.data.finished import content_hash, is_finished, mark_finished
 from loopy.errors import ConfigurationError, LoopyError
-from loopy.evaluation.ablation_judge import VERSION, JudgeOptions
+from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
 from loopy.models.tensor_files import told
 from loopy.training.checkpoints import last_checkpoint
 from loopy.training.loss_plot import read_rows
@@ -161,7 +161,7 @@ def carry_out(plan: Plan, options: JudgeOptions, shared: Path, stop: Event) -> N
             words += ["--name", plan.name]
             for name, value in asdict(options).items():
                 words += [f"--options.{name}", str(value)]
-            _child("loopy.evaluation.ablation_judge", words, plan.folder, lock, stop)
+            _child("loopy.evaluation.ablation.judge", words, plan.folder, lock, stop)
             mark_finished(plan.folder / "results.json", record)
 
 

@@ -1,4 +1,4 @@
-"""`loopy data`: what is in a clip store."""
+"""`loopy data`: what is in a shot store."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from loopy.data.clips import clip_path
 from loopy.data.finished import content_hash
 from loopy.data.index import CURRENT, FOLDER, Index, build_index
 from loopy.data.media import open_media
 from loopy.data.outputs import check_outputs
 from loopy.data.places import is_address
 from loopy.data.rows import Rows
+from loopy.data.shots import shot_path
 from loopy.data.sound import SHORTEST_SAMPLES, read_audio
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.data.video import contact_sheet, evenly_spread
 from loopy.data.writer import open_writer
 from loopy.drafts import remove_dead_drafts, writing
-from loopy.errors import ConfigurationError, DamageError, MediaError, OutputError, StoreError
+from loopy.errors import ConfigurationError, CorruptFileError, MediaError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
 from loopy.pixels import to_pixels
@@ -59,7 +59,7 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
     found = reports.report(store)
     if (store / FOLDER / CURRENT).is_file():  # not before the last shard is done
         try:
-            scale = motion_scale(ClipStore.open(store), clip_frames=clip_frames)
+            scale = motion_scale(ShotStore.open(store), clip_frames=clip_frames)
             found = replace(found, scale=scale)
         except StoreError as error:  # all else can be told
             found = replace(found, unmeasured=f"{error}; loopy data check {store} lists all damage")
@@ -104,7 +104,7 @@ def view(
     """
     if video is None and sheet is None:
         raise ConfigurationError("say where it goes: --video out.mp4, --sheet out.png, or both")
-    opened = ClipStore.open(store)
+    opened = ShotStore.open(store)
     if not len(opened):
         raise StoreError(f"{store} has no clips to show; see loopy data report {store}")
     chosen = opened.index.id(0) if clip is None else clip
@@ -158,7 +158,7 @@ def check(store: str, *, remove: bool = False) -> int:
     """
     if remove and is_address(store):
         raise ConfigurationError(f"{store} is in a bucket: damaged files are listed, not deleted")
-    opened = ClipStore.open(store)
+    opened = ShotStore.open(store)
     ledgers, faults = ([], []) if is_address(store) else readable_ledgers(store)
     kept = {c.clip: each.source for each in ledgers for c in each.clips if c.status == "kept"}
     named, more = _named(opened.index)
@@ -171,8 +171,8 @@ def check(store: str, *, remove: bool = False) -> int:
         except StoreError as error:
             damaged += 1
             bar.write(f"{clip} of {_source(opened, clip, kept)}: {error}")
-            if remove and isinstance(error, DamageError):  # not what is only out of reach
-                _delete(Path(store) / clip_path(clip))
+            if remove and isinstance(error, CorruptFileError):  # not what is only out of reach
+                _delete(Path(store) / shot_path(clip))
                 deleted += 1
     cure = f", {deleted} deleted: run loopy preprocess again" if deleted else ""
     print(f"{bar.n} clips, {damaged} damaged{cure}")
@@ -199,7 +199,7 @@ def index(store: Path, *, validation: float | None = None, test: float | None = 
         OutputError: The index cannot be written.
     """
     damaged = list[StoreError]()
-    keep, shares = reports.kept_clips(store), {"validation": validation, "test": test}
+    keep, shares = reports.listed_shots(store), {"validation": validation, "test": test}
     made = build_index(store, keep=keep, left_out=damaged.append, **shares)
     for error in damaged:
         print(f"left out: {error}")
@@ -251,7 +251,7 @@ def _delete(clip: Path) -> None:
         raise OutputError(f"{clip} is damaged and cannot be deleted: {error.strerror}") from error
 
 
-def _source(store: ClipStore, clip: str, ledgers: Mapping[str, str]) -> str:
+def _source(store: ShotStore, clip: str, ledgers: Mapping[str, str]) -> str:
     """The video of a clip, which may be damaged."""
     if clip in ledgers:
         return ledgers[clip]

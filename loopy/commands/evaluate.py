@@ -12,15 +12,15 @@ from loopy.commands import evaluate_reports, evaluate_sets
 from loopy.data.outputs import check_outputs
 from loopy.drafts import remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
-from loopy.evaluation.bars import judge
-from loopy.evaluation.columns import Evidence
-from loopy.evaluation.filming import Studio, film
-from loopy.evaluation.recogniser import Recogniser
-from loopy.evaluation.report import Report, sheet
-from loopy.evaluation.swaps import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
-from loopy.evaluation.test_sets import SETS
-from loopy.evaluation.toon import scenes
-from loopy.evaluation.tracker import Tracker, unread
+from loopy.evaluation.sets.layouts import SETS
+from loopy.evaluation.toon.columns import Evidence
+from loopy.evaluation.toon.conditions import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
+from loopy.evaluation.toon.filming import Studio, film
+from loopy.evaluation.toon.recogniser import Recogniser
+from loopy.evaluation.toon.report import Report, sheet
+from loopy.evaluation.toon.talks import scenes
+from loopy.evaluation.toon.thresholds import judge
+from loopy.evaluation.toon.tracker import Tracker, unread
 from loopy.models import judge as judges
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline

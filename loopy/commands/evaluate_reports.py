@@ -7,9 +7,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.data.outputs import check_outputs
 from loopy.errors import ConfigurationError, OutputError
-from loopy.evaluation.compare import compare
-from loopy.evaluation.study import make_study
-from loopy.evaluation.study_votes import FILE, analyse
+from loopy.evaluation.study.pages import make_study
+from loopy.evaluation.study.votes import FILE, analyse
+from loopy.evaluation.table.compare import compare
 
 WAYS = ("--compare", "--study", "--votes")
 

@@ -15,19 +15,19 @@ from loopy.data.outputs import check_outputs
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, MediaError, OutputError
-from loopy.evaluation.draw import open_draw
-from loopy.evaluation.drawn import DrawOptions
-from loopy.evaluation.equipment import EvaluationModels
-from loopy.evaluation.folders import folder_pairs
-from loopy.evaluation.generation import Maker
-from loopy.evaluation.judging import Judge, Pair
-from loopy.evaluation.page import write_page
-from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.results import FILE, Results
-from loopy.evaluation.set_results import judged
-from loopy.evaluation.set_run import BOUNDS, bound_pairs, made_pairs
-from loopy.evaluation.tables import aligned, short, table, write_csv
-from loopy.evaluation.test_sets import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
+from loopy.evaluation.features.networks import EvaluationModels
+from loopy.evaluation.sets.draw import open_draw
+from loopy.evaluation.sets.drawn import DrawOptions
+from loopy.evaluation.sets.folders import folder_pairs
+from loopy.evaluation.sets.generate import Maker
+from loopy.evaluation.sets.layouts import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
+from loopy.evaluation.sets.run import BOUNDS, bound_pairs, made_pairs
+from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.table.evaluate import Judge, Pair
+from loopy.evaluation.table.page import write_page
+from loopy.evaluation.table.results import FILE, Results
+from loopy.evaluation.table.summary import judged
+from loopy.evaluation.table.text import aligned, short, table, write_csv
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named

@@ -9,9 +9,9 @@ from torch import Tensor
 from loopy.data.finished import content_hash
 from loopy.devices import usable
 from loopy.errors import ConfigurationError, MetricError
-from loopy.evaluation.equipment import Equipment, EvaluationModels, equip
-from loopy.evaluation.face_lookers import Points
-from loopy.evaluation.toon_lookers import toon_equipment
+from loopy.evaluation.features.faces import Points
+from loopy.evaluation.features.networks import Equipment, EvaluationModels, equip
+from loopy.evaluation.features.toon import toon_equipment
 from loopy.preprocess.estimators import estimator
 from loopy.preprocess.poses import PoseEstimator
 from loopy.preprocess.precomputed import tracks_path

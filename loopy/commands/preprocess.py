@@ -1,4 +1,4 @@
-"""`loopy preprocess`: talking videos to a clip store."""
+"""`loopy preprocess`: talking videos to a shot store."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from loopy.preprocess.prepare import Preparer, config_of
 from loopy.preprocess.ray_cluster import RayOptions
 from loopy.preprocess.ray_engine import prepare_with_ray
 from loopy.preprocess.remote_videos import Source
-from loopy.preprocess.report import kept_clips, report
+from loopy.preprocess.report import listed_shots, report
 from loopy.preprocess.sources import find_videos, seconds_of
 from loopy.preprocess.work import sweep
 from loopy.timing import FPS
@@ -54,7 +54,7 @@ def preprocess(
     device: str = "cpu",
     yes: bool = False,
 ) -> int:
-    """Turns talking videos into a clip store, or goes on where it stopped.
+    """Turns talking videos into a shot store, or goes on where it stopped.
 
     Args:
         videos: A folder, a list (.txt), a pattern, one video, or an address (s3://bucket/folder).
@@ -116,7 +116,7 @@ def preprocess(
         if ledger.error:
             bar.write(f"loopy: unusable: {ledger.error}", file=sys.stderr)
     if shard is None:
-        build_index(store, keep=kept_clips(store), validation=validation, test=test)
+        build_index(store, keep=listed_shots(store), validation=validation, test=test)
         sweep(store, clips_on_their_way(store))
         print(report(store))
     else:

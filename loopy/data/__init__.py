@@ -1,1 +1,1 @@
-"""Sound, pictures, video and clip stores: what goes into the model and what comes out, as files."""
+"""Sound, pictures, video and shot stores: what goes into the model and what comes out, as files."""

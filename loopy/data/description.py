@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from loopy.data.clip_file import SCHEMA, check_schema, naming
 from loopy.data.media import AnyPath
 from loopy.data.places import read_file
+from loopy.data.shot_file import SCHEMA, check_schema, naming
 from loopy.drafts import draft
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.motion.sequence import POINTS
@@ -99,7 +99,7 @@ class StoreDescription:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, StoreError):
                 raise
-            raise StoreError(f"it describes no clip store ({error}); preprocess again") from error
+            raise StoreError(f"it describes no shot store ({error}); preprocess again") from error
 
 
 def create_store(root: AnyPath, description: StoreDescription) -> None:
@@ -118,7 +118,7 @@ def create_store(root: AnyPath, description: StoreDescription) -> None:
         there, new = load_description(root).to_json(), description.to_json()
         if other := [name for name in new if there[name] != new[name]]:
             raise ConfigurationError(
-                f"{root} is a clip store with other {', '.join(other)}: give another folder, or "
+                f"{root} is a shot store with other {', '.join(other)}: give another folder, or "
                 "the options it was made with"
             )
         return
@@ -127,7 +127,7 @@ def create_store(root: AnyPath, description: StoreDescription) -> None:
         with draft(path) as hidden:
             hidden.write_text(json.dumps(description.to_json(), indent=2) + "\n")
     except OSError as error:
-        raise OutputError(f"no clip store can be made at {root}: {error.strerror}") from error
+        raise OutputError(f"no shot store can be made at {root}: {error.strerror}") from error
 
 
 def load_description(root: AnyPath) -> StoreDescription:
@@ -142,6 +142,6 @@ def load_description(root: AnyPath) -> StoreDescription:
             return StoreDescription.from_json(read_file(path))
         except OSError as error:
             raise StoreError(
-                f"there is no clip store ({error.strerror or error}); make one with loopy "
+                f"there is no shot store ({error.strerror or error}); make one with loopy "
                 "preprocess"
             ) from error

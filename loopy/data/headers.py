@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from loopy.data.clip_file import CURE, Header, TensorPlace, header_length, naming, parse_header
-from loopy.data.clips import Provenance, checked_id, clip_path
 from loopy.data.description import StoreDescription
 from loopy.data.media import AnyPath
 from loopy.data.places import Folder, Place
-from loopy.errors import DamageError, StoreError
+from loopy.data.shot_file import CURE, Header, TensorPlace, header_length, naming, parse_header
+from loopy.data.shots import Provenance, checked_id, shot_path
+from loopy.errors import CorruptFileError, StoreError
 from loopy.typed_values import record_of
 
 FIRST_BYTES = 4096  # one page; most headers fit
@@ -21,7 +21,7 @@ LARGEST = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True)
 class _About:
-    """What a header tells of its clip; see `ClipRecord.about`."""
+    """What a header tells of its clip; see `ShotRecord.about`."""
 
     id: str
     frames: int
@@ -46,8 +46,8 @@ def read_header(place: Place, path: str, description: StoreDescription) -> Heade
         description: What the store holds of each frame.
 
     Raises:
-        DamageError: Missing, damaged, cut off, renamed, of another kind than the store's clips, or
-            with values that no clip has.
+        CorruptFileError: Missing, damaged, cut off, renamed, of another kind than the store's
+            shots, or with values that no shot has.
         StoreError: Of another schema, or out of reach.
     """
     start, size = place.start(path, FIRST_BYTES)
@@ -60,10 +60,10 @@ def read_header(place: Place, path: str, description: StoreDescription) -> Heade
         about = record_of(_About, {n: v for n, v in header.about.items() if n in known})
         _check_kind(header.tensors, description.tensors(about.frames))
     except ValueError as error:
-        raise DamageError(f"its header makes no sense ({error}); {CURE}") from error
-    if path != clip_path(about.id):
-        right = clip_path(about.id)
-        raise DamageError(f"it holds clip {about.id}; give it that name again, {right}")
+        raise CorruptFileError(f"its header makes no sense ({error}); {CURE}") from error
+    if path != shot_path(about.id):
+        right = shot_path(about.id)
+        raise CorruptFileError(f"it holds clip {about.id}; give it that name again, {right}")
     return header
 
 

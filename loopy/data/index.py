@@ -1,4 +1,4 @@
-"""The index of a clip store: one memory-mapped column a property, one row a clip.
+"""The index of a shot store: one memory-mapped column a property, one row a clip.
 
 A build of the index is a folder that never changes, named by a hash of what it holds; the file
 `current.json` says which one holds. So a new index appears at once or not at all, and who has
@@ -19,12 +19,12 @@ from zlib import crc32
 
 import numpy as np
 
-from loopy.data.clip_file import SCHEMA, check_schema, naming
-from loopy.data.clips import ID_LETTERS, checked_id
 from loopy.data.description import load_description
 from loopy.data.headers import read_abouts
 from loopy.data.media import AnyPath
 from loopy.data.places import open_file, read_file
+from loopy.data.shot_file import SCHEMA, check_schema, naming
+from loopy.data.shots import ID_LETTERS, checked_id
 from loopy.drafts import draft, remove_dead_drafts
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.typed_values import plain_values

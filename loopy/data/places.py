@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from loopy.data.clip_file import CURE
 from loopy.data.rows import Piece, merge
-from loopy.errors import ConfigurationError, DamageError, DependencyError, StoreError
+from loopy.data.shot_file import CURE
+from loopy.errors import ConfigurationError, CorruptFileError, DependencyError, StoreError
 
 FOLDER_GAP_BYTES = 4096  # a page: the disk reads it anyway
 BUCKET_GAP_BYTES = 65_536  # far cheaper than one more request
@@ -21,7 +21,7 @@ LARGEST_BYTES = 2**28
 
 
 class Place(Protocol):
-    """What the reader needs; `clip_file.naming` puts the file's name before its errors."""
+    """What the reader needs; `shot_file.naming` puts the file's name before its errors."""
 
     @property
     def root(self) -> Any:
@@ -65,7 +65,7 @@ class Folder:
         """The first `count` bytes of a file, or all it has, and the size of the file.
 
         Raises:
-            DamageError: There is no such file.
+            CorruptFileError: There is no such file.
             StoreError: It cannot be read.
         """
         try:
@@ -81,7 +81,7 @@ class Folder:
         """Reads each piece into its memory.
 
         Raises:
-            DamageError: The file is gone, or ends too early.
+            CorruptFileError: The file is gone, or ends too early.
             StoreError: It cannot be read.
         """
         try:
@@ -129,7 +129,7 @@ class Bucket:
         """The first `count` bytes of a file, or all it has, and the size of the file.
 
         Raises:
-            DamageError: There is no such file.
+            CorruptFileError: There is no such file.
             StoreError: It cannot be reached.
             DependencyError: obstore is not installed.
             ConfigurationError: This process is a fork of the one that connected.
@@ -151,7 +151,7 @@ class Bucket:
         """Reads each piece into its memory; ranges travel side by side.
 
         Raises:
-            DamageError: The file is gone, or ends too early.
+            CorruptFileError: The file is gone, or ends too early.
             StoreError: It cannot be reached.
             DependencyError: obstore is not installed.
             ConfigurationError: This process is a fork of the one that connected.
@@ -170,7 +170,7 @@ class Bucket:
             self.bytes_requested += group[-1].stop - group[0].start
             found = memoryview(answer)
             if len(found) != group[-1].stop - group[0].start:  # obstore gives what is there
-                raise DamageError(f"it is cut off; {CURE}")
+                raise CorruptFileError(f"it is cut off; {CURE}")
             for piece in group:
                 first = piece.start - group[0].start
                 piece.memory[:] = found[first : first + len(piece.memory)]
@@ -271,7 +271,7 @@ def _read_group(file: int, group: Sequence[Piece]) -> None:
     while memories:
         read = os.preadv(file, memories[:1024], offset)  # 1024: the most that Linux takes
         if read == 0:
-            raise DamageError(f"it is cut off; {CURE}")
+            raise CorruptFileError(f"it is cut off; {CURE}")
         offset += read
         while memories and read >= len(memories[0]):
             read -= len(memories.pop(0))
@@ -285,7 +285,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def _unreadable(error: Exception) -> StoreError:
     if isinstance(error, FileNotFoundError):
-        return DamageError("it is not there; check the address, or preprocess again")
+        return CorruptFileError("it is not there; check the address, or preprocess again")
     return StoreError(f"it cannot be read ({first_line(error)}); check permission and connection")
 
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from loopy.data.clip_file import CURE, TensorPlace, bytes_of
-from loopy.errors import DamageError, StoreError
+from loopy.data.shot_file import CURE, TensorPlace, bytes_of
+from loopy.errors import CorruptFileError, StoreError
 
 Rows = slice | Sequence[int] | Int[Tensor, " rows"]
 
@@ -77,13 +77,13 @@ class RowRead:
         """The rows in the order in which they were asked for, once they are read.
 
         Raises:
-            DamageError: The bytes of a row are not those that were written.
+            CorruptFileError: The bytes of a row are not those that were written.
         """
         memory, size = bytes_of(self._values), self._places[0].row_bytes
         sums = self._sums.tolist()
         for index, row in enumerate(self._rows.tolist()):
             if crc32(memory[index * size : (index + 1) * size]) != sums[index]:
-                raise DamageError(f"row {row} of {self._name} is damaged; {CURE}")
+                raise CorruptFileError(f"row {row} of {self._name} is damaged; {CURE}")
         in_order = torch.equal(self._order, torch.arange(len(self._rows)))
         return self._values if in_order else self._values[self._order]
 

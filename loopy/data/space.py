@@ -1,4 +1,4 @@
-"""How much disk a clip store takes, and whether it is there."""
+"""How much disk a shot store takes, and whether it is there."""
 
 import shutil
 from math import prod
@@ -14,7 +14,7 @@ TRACK_BYTES = (68 * 2 * 4, 68, 3 * 4)  # points, valid, pose
 
 
 def estimate_size(frames: int, description: StoreDescription) -> int:
-    """Bytes of a clip store, headers (about 2 kB a clip) and index (64 bytes a clip) left out.
+    """Bytes of a shot store, headers (about 2 kB a clip) and index (64 bytes a clip) left out.
 
     Args:
         frames: Frames of all clips; 90,000 an hour.
@@ -47,6 +47,6 @@ def check_space(root: AnyPath, needed_bytes: int, *, yes: bool = False) -> None:
     free = shutil.disk_usage(folder).free
     if needed_bytes > LARGEST_SHARE * free and not yes:
         raise OutputError(
-            f"the clip store at {root} would take {needed_bytes / 1e9:.1f} GB of "
+            f"the shot store at {root} would take {needed_bytes / 1e9:.1f} GB of "
             f"{free / 1e9:.1f} GB free; give another disk, keep less, or say --yes"
         )

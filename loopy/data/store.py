@@ -1,4 +1,4 @@
-"""The clip store: prepared clips on disk or in a bucket, read row by row."""
+"""The shot store: prepared clips on disk or in a bucket, read row by row."""
 
 import os
 from collections import OrderedDict
@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 from jaxtyping import Shaped
 from torch import Tensor
 
-from loopy.data.clip_file import CHECKSUM, CURE, Header, naming
-from loopy.data.clips import ClipRecord, clip_path, save_clip
 from loopy.data.copies import Copies
 from loopy.data.description import NAME, TRACK, StoreDescription, load_description
 from loopy.data.headers import read_header
@@ -19,16 +17,18 @@ from loopy.data.media import AnyPath
 from loopy.data.places import Bucket, Folder, Place, is_address
 from loopy.data.remote_index import fetch_index
 from loopy.data.rows import RowRead, Rows
-from loopy.errors import ConfigurationError, DamageError, StoreError
+from loopy.data.shot_file import CHECKSUM, CURE, Header, naming
+from loopy.data.shots import ShotRecord, save_shot, shot_path
+from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.paths import path_of
 
 Answer = TypeVar("Answer")
 
 CHECKED_BYTES = 2**24
-"""Rows that `ClipStore.check` holds at once."""
+"""Rows that `ShotStore.check` holds at once."""
 
 
-def write_clip(root: AnyPath, record: ClipRecord) -> Path:
+def write_shot(root: AnyPath, record: ShotRecord) -> Path:
     """Adds a clip to a store, whole or not at all; the same clip written before is replaced.
 
     The index knows it after the next `build_index`.
@@ -55,11 +55,11 @@ def write_clip(root: AnyPath, record: ClipRecord) -> Path:
             f"clip {record.id} has {found} and points at {record.motion.size_px} px; the store "
             f"{root} holds {expected} and points at {description.size_px} px"
         )
-    return save_clip(root, record)
+    return save_shot(root, record)
 
 
-class ClipStore:
-    """Reads clips; made by `ClipStore.open`.
+class ShotStore:
+    """Reads clips; made by `ShotStore.open`.
 
     It pickles without connections and open files, so that workers of a DataLoader may be
     spawned with it. A store in a bucket cannot be used in forked workers.
@@ -88,7 +88,7 @@ class ClipStore:
         copies: AnyPath | None = None,
         copies_gb: float = 50.0,
         options: Mapping[str, Any] | None = None,
-    ) -> "ClipStore":
+    ) -> "ShotStore":
         """Opens a store that has an index.
 
         Args:
@@ -147,7 +147,7 @@ class ClipStore:
             clip: Row of the index, or id.
 
         Raises:
-            DamageError: Missing, damaged, or cut off.
+            CorruptFileError: Missing, damaged, or cut off.
             StoreError: Of another schema, or out of reach.
         """
         path = self._path(clip)
@@ -168,7 +168,7 @@ class ClipStore:
             checksum.
 
         Raises:
-            DamageError: Missing, damaged, or cut off.
+            CorruptFileError: Missing, damaged, or cut off.
             StoreError: Of another schema, out of reach, or without such a tensor or row.
         """
         path = self._path(clip)
@@ -181,7 +181,7 @@ class ClipStore:
             clip: Row of the index, or id.
 
         Raises:
-            DamageError: Missing, damaged, or cut off.
+            CorruptFileError: Missing, damaged, or cut off.
             StoreError: Of another schema, or out of reach.
         """
         path = self._path(clip)
@@ -208,14 +208,14 @@ class ClipStore:
         with naming(self._full(path)):
             try:
                 return work()
-            except DamageError:
+            except CorruptFileError:
                 self._headers.pop(path, None)
                 if not self._place.forget(path):
                     raise
                 return work()
 
     def _path(self, clip: int | str) -> str:
-        return clip_path(clip if isinstance(clip, str) else self.index.id(clip))
+        return shot_path(clip if isinstance(clip, str) else self.index.id(clip))
 
     def _full(self, path: str) -> str:
         return f"{self._place.root}/{path}"

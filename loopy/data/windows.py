@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance, mirrored
 from loopy.records import Clip
@@ -94,7 +94,7 @@ def draw_window(
 
 
 def read_window(
-    store: ClipStore,
+    store: ShotStore,
     row: int,
     window: Window,
     *,
@@ -166,7 +166,7 @@ def _slots(window: Window, layout: SegmentLayout) -> tuple[Int[Tensor, " m"], Bo
     return window.start - 1 - distances, distances < window.history
 
 
-def _heard(store: ClipStore, row: int, span: range, window: AudioWindow) -> Int[Tensor, "f n r"]:
+def _heard(store: ShotStore, row: int, span: range, window: AudioWindow) -> Int[Tensor, "f n r"]:
     """Rows of audio of each frame and its neighbours; two a frame in a store of 50 Hz."""
     frames = int(store.index["frames"][row])
     around = window.indices(span, frames)

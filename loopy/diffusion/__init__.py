@@ -1,14 +1,14 @@
 """The diffusion process: objective, guidance, sampler, and the way from clip to clip."""
 
-from loopy.diffusion.guidance import Branch, GuidanceScales
+from loopy.diffusion.guidance import GuidanceScales, GuidanceTerm
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, SamplingOptions
 from loopy.diffusion.rollout import next_clip
 from loopy.diffusion.sampler import ddim
 
 __all__ = [
-    "Branch",
     "DiffusionContract",
     "GuidanceScales",
+    "GuidanceTerm",
     "RolloutState",
     "Sampling",
     "SamplingOptions",

@@ -19,7 +19,7 @@ from loopy.errors import ConfigurationError
 from loopy.typed_values import check_fields
 
 
-class Branch(NamedTuple):
+class GuidanceTerm(NamedTuple):
     """One run of the denoiser.
 
     Attributes:
@@ -67,7 +67,7 @@ class GuidanceScales:
                 f"to {self.stop}"
             )
 
-    def branches(self, progress: float = 0.0) -> tuple[Branch, ...]:
+    def branches(self, progress: float = 0.0) -> tuple[GuidanceTerm, ...]:
         """The runs needed at a point of the sampling, those that see more first.
 
         A branch whose coefficient is 0 is left out: e_ref when both ratios are equal, e_base
@@ -77,17 +77,17 @@ class GuidanceScales:
             progress: Share of the steps already done, in [0, 1).
         """
         if not self.start <= progress < self.stop:
-            return (Branch(1.0, True, True),)
+            return (GuidanceTerm(1.0, True, True),)
         every = (
-            Branch(self.audio, True, True),
-            Branch(self.reference - self.audio, False, True),
-            Branch(1.0 - self.reference, False, False),
+            GuidanceTerm(self.audio, True, True),
+            GuidanceTerm(self.reference - self.audio, False, True),
+            GuidanceTerm(1.0 - self.reference, False, False),
         )
         return tuple(branch for branch in every if branch.coefficient)
 
 
 def combine(
-    predictions: Float[Tensor, "rows f c h w"], branches: tuple[Branch, ...]
+    predictions: Float[Tensor, "rows f c h w"], branches: tuple[GuidanceTerm, ...]
 ) -> Float[Tensor, "b f c h w"]:
     """Sum the branches' predictions, rows (branches b), by their coefficients."""
     weight = predictions.new_tensor([branch.coefficient for branch in branches])

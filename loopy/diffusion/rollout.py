@@ -18,12 +18,12 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.diffusion.guidance import Branch, combine
+from loopy.diffusion.guidance import GuidanceTerm, combine
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling
 from loopy.diffusion.sampler import ddim
 from loopy.models.dual import NONE, DualUNet, SiteKeys
 from loopy.randomness import generator
-from loopy.records import Branches
+from loopy.records import BranchLayout
 from loopy.segments import SegmentLayout
 
 
@@ -65,7 +65,7 @@ def next_clip(
     tokens, motion = _sound(network, audio)
     sound = network.project_audio(tokens)
 
-    def run(latents: Tensor, timestep: Tensor, branches: tuple[Branch, ...]) -> Tensor:
+    def run(latents: Tensor, timestep: Tensor, branches: tuple[GuidanceTerm, ...]) -> Tensor:
         seeing = sum(branch.reference for branch in branches)
         keeping = len(branches) if sampling.base_keeps_past else seeing
         hearing = sum(branch.audio for branch in branches)
@@ -80,7 +80,7 @@ def next_clip(
             ),
             motion=None if motion is None else _silent_after(motion, len(branches), hearing),
             portrait=None if portrait is None else portrait.to(dtype),
-            branches=Branches(len(branches), seeing, hearing, keeping),
+            branches=BranchLayout(len(branches), seeing, hearing, keeping),
             past_present=None if present is None else present.repeat(keeping, 1),
         )
 

@@ -1,6 +1,6 @@
 """Does the model use what it is given? How its loss grows when a condition is another sample's.
 
-`loopy.evaluation.swaps` makes the losses; here they become figures.
+`loopy.evaluation.toon.conditions` makes the losses; here they become figures.
 """
 
 import torch

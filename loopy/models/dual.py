@@ -22,7 +22,7 @@ from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.unet import UNet
 from loopy.nn.attention import KeyValue
 from loopy.nn.stages import SiteContext
-from loopy.records import Clip, Presence
+from loopy.records import Clip, ConditionMask
 
 SiteKeys = Mapping[str, KeyValue]
 NONE: SiteKeys = MappingProxyType({})
@@ -121,7 +121,7 @@ class DualUNet(nn.Module):
         noisy: Float[Tensor, "b f c h w"],
         timestep: Int[Tensor, "b"],
         clip: Clip,
-        presence: Presence,
+        presence: ConditionMask,
         *,
         choice: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
@@ -133,7 +133,7 @@ class DualUNet(nn.Module):
             noisy: Noisy latents of the clips.
             timestep: Diffusion step of each.
             clip: Their conditions.
-            presence: Who may see what; on the CPU, see `Presence`.
+            presence: Who may see what; on the CPU, see `ConditionMask`.
             choice: Condition of audio-to-latents for each sample; None = audio.
         """
         audio, motion = {}, None
@@ -164,7 +164,7 @@ class DualUNet(nn.Module):
             past_present=present if reference is None else present & reference[:, None],
         )
 
-    def trained_parameters(self) -> list[nn.Parameter]:
+    def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters that a loss can reach: without what the reference net runs for nobody.
 
         Where no motion frame carries a gradient, only tokens are read, and everything behind
@@ -173,7 +173,7 @@ class DualUNet(nn.Module):
         if self.motion_gradient and self.sees_past:
             return [p for p in self.parameters() if p.requires_grad]
         attention = "attn1" if self.reference_projection == "denoiser" else "attn1.to_q"
-        unread = {id(p) for p in self.reference_net.behind_tokens(attention)}
+        unread = {id(p) for p in self.reference_net.unused_for_tokens(attention)}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in unread]
 
     def _encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:

@@ -1,6 +1,6 @@
 """The gate: a small network that says whether a picture is a toon portrait of our kind.
 
-It was trained on renders and on drawn counterexamples (`loopy.evaluation.train_gate`), and
+It was trained on renders and on drawn counterexamples (`tools.judges.train_gate`), and
 has never seen a photograph.
 """
 

@@ -75,8 +75,7 @@ class Judge(nn.Module):
         path = Path(folder or cls.home()) / f"{cls.name}.safetensors"
         if not path.is_file():
             raise ModelError(
-                f"the {cls.name} lacks {path}; train it by "
-                f"python -m loopy.evaluation.train_{cls.name}"
+                f"the {cls.name} lacks {path}; train it by python -m tools.judges.train_{cls.name}"
             )
         judge = cls()
         try:

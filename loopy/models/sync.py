@@ -3,7 +3,7 @@
 Small towers after SyncNet (Chung and Zisserman 2016): each turns 5 frames, 0.2 s, into a unit
 vector, and what is of the same moment of the same talk is near. One hears; three see, each in its
 own form: mouths in pictures, mouths as landmarks, mouths in the toon autoencoder's latents. They
-were trained on toon talkers alone (`loopy.evaluation.train_sync`).
+were trained on toon talkers alone (`tools.judges.train_sync`).
 """
 
 from collections.abc import Iterable

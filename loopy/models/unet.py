@@ -28,7 +28,7 @@ from loopy.nn.stages import (
     StageOptions,
     UpStage,
 )
-from loopy.records import Branches, ReferenceFeatures, SiteFeatures
+from loopy.records import BranchLayout, ReferenceFeatures, SiteFeatures
 
 
 class UNet(ModelMixin, ConfigMixin):
@@ -176,7 +176,7 @@ class UNet(ModelMixin, ConfigMixin):
         motion: Float[Tensor, "b f e"] | None = None,
         portrait: Float[Tensor, "videos c h w"] | None = None,
         text: Float[Tensor, "b s d"] | None = None,
-        branches: Branches = Branches(),  # noqa: B008 (frozen)
+        branches: BranchLayout = BranchLayout(),  # noqa: B008 (frozen)
         reference_present: Bool[Tensor, "bearing"] | None = None,
         past_present: Bool[Tensor, "seeing m"] | None = None,
     ) -> Float[Tensor, "b f c h w"]:
@@ -246,7 +246,7 @@ class UNet(ModelMixin, ConfigMixin):
         """Name of the last site with attention."""
         return [name for name, stage, _ in self.sites() if stage.attentions][-1]
 
-    def behind_tokens(self, attention: str) -> list[nn.Parameter]:
+    def unused_for_tokens(self, attention: str) -> list[nn.Parameter]:
         """Parameters that `features` does not run for ``tokens``.
 
         Args:

@@ -150,7 +150,7 @@ def made_with(network: DualUNet, vae: AutoencoderKL) -> str:
 
 
 def store_fingerprints(vae: AutoencoderKL, audio_encoder: AudioEncoder) -> dict[str, str]:
-    """Name -> fingerprint of all that decides what a clip store holds of pictures and sound."""
+    """Name -> fingerprint of all that decides what a shot store holds of pictures and sound."""
     return {
         "vae": fingerprint(vae),
         "audio_encoder": fingerprint(audio_encoder),

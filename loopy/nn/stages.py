@@ -21,7 +21,7 @@ from loopy.nn.attention import KeyValue, extend_mask
 from loopy.nn.layers import Layers
 from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
-from loopy.records import Branches, SiteFeatures
+from loopy.records import BranchLayout, SiteFeatures
 
 
 class SiteContext(NamedTuple):
@@ -59,7 +59,7 @@ class Call:
 
     embedding: Float[Tensor, "n e"]
     frames: int
-    branches: Branches = field(default_factory=Branches)
+    branches: BranchLayout = field(default_factory=BranchLayout)
     text: Float[Tensor, "n s d"] | None = None
     reference_present: Bool[Tensor, "b"] | None = None
     past_present: Bool[Tensor, "b m"] | None = None

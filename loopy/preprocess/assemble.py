@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopy.data.clips import ClipRecord, Provenance
+from loopy.data.shots import Provenance, ShotRecord
 from loopy.motion import MotionSequence
 from loopy.preprocess.crop import crop_points
 from loopy.preprocess.measurements import fill_gaps
@@ -23,7 +23,7 @@ def assemble(
     options: PreprocessOptions,
     config: Mapping[str, Any],
     audio_shape: tuple[int, int],
-) -> ClipRecord:
+) -> ShotRecord:
     """Makes a clip for the store of what the stages have left of it.
 
     Args:
@@ -41,7 +41,7 @@ def assemble(
     pictures = [part for name, part in parts.items() if name.startswith("pictures")]
     silence = torch.zeros(take.frames * options.audio_rate_hz // int(FPS), *audio_shape)
     outcome = next(clip for clip in plan.ledger.clips if clip.clip == take.clip)
-    return ClipRecord(
+    return ShotRecord(
         take.clip,
         audio=parts["audio"]["audio"] if plan.has_sound else silence,
         motion=MotionSequence(crop, track.pose, valid, options.size_px),

@@ -12,8 +12,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from loopy.data.clips import clip_id
 from loopy.data.media import open_media
+from loopy.data.shots import shot_id
 from loopy.data.sound import LONGEST_S
 from loopy.data.sound_blocks import sound_blocks
 from loopy.preprocess.crop import Box, square_box
@@ -126,7 +126,7 @@ class _Job:
         """A shot, and the clip that shall come of it."""
         options, has_sound = self.maker.options, self.heard >= span.stop
         start_s, stop_s = float(span.start / FPS), float(span.stop / FPS)
-        name = clip_id(self.about.sha256, start_s, stop_s, self.config)
+        name = shot_id(self.about.sha256, start_s, stop_s, self.config)
         outcome = Outcome(name, start_s, stop_s, len(span), "kept")
         reason = rejection(_unseen(len(span), has_sound), options.filters)
         if reason is not None:  # no need to look for a face

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.data.index import TRAIN
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.data.windows import draw_window
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.randomness import generator
@@ -44,7 +44,7 @@ class MotionScale:
 
 
 def motion_scale(
-    store: ClipStore, *, clip_frames: int = 12, windows: int = 2048, seed: int = 0
+    store: ShotStore, *, clip_frames: int = 12, windows: int = 2048, seed: int = 0
 ) -> MotionScale | None:
     """Measures windows that begin anywhere in a clip, by their tracks alone.
 
@@ -76,7 +76,7 @@ def motion_scale(
 
 
 def _measures(
-    store: ClipStore, row: int, draw: torch.Generator, *, clip_frames: int
+    store: ShotStore, row: int, draw: torch.Generator, *, clip_frames: int
 ) -> Float[Tensor, "2"]:
     frames = int(store.index["frames"][row])
     start = draw_window(frames, draw, clip_frames=clip_frames, history=0).start

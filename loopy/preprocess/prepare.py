@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from loopy.data.clips import clip_path
 from loopy.data.description import load_description
+from loopy.data.shots import shot_path
 from loopy.data.sound import read_audio
-from loopy.data.store import write_clip
+from loopy.data.store import write_shot
 from loopy.errors import ConfigurationError, DependencyError, MediaError, ModelError, OutputError
 from loopy.preprocess.assemble import assemble
 from loopy.preprocess.crop import crop_frames
@@ -256,7 +256,7 @@ class Preparer:
         return plan if tracks else None
 
     def _stored(self, clip: str) -> bool:
-        return (self.root / clip_path(clip)).is_file()
+        return (self.root / shot_path(clip)).is_file()
 
     def _path(self, clip: str, part: str) -> Path:
         return work_path(self.root, clip, part)
@@ -320,7 +320,7 @@ class Preparer:
         with watch("store"):
             shape = load_description(self.root).audio_shape
             tensors = {name: tensors for name, (tensors, _) in whole.items()}
-            write_clip(self.root, assemble(plan, take, tensors, self.options, self.config, shape))
+            write_shot(self.root, assemble(plan, take, tensors, self.options, self.config, shape))
         keep(self._path(take.clip, "done"), {}, spent_s=watch.seconds)
         for name in names:
             self._path(take.clip, name).unlink(missing_ok=True)

@@ -133,7 +133,7 @@ def report(root: AnyPath) -> DataReport:
     )
 
 
-def kept_clips(root: AnyPath) -> set[str] | None:
+def listed_shots(root: AnyPath) -> set[str] | None:
     """Ids of the clips that ledgers keep, for `loopy.data.index.build_index`.
 
     Returns:

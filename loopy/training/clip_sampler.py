@@ -1,4 +1,4 @@
-"""Batches out of a clip store: which clip comes when, and where in it.
+"""Batches out of a shot store: which clip comes when, and where in it.
 
 The samples of all ranks are one endless row: epoch after epoch, each clip of the training split
 once an epoch, in an order that depends on (seed, epoch). Sample g of that row belongs to batch
@@ -19,15 +19,15 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from loopy.data.index import TRAIN, VALIDATION
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.data.windows import draw_window, read_window
-from loopy.errors import ConfigurationError, DamageError
+from loopy.errors import ConfigurationError, CorruptFileError
 from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
-from loopy.training.datamodule import Deciders
-from loopy.training.drops import DropRates
+from loopy.training.datamodule import DataSignature
+from loopy.training.dropout import ConditionDropout
 from loopy.training.faces import part_mask
 
 FEWEST_HELD_OUT = 2
@@ -57,7 +57,7 @@ class ClipSampler:
         seed: Of order and windows.
     """
 
-    store: ClipStore
+    store: ShotStore
     batch_size: int
     layout: SegmentLayout = SegmentLayout()  # noqa: RUF009 (frozen)
     clip_frames: int = 12
@@ -67,7 +67,7 @@ class ClipSampler:
     past: bool = True
     mirror: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
-    drops: DropRates = DropRates()  # noqa: RUF009 (frozen)
+    drops: ConditionDropout = ConditionDropout()  # noqa: RUF009 (frozen)
     posterior: Literal["mean", "sample"] = "mean"
     skip_damaged: int = 0
     seed: int = 0
@@ -107,7 +107,7 @@ class ClipSampler:
         """Another process looks the rows up itself."""
         return {k: v for k, v in vars(self).items() if k not in ("rows", "held_out_rows")}
 
-    def decided_by(self) -> Deciders:
+    def data_signature(self) -> DataSignature:
         """Which rows of which clips are read, beside seed, batch size and ranks.
 
         Weights of the loss are not among it: they may change in mid-run. Nor is how many damaged
@@ -144,7 +144,7 @@ class ClipSampler:
 
         Raises:
             ConfigurationError: Fewer clips than a step takes.
-            DamageError: More clips than `skip_damaged` are missing or damaged.
+            CorruptFileError: More clips than `skip_damaged` are missing or damaged.
             StoreError: A clip is out of reach.
         """
         validation = purpose == "validation"
@@ -190,16 +190,16 @@ class ClipSampler:
         for row in rows:
             try:
                 return read(row)
-            except DamageError as error:
+            except CorruptFileError as error:
                 if not self._damaged[row]:
                     if self.damaged >= self.skip_damaged:
-                        raise DamageError(
+                        raise CorruptFileError(
                             f"{error}; loopy data check lists all damage, and skip_damaged "
                             f"(now {self.skip_damaged}) leaves so many clips out"
                         ) from error
                     self._damaged[row] = True
                     warnings.warn(f"a clip is left out: {error}", stacklevel=2)
-        raise DamageError(f"{self.store.root}: not one clip is whole; preprocess again")
+        raise CorruptFileError(f"{self.store.root}: not one clip is whole; preprocess again")
 
     def _read(self, row: int, draw: torch.Generator, *, history: int, mirror: float) -> Clip:
         window = draw_window(

@@ -19,7 +19,7 @@ from loopy.randomness import generator
 from loopy.training.signals import leave_group
 
 Batch = TypeVar("Batch")
-Deciders = dict[str, int | float | str]
+DataSignature = dict[str, int | float | str]
 """What makes a number stand for a batch, by name."""
 
 
@@ -43,7 +43,7 @@ class Stream(Dataset[Batch]):
         return self.batch(number)
 
 
-class Onwards(Sampler[int]):
+class ResumableSampler(Sampler[int]):
     """Numbers of the batches to come; a resumed run goes on behind its checkpoint.
 
     Its length counts those before too, as lightning does.
@@ -51,11 +51,13 @@ class Onwards(Sampler[int]):
     Args:
         stop: Batches of the whole run.
         place: Tells how many batches have been trained on.
-        decided_by: What makes a number stand for a batch; a checkpoint's must be the same.
+        data_signature: What makes a number stand for a batch; a checkpoint's must be the same.
     """
 
-    def __init__(self, stop: int, *, place: Callable[[], int], decided_by: Deciders) -> None:
-        self.start, self.stop, self.place, self.decided_by = 0, stop, place, decided_by
+    def __init__(
+        self, stop: int, *, place: Callable[[], int], data_signature: DataSignature
+    ) -> None:
+        self.start, self.stop, self.place, self.data_signature = 0, stop, place, data_signature
 
     def __len__(self) -> int:
         """Batches of the whole run."""
@@ -67,7 +69,7 @@ class Onwards(Sampler[int]):
 
     def state_dict(self) -> dict[str, Any]:
         """The place, and what makes it one."""
-        return {"batches": self.place(), **self.decided_by}
+        return {"batches": self.place(), **self.data_signature}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on behind the last batch of a checkpoint.
@@ -77,7 +79,7 @@ class Onwards(Sampler[int]):
         """
         changed = [
             f"{name} {state_dict.get(name, 'unknown')}, now {value}"
-            for name, value in self.decided_by.items()
+            for name, value in self.data_signature.items()
             if state_dict.get(name) != value
         ]
         if changed:
@@ -91,7 +93,7 @@ class Onwards(Sampler[int]):
 class ResumableLoader(DataLoader[Batch]):
     """A loader that keeps its place in checkpoints, and knows how long it was waited for."""
 
-    sampler: Onwards  # pyright: ignore[reportIncompatibleVariableOverride]
+    sampler: ResumableSampler  # pyright: ignore[reportIncompatibleVariableOverride]
     waited_s = 0.0
     """Seconds until the batches so far were there, from when each was asked for."""
 
@@ -151,7 +153,7 @@ class LoopyDataModule(pl.LightningDataModule):
         """
         raise NotImplementedError
 
-    def decided_by(self) -> Deciders:
+    def data_signature(self) -> DataSignature:
         """What else makes a number stand for a batch, for example how many samples there are."""
         return {}
 
@@ -186,15 +188,15 @@ class LoopyDataModule(pl.LightningDataModule):
         batches = trainer.max_steps * trainer.accumulate_grad_batches
         _check_one_epoch(trainer, batches)
         current = trainer.fit_loop.epoch_loop.batch_progress.current
-        order = Onwards(
+        order = ResumableSampler(
             batches,
             place=lambda: current.processed,  # pyright: ignore[reportAttributeAccessIssue]
-            decided_by={
+            data_signature={
                 "seed": self.seed,
                 "batch_size": self.batch_size,
                 "ranks": trainer.world_size,
                 "accumulate_grad_batches": trainer.accumulate_grad_batches,
-                **self.decided_by(),
+                **self.data_signature(),
             },
         )
         return self._loader("training", batches, sampler=order)
@@ -217,7 +219,9 @@ class LoopyDataModule(pl.LightningDataModule):
             raise ConfigurationError("the data needs a trainer: pass it to trainer.fit")
         return self.trainer
 
-    def _loader(self, purpose: str, batches: int, *, sampler: Onwards | None = None) -> DataLoader:
+    def _loader(
+        self, purpose: str, batches: int, *, sampler: ResumableSampler | None = None
+    ) -> DataLoader:
         trainer = self._trainer()
         place = {"rank": trainer.global_rank, "ranks": trainer.world_size}
         return (DataLoader if sampler is None else ResumableLoader)(

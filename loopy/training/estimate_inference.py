@@ -13,7 +13,7 @@ from transformers import Wav2Vec2Config
 
 from loopy.models import AudioEncoder, decode_latents
 from loopy.pixels import to_pixels
-from loopy.records import Branches
+from loopy.records import BranchLayout
 from loopy.training.estimate_ledger import Ledger, bytes_of
 from loopy.training.estimate_precision import cast
 from loopy.training.estimate_step import fake_clip
@@ -127,7 +127,7 @@ def inference_cost(
                     ),
                     motion=None if motion is None else motion.repeat(len(group), 1, 1),
                     portrait=clip.reference,
-                    branches=Branches(len(group), seeing, hearing, keeping),
+                    branches=BranchLayout(len(group), seeing, hearing, keeping),
                 )
             marks.append(ledger.flops)
             denoising = ledger.most - weights

@@ -17,10 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from loopy.models.audio_to_latents import LANDMARK_WIDTH
 from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
-from loopy.records import Clip, Presence
+from loopy.records import Clip, ConditionMask
 from loopy.timing import AudioWindow
 from loopy.training.clip_sampler import FEWEST_HELD_OUT
-from loopy.training.drops import DropRates
+from loopy.training.dropout import ConditionDropout
 from loopy.training.estimate_ledger import Ledger, bytes_of
 from loopy.training.estimate_precision import Device, autocast_as_on, cast, precision_plugin
 from loopy.training.module import LoopyModule
@@ -83,7 +83,9 @@ def step_cost(
         if precision in ("bf16-true", "16-true"):
             cast(stage, torch.bfloat16 if precision == "bf16-true" else torch.float16)
         stage.drops = Masking()
-        stage.own_past = 0.0  # drawn without gradients before the step, in less than it takes
+        stage.self_generated_history = (
+            0.0  # drawn without gradients before the step, in less than it takes
+        )
         trained = [p for p in stage.parameters() if p.requires_grad]
         held_out = fake_clip(stage, max(batch_size, FEWEST_HELD_OUT), latent_px, weighted=weighted)
         with Ledger() as ledger:
@@ -113,7 +115,7 @@ def step_cost(
         )
 
 
-class Masked(Presence):
+class Masked(ConditionMask):
     """A batch in which some sample does not see the reference: it holds most."""
 
     def reference_mask(self, device: torch.device | str) -> Tensor:
@@ -121,10 +123,10 @@ class Masked(Presence):
         return self.reference.to(device)
 
 
-class Masking(DropRates):
+class Masking(ConditionDropout):
     """Draws such batches alone."""
 
-    def presence(self, generators: list[torch.Generator]) -> Presence:
+    def presence(self, generators: list[torch.Generator]) -> ConditionMask:
         """As drawn, but masked."""
         return Masked(**vars(super().presence(generators)))
 

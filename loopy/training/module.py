@@ -25,13 +25,13 @@ from loopy.errors import ConfigurationError
 from loopy.models import AudioEncoder, DualUNet
 from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
-from loopy.records import Clip, Presence
-from loopy.training.drops import DropRates
+from loopy.records import Clip, ConditionMask
+from loopy.training.dropout import ConditionDropout
 from loopy.training.log_steps import is_logged
 from loopy.training.optimisers import OptimiserName, make_optimiser
-from loopy.training.own_past import own_motion_frames
 from loopy.training.rehearsal import rehearse
 from loopy.training.schedule import warm_cosine
+from loopy.training.self_history import own_motion_frames
 from loopy.training.sharding import shard
 from loopy.training.start import start_from, start_table
 from loopy.training.store_clips import StoreClips
@@ -81,8 +81,8 @@ class LoopyModule(pl.LightningModule):
         timestep_power: Timesteps are drawn as u ** power; 1 = evenly, the paper; less = noisier.
         motion_noise: Largest deviation of noise added to motion frames, drawn per sample, so that
             small errors of made frames are forgiven; 0 = none, the paper.
-        own_past: Share of batches whose motion frames the network draws again (see
-            `loopy.training.own_past`); 0 = none, the paper. Needs temporal layers.
+        self_generated_history: Share of batches whose motion frames the network draws again (see
+            `loopy.training.self_history`); 0 = none, the paper. Needs temporal layers.
         init_from: Model folders to start from, later ones on top of earlier ones tensor by tensor;
             read once, when a run begins (see `loopy.training.start`); `loopy fit` does not read
             them where it continues a checkpoint. None starts from the networks as built.
@@ -97,7 +97,7 @@ class LoopyModule(pl.LightningModule):
         scheduler: DDIMScheduler,
         settings: Settings,
         *,
-        drops: DropRates = DropRates(),  # noqa: B008 (frozen)
+        drops: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
         learning_rate: float = 1e-5,
         warmup_steps: int = 0,
         cosine: bool = False,
@@ -107,7 +107,7 @@ class LoopyModule(pl.LightningModule):
         min_snr_gamma: float | None = None,
         timestep_power: float = 1.0,
         motion_noise: float = 0.0,
-        own_past: float = 0.0,
+        self_generated_history: float = 0.0,
         init_from: list[Path] | Path | None = None,  # list first, or jsonargparse dumps its repr
         sync_weight: float = 0.0,
         seed: int = 0,
@@ -126,7 +126,7 @@ class LoopyModule(pl.LightningModule):
         self.min_snr_gamma = min_snr_gamma
         self.timestep_power = timestep_power
         self.motion_noise = motion_noise
-        self.own_past = own_past
+        self.self_generated_history = self_generated_history
         self.init_from = [init_from] if isinstance(init_from, Path) else list(init_from or [])
         self.seed = seed
         self.sync = SyncTerm(sync_weight) if sync_weight else None
@@ -135,7 +135,7 @@ class LoopyModule(pl.LightningModule):
         if gradient_checkpointing:
             network.reference_net.enable_gradient_checkpointing()
             network.denoiser.enable_gradient_checkpointing()
-        trained = {id(p) for p in network.trained_parameters()}
+        trained = {id(p) for p in network.trainable_parameters()}
         for parameter in network.parameters():
             parameter.requires_grad_(id(parameter) in trained)
 
@@ -211,7 +211,10 @@ class LoopyModule(pl.LightningModule):
         draws = Draws((self.seed, "train", batch_idx), first=first, count=len(batch))
         clip = self.select(batch, draws.of("select"))
         draw = generator(self.seed, "own past", batch_idx)
-        if self.own_past and torch.rand((), generator=draw) < self.own_past:
+        if (
+            self.self_generated_history
+            and torch.rand((), generator=draw) < self.self_generated_history
+        ):
             own = own_motion_frames(
                 self.network,
                 self.scheduler,
@@ -235,7 +238,7 @@ class LoopyModule(pl.LightningModule):
 
         Only what the network sees is exchanged; what is diffused remains the sample's own.
         """
-        presence = Presence.all(len(batch), "cpu")
+        presence = ConditionMask.all(len(batch), "cpu")
         draws = Draws((self.seed, "validate", batch_idx), first=0, count=len(batch))
         clip = self.select(batch, draws.of("select"))
         right, _ = self._losses(clip, clip, presence, draws)
@@ -309,7 +312,7 @@ class LoopyModule(pl.LightningModule):
         self,
         clip: Clip,
         seen: Clip,
-        presence: Presence,
+        presence: ConditionMask,
         draws: Draws,
         choice: Int[Tensor, "b"] | None = None,
     ) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:

@@ -28,7 +28,7 @@ SEED = 2**62 + 0x5EED_CAFE
 def rehearse(
     pipeline: LoopyPipeline, data: LoopyDataModule, video: Path | None, *, seconds: float = 1.92
 ) -> Image.Image | None:
-    """Lets a held-out face speak: a person of the clip store that is trained on, else a toon.
+    """Lets a held-out face speak: a person of the shot store that is trained on, else a toon.
 
     Args:
         pipeline: The model.

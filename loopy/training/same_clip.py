@@ -20,7 +20,7 @@ from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline
 from loopy.pixels import to_pixels
 from loopy.records import Clip
-from loopy.training.datamodule import Deciders, LoopyDataModule
+from loopy.training.datamodule import DataSignature, LoopyDataModule
 from loopy.training.store_clips import StoreClips
 from loopy.training.talks import SyntheticTalks
 
@@ -69,9 +69,9 @@ class SameClip(LoopyDataModule):
         """The clip, alone."""
         return self.data.batches()("training", 0, 0, 1).rows(slice(1))
 
-    def decided_by(self) -> Deciders:
+    def data_signature(self) -> DataSignature:
         """The clip is that of the other data, of whose run this is none."""
-        told = self.data.decided_by()
+        told = self.data.data_signature()
         all_of_them = next(iter(told))
         return told | {all_of_them: f"the first of {told[all_of_them]}"}
 

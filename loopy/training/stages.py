@@ -32,8 +32,10 @@ class ImageStage(LoopyModule):
         super().__init__(*options, **more)
         if self.network.denoiser.config["clip_frames"] is not None:
             raise ConfigurationError("the image stage has no temporal layers; set clip_frames null")
-        if self.own_past:
-            raise ConfigurationError("the image stage has no past; leave own_past at 0")
+        if self.self_generated_history:
+            raise ConfigurationError(
+                "the image stage has no past; leave self_generated_history at 0"
+            )
         if self.sync is not None:
             raise ConfigurationError("the image stage has no frames in a row; leave sync_weight 0")
         self.targets = targets

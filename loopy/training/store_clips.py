@@ -1,4 +1,4 @@
-"""Clips out of a clip store, for the image and the clip stage."""
+"""Clips out of a shot store, for the image and the clip stage."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -9,19 +9,19 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader
 
 from loopy.data.places import is_address
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
 from loopy.training.clip_sampler import ClipSampler
-from loopy.training.datamodule import Deciders, LoopyDataModule
-from loopy.training.drops import DropRates
+from loopy.training.datamodule import DataSignature, LoopyDataModule
+from loopy.training.dropout import ConditionDropout
 
 
 class StoreClips(LoopyDataModule):
-    """Windows of a clip store, each read by its rows alone.
+    """Windows of a shot store, each read by its rows alone.
 
     The store is opened in `setup`, or where it is first looked at: an export needs none.
 
@@ -73,7 +73,7 @@ class StoreClips(LoopyDataModule):
         posterior: Literal["mean", "sample"] = "mean",
         mouth_weight: float = 1.0,
         eye_weight: float = 1.0,
-        drops: DropRates = DropRates(),  # noqa: B008 (frozen)
+        drops: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
         batch_size: int = 6,
         validation_batches: int = 8,
         skip_damaged: int = 0,
@@ -121,7 +121,7 @@ class StoreClips(LoopyDataModule):
             StoreError: There is no store, or it has no index.
             ConfigurationError: It was made with other parts, or lacks what is asked for.
         """
-        store = ClipStore.open(self.store, **self.reading)
+        store = ShotStore.open(self.store, **self.reading)
         _check_content(store, mirror=self.mirror, posterior=self.posterior)
         _check_models(store, store_fingerprints(self.vae, self.audio_encoder), self.parts)
         return ClipSampler(
@@ -164,9 +164,9 @@ class StoreClips(LoopyDataModule):
         if stage == "fit":
             sampler.check(1 if self.trainer is None else self.trainer.world_size)
 
-    def decided_by(self) -> Deciders:
+    def data_signature(self) -> DataSignature:
         """Other clips in the store, or other rows of them, are other batches."""
-        return self.sampler.decided_by()
+        return self.sampler.data_signature()
 
     def batches(self) -> Callable[[str, int, int, int], Any]:
         """What makes a batch: the sampler, without trainer and networks."""
@@ -190,7 +190,7 @@ class StoreClips(LoopyDataModule):
         return super().val_dataloader()
 
 
-def _check_content(store: ClipStore, *, mirror: float, posterior: str) -> None:
+def _check_content(store: ShotStore, *, mirror: float, posterior: str) -> None:
     """Makes sure that a store holds what shall be read.
 
     Raises:
@@ -206,7 +206,7 @@ def _check_content(store: ClipStore, *, mirror: float, posterior: str) -> None:
         )
 
 
-def _check_models(store: ClipStore, ours: Mapping[str, str], parts: Path) -> None:
+def _check_models(store: ShotStore, ours: Mapping[str, str], parts: Path) -> None:
     """Makes sure that a store holds what the given networks make.
 
     Raises:
@@ -217,6 +217,6 @@ def _check_models(store: ClipStore, ours: Mapping[str, str], parts: Path) -> Non
     for name, mark in ours.items():
         if made_with.get(name, mark) != mark:
             raise ConfigurationError(
-                f"the clip store was made with another {words.get(name, name)} than that in "
+                f"the shot store was made with another {words.get(name, name)} than that in "
                 f"{parts}; give the parts it was made with, or preprocess again"
             )

@@ -16,8 +16,8 @@ from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
 from loopy.training.cache import SHARD, Recipe, TalkShards
-from loopy.training.datamodule import Deciders, SyntheticData
-from loopy.training.drops import DropRates
+from loopy.training.datamodule import DataSignature, SyntheticData
+from loopy.training.dropout import ConditionDropout
 
 HELD_OUT = 10**9
 """Number of the first talk of the held-out set."""
@@ -67,7 +67,7 @@ class SyntheticTalks(SyntheticData):
         static_history: bool = False,
         mouth_weight: float = 1.0,
         eye_weight: float = 1.0,
-        drops: DropRates = DropRates(),  # noqa: B008 (frozen)
+        drops: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
         batch_size: int = 6,
         seed: int = 0,
         build_workers: int = 2,
@@ -116,7 +116,7 @@ class SyntheticTalks(SyntheticData):
             self.held_out_samples = self._load(self.held_out_talks, first_talk=HELD_OUT)
             self.samples = self._load(self.talks, first_talk=0)
 
-    def decided_by(self) -> Deciders:
+    def data_signature(self) -> DataSignature:
         """Talks are drawn from all there are."""
         return {"talks": self.talks}
 

@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 from transformers import Wav2Vec2Config
 
-from loopy.data.clips import ClipRecord, Provenance, clip_id, clip_path
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
 from loopy.data.reader import read_frames
+from loopy.data.shots import Provenance, ShotRecord, shot_id, shot_path
 from loopy.data.sound import read_audio
-from loopy.data.store import ClipStore, write_clip
+from loopy.data.store import ShotStore, write_shot
 from loopy.data.writer import open_writer
 from loopy.models import AudioEncoder
 from loopy.models.latents import encode_images
@@ -54,7 +54,7 @@ def make_store(root: Path) -> None:
         about = Provenance(f"{name}.mp4", name, 0, FRAMES / 25, (0, 0, SIZE, SIZE), 25, name)
         latents = torch.randn(FRAMES, *LATENTS, generator=draw)
         audio = torch.randn(FRAMES, *SOUND, generator=draw)
-        write_clip(root, ClipRecord(clip_id(name, 0, 10, {}), latents, audio, motion, about))
+        write_shot(root, ShotRecord(shot_id(name, 0, 10, {}), latents, audio, motion, about))
     build_index(root, validation=0, test=0)
 
 
@@ -114,9 +114,9 @@ def cold_bytes(root: Path, read: Callable[[int], object]) -> str:
     return f"{total / COLD / 1e6:.3f}" if total else "unknown"  # overlay and tmpfs do not count
 
 
-def load_whole(store: ClipStore, root: Path, number: int) -> None:
+def load_whole(store: ShotStore, root: Path, number: int) -> None:
     """Reads all bytes of a clip, unchecked, and makes nothing of them."""
-    tensors = load_file(root / clip_path(store.index.id(number % CLIPS)))
+    tensors = load_file(root / shot_path(store.index.id(number % CLIPS)))
     for tensor in tensors.values():
         tensor.clone()  # a mapped file is read when it is looked at
 
@@ -181,7 +181,7 @@ def whole(sampler: ClipSampler, root: Path) -> None:
     for number in range(SAMPLES // 4):
         load_whole(sampler.store, root, number)
     wall, busy = perf_counter() - wall, process_time() - busy
-    size = (root / clip_path(sampler.store.index.id(0))).stat().st_size
+    size = (root / shot_path(sampler.store.index.id(0))).stat().st_size
     line(
         "whole file of a clip, one process; unchecked, not made ready",
         rate=SAMPLES // 4 / wall,
@@ -254,7 +254,7 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         root = Path(folder) / "store"
         make_store(root)
-        sampler = ClipSampler(ClipStore.open(root), 2)
+        sampler = ClipSampler(ShotStore.open(root), 2)
         print("| | samples a second | CPU ms | MB requested | MB needed | MB from disk |")
         print("|---|---|---|---|---|---|")
         run = {

@@ -20,20 +20,20 @@ from torch.nn import functional
 from loopy.commands.judges import equipment_of
 from loopy.data.reader import iterate_frames
 from loopy.data.writer import open_writer
-from loopy.evaluation.degradation import blur
-from loopy.evaluation.equipment import EvaluationModels
-from loopy.evaluation.folders import folder_pairs
-from loopy.evaluation.judging import Judge
-from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.results import Results
-from loopy.evaluation.set_results import judged
-from loopy.evaluation.tables import short
-from loopy.evaluation.toon import held_out_talk, pixels
+from loopy.evaluation.features.networks import EvaluationModels
+from loopy.evaluation.sets.folders import folder_pairs
+from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.table.evaluate import Judge
+from loopy.evaluation.table.results import Results
+from loopy.evaluation.table.summary import judged
+from loopy.evaluation.table.text import short
+from loopy.evaluation.toon.talks import held_out_talk, pixels
 from loopy.metrics.beat import beat_alignment, head_speed, speech_energy
 from loopy.synthetic.face import CONTROLS
 from loopy.synthetic.movement import POSE_LIMITS
 from loopy.synthetic.talker import Talk
 from loopy.timing import sample_span
+from tools.judges.degradation import blur
 
 FIRST = 20_000
 """Number of the first talk; no other benchmark has these."""

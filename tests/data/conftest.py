@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
-from loopy.data.store import write_clip
+from loopy.data.shots import Provenance, ShotRecord, shot_id
+from loopy.data.store import write_shot
 from loopy.motion import MotionSequence
 from loopy.randomness import generator
 
@@ -126,7 +126,7 @@ def burst_times_s() -> Callable[[np.ndarray, int], list[float]]:
     return _burst_times_s
 
 
-def _make_record(name: str, *, frames: int = 10, seed: int = 0, **changes) -> ClipRecord:
+def _make_record(name: str, *, frames: int = 10, seed: int = 0, **changes) -> ShotRecord:
     """A clip of random numbers; `name` stands for the hash of its video."""
     noise = generator(seed, name)
     motion = MotionSequence(
@@ -136,7 +136,7 @@ def _make_record(name: str, *, frames: int = 10, seed: int = 0, **changes) -> Cl
         size_px=64,
     )
     fields = {
-        "id": clip_id(name, 0, 1, {}),
+        "id": shot_id(name, 0, 1, {}),
         "latents": torch.randn(frames, 4, 6, 6, generator=noise),
         "audio": torch.randn(frames, 3, 8, generator=noise),
         "motion": motion,
@@ -144,11 +144,11 @@ def _make_record(name: str, *, frames: int = 10, seed: int = 0, **changes) -> Cl
             f"{name}.mp4", name, 0, frames / 25, (0, 0, 64, 64), 29.97, identity=name
         ),
     }
-    return ClipRecord(**fields | changes)
+    return ShotRecord(**fields | changes)
 
 
 @pytest.fixture(scope="session")
-def make_record() -> Callable[..., ClipRecord]:
+def make_record() -> Callable[..., ShotRecord]:
     return _make_record
 
 
@@ -165,7 +165,7 @@ def make_store(tmp_path, make_record, description) -> Callable[..., Path]:
     def make(names: Sequence[str] = ("one",), *, folder: str = "store", **options) -> Path:
         create_store(tmp_path / folder, description)
         for name in names:
-            write_clip(tmp_path / folder, make_record(name, **options))
+            write_shot(tmp_path / folder, make_record(name, **options))
         build_index(tmp_path / folder)
         return tmp_path / folder
 

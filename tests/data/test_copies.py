@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 
-from loopy.data.clips import clip_path
 from loopy.data.copies import SLACK
-from loopy.data.store import ClipStore
-from loopy.errors import DamageError, OutputError, StoreError
+from loopy.data.shots import shot_path
+from loopy.data.store import ShotStore
+from loopy.errors import CorruptFileError, OutputError, StoreError
 
 NAMES = [str(number) for number in range(12)]
 ROWS = {"latents": [3, 9, 3], "audio": slice(2, 5)}
@@ -24,7 +24,7 @@ def bucket(make_store):
 def opened(bucket, tmp_path):
     def store(**options):
         where = {"cache": tmp_path / "index", "copies": tmp_path / "copies"} | options
-        return ClipStore.open(f"file://{bucket}", **where)
+        return ShotStore.open(f"file://{bucket}", **where)
 
     return store
 
@@ -34,12 +34,12 @@ def sizes(folder):
 
 
 def test_a_clip_travels_once(bucket, opened, tmp_path):
-    plain, store = ClipStore.open(bucket), opened()
+    plain, store = ShotStore.open(bucket), opened()
     before = store.bytes_requested
     for _ in range(3):
         for name, tensor in store.read(0, ROWS).items():
             assert torch.equal(tensor, plain.read(0, ROWS)[name])
-    whole = (bucket / clip_path(store.index.id(0))).stat().st_size
+    whole = (bucket / shot_path(store.index.id(0))).stat().st_size
     assert store.bytes_requested - before == whole
     again = opened()  # another process, another day
     before = again.bytes_requested
@@ -57,14 +57,14 @@ def test_a_copy_needs_no_bucket(bucket, opened):
 
 
 def test_the_folder_is_bounded_and_what_is_in_use_stays(bucket, opened, tmp_path):
-    each = (bucket / clip_path(ClipStore.open(bucket).index.id(0))).stat().st_size
+    each = (bucket / shot_path(ShotStore.open(bucket).index.id(0))).stat().st_size
     store = opened(copies_gb=4.5 * each / 1e9)
     for row in range(len(store)):
         store.read(0, ROWS)
         store.read(row, ROWS)
         assert sum(sizes(tmp_path / "copies").values()) <= 4.5 * (1 + SLACK) * each
     held = sizes(tmp_path / "copies")
-    assert clip_path(store.index.id(0)).rsplit("/", 1)[1] in held
+    assert shot_path(store.index.id(0)).rsplit("/", 1)[1] in held
     assert len(held) == 4
     before = store.bytes_requested
     store.read(1, ROWS)  # made room for others, and comes again
@@ -112,9 +112,9 @@ def test_a_damaged_copy_is_fetched_again(bucket, opened, tmp_path, place, again)
 
 def test_what_is_damaged_in_the_bucket_is_named_there(bucket, opened, tmp_path):
     store = opened()
-    path = bucket / clip_path(store.index.id(2))
+    path = bucket / shot_path(store.index.id(2))
     flip(path, -1)
-    with pytest.raises(DamageError, match=f"file://{path}: row .* is damaged"):
+    with pytest.raises(CorruptFileError, match=f"file://{path}: row .* is damaged"):
         store.read(2, EVERYTHING)
     flip(path, -1)  # mended
     store.read(2, EVERYTHING)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from loopy.cli import main
-from loopy.data.clips import clip_path
 from loopy.data.description import StoreDescription
 from loopy.data.index import TYPES, Index, build_index
-from loopy.data.store import ClipStore
+from loopy.data.shots import shot_path
+from loopy.data.store import ShotStore
 from loopy.data.windows import APART, draw_window
-from loopy.errors import DamageError, StoreError
+from loopy.errors import CorruptFileError, StoreError
 
 HUGE = 10**400
 
@@ -96,10 +96,10 @@ CHANGES = {
 def test_one_hostile_header_ends_nothing(make_store, make_record, change, capfd):
     root = make_store(["one", "two"])
     wrong, right = (make_record(name).id for name in ("one", "two"))
-    path = root / clip_path(wrong)
+    path = root / shot_path(wrong)
     forge(path, change)
-    with pytest.raises(DamageError, match=f"{path.name}: .*makes no sense.*preprocess"):
-        ClipStore.open(root).read(wrong, {"pose": [0]})
+    with pytest.raises(CorruptFileError, match=f"{path.name}: .*makes no sense.*preprocess"):
+        ShotStore.open(root).read(wrong, {"pose": [0]})
     assert main(["data", "check", str(root)]) == 1
     assert capfd.readouterr().out.endswith("2 clips, 1 damaged\n")
     assert main(["data", "index", str(root)]) == 1
@@ -119,35 +119,35 @@ def test_an_index_of_whole_clips_ends_well(make_store, capfd):
 
 def test_nesting_without_end_is_an_error(make_store, make_record):
     root = make_store()
-    path = root / clip_path(make_record("one").id)
+    path = root / shot_path(make_record("one").id)
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     text = content[8 : 8 + length].rstrip()[:-1] + b',"x":' + b"[" * 100_000
     text = text[:26] + b"%08x" % zlib.crc32(text[:26] + b"0" * 8 + text[34:]) + text[34:]
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
-    with pytest.raises(DamageError, match="nested too deeply"):
-        ClipStore.open(root).about(0)
+    with pytest.raises(CorruptFileError, match="nested too deeply"):
+        ShotStore.open(root).about(0)
     for file in ("store.json", "index/current.json"):
         there = (root / file).read_bytes()
         (root / file).write_text("[" * 100_000)
         with pytest.raises(StoreError, match=file):
-            ClipStore.open(root)
+            ShotStore.open(root)
         (root / file).write_bytes(there)
 
 
 def test_a_header_that_no_memory_holds(make_store, make_record):
     root = make_store()
-    path = root / clip_path(make_record("one").id)
+    path = root / shot_path(make_record("one").id)
     with path.open("r+b") as file:  # the file is one large hole
         file.write((2**42).to_bytes(8, "little"))
         file.truncate(2**43)
-    with pytest.raises(DamageError, match="damaged or cut off"):
-        ClipStore.open(root).about(0)
+    with pytest.raises(CorruptFileError, match="damaged or cut off"):
+        ShotStore.open(root).about(0)
 
 
 def test_another_place_in_the_store_is_not_the_clip(make_store, make_record):
     root = make_store(["one", "two"])
-    path = root / clip_path(make_record("one").id)
+    path = root / shot_path(make_record("one").id)
     (root / "clips/zz").mkdir()
     path.rename(root / "clips/zz" / path.name)
     with pytest.warns(
@@ -159,7 +159,7 @@ def test_another_place_in_the_store_is_not_the_clip(make_store, make_record):
 @pytest.mark.parametrize("file", ["clip", "store.json", "index/current.json", "videos/a.json"])
 def test_nobody_waits_at_a_pipe(make_store, make_record, file, capfd):
     root = make_store(["one", "two"])
-    path = root / (clip_path(make_record("one").id) if file == "clip" else file)
+    path = root / (shot_path(make_record("one").id) if file == "clip" else file)
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
@@ -176,9 +176,9 @@ def test_nobody_waits_at_a_pipe_in_an_index(make_store):
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(StoreError, match=r"pipe or a device.*build the index again"):
-        ClipStore.open(root)
+        ShotStore.open(root)
     build_index(root)
-    assert len(ClipStore.open(root)) == 2
+    assert len(ShotStore.open(root)) == 2
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -191,7 +191,7 @@ def test_any_flipped_bit_of_a_head_is_cured_by_indexing(make_store, name):
         damaged[position] ^= 8
         path.write_bytes(damaged)
         try:
-            ClipStore.open(root)
+            ShotStore.open(root)
         except StoreError as error:
             assert "build the index again" in str(error)  # noqa: PT017 (some bits mean nothing)
     path.write_bytes(intact[:43] + bytes([intact[43] ^ 8]) + intact[44:])
@@ -213,7 +213,7 @@ def test_a_store_has_sizes():
         {"models": {"vae": 5}},
         {"mirrored": 1},
     ):
-        with pytest.raises(StoreError, match="describes no clip store"):
+        with pytest.raises(StoreError, match="describes no shot store"):
             StoreDescription.from_json(json.dumps(plain | change))
     assert StoreDescription.from_json(json.dumps(plain)) == StoreDescription(64, (4, 6, 6), (3, 8))
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from loopy.cli import main
-from loopy.data.clips import clip_path
 from loopy.data.copies import Copies
 from loopy.data.index import Index, build_index, write_index
 from loopy.data.places import Bucket
-from loopy.data.store import ClipStore
+from loopy.data.shots import shot_path
+from loopy.data.store import ShotStore
 from loopy.errors import StoreError
 from loopy.preprocess.ledger import Ledger, Outcome, ledger_path, write_ledger
 from loopy.preprocess.plan import Take
@@ -49,7 +49,7 @@ def edit_index(root, row, name):
 
 @pytest.mark.parametrize("name", PATHS)
 def test_an_id_is_no_path(name):
-    for door in (clip_path, lambda n: Take(n, 0, 1, (0, 0, 1, 1))):
+    for door in (shot_path, lambda n: Take(n, 0, 1, (0, 0, 1, 1))):
         with pytest.raises(StoreError, match="32 hexadecimal digits"):
             door(name)
 
@@ -68,12 +68,12 @@ def test_a_check_deletes_nothing_outside(make_store, victim, door, capfd):
     assert told.endswith(f"{2 if door == 'ledger' else 1} clips, 0 damaged\n")  # it went on
     assert victim.exists()
     with pytest.raises(StoreError, match=r"hexadecimal|not there"):
-        ClipStore.open(root).check("../../victim/model")
+        ShotStore.open(root).check("../../victim/model")
 
 
 def test_a_damaged_ledger_ends_no_check(make_store, make_record, capfd):
     root = make_store(["one", "two"])
-    (root / clip_path(make_record("one").id)).write_bytes(b"")
+    (root / shot_path(make_record("one").id)).write_bytes(b"")
     for source, changes in {"a": {"clip": 5}, "b": {"frames": "x"}, "c": {"start_s": None}}.items():
         edit_ledger(root, source, **changes)
     ledger_path(root, "d").write_text("[" * 100_000)
@@ -92,9 +92,9 @@ def test_a_build_is_no_path(make_store, tmp_path, build, remote):
     (root / "index/current.json").write_text(json.dumps({"build": build}))
     where = f"file://{root}" if remote else root
     with pytest.raises(StoreError, match=r"which is no index; build the index again"):
-        ClipStore.open(where, cache=tmp_path / "cache")
+        ShotStore.open(where, cache=tmp_path / "cache")
     build_index(root)
-    assert len(ClipStore.open(where, cache=tmp_path / "cache")) == 1
+    assert len(ShotStore.open(where, cache=tmp_path / "cache")) == 1
 
 
 def test_other_folders_of_a_cache_stay(make_store, tmp_path):
@@ -103,7 +103,7 @@ def test_other_folders_of_a_cache_stay(make_store, tmp_path):
     for number in range(12):
         (cache / f"thesis {number}").mkdir(parents=True)
         os.utime(cache / f"thesis {number}", (0, 0))
-    ClipStore.open(f"file://{root}", cache=cache)
+    ShotStore.open(f"file://{root}", cache=cache)
     assert len(list(cache.glob("thesis*"))) == 12
 
 
@@ -113,6 +113,6 @@ def test_copies_make_no_room_in_a_store_beside_them(make_store, tmp_path):
     own = shutil.copytree(make_store(["mine"], folder="other"), folder / "own")
     bucket = Bucket(f"file://{make_store()}")
     copies = Copies(bucket, folder, most_bytes=1)
-    store = ClipStore.open(bucket.root, cache=tmp_path / "cache")
-    copies.start(clip_path(store.index.id(0)), 10)
-    ClipStore.open(own).check(0)
+    store = ShotStore.open(bucket.root, cache=tmp_path / "cache")
+    copies.start(shot_path(store.index.id(0)), 10)
+    ShotStore.open(own).check(0)

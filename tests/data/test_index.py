@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.clips import Provenance, clip_path
 from loopy.data.description import create_store
 from loopy.data.index import (
     LOCK,
@@ -27,7 +26,8 @@ from loopy.data.index import (
     split_of,
     write_index,
 )
-from loopy.data.store import ClipStore, write_clip
+from loopy.data.shots import Provenance, shot_path
+from loopy.data.store import ShotStore, write_shot
 from loopy.errors import ConfigurationError, StoreError
 from loopy.motion.measures import expression_variance, head_motion_variance
 
@@ -69,7 +69,7 @@ def test_unknown_measures_are_nan(make_store, make_record):
     root = make_store([])
     record = make_record("hidden face")
     record.motion.valid[:] = False
-    write_clip(root, record)
+    write_shot(root, record)
     assert np.isnan(build_index(root)["head_motion"]).all()
 
 
@@ -82,7 +82,7 @@ def test_clips_of_one_identity_share_a_split(make_store, make_record):
     root = make_store([])
     for name in NAMES:
         where = Provenance(name, name, 0, 1, (0, 0, 1, 1), 25, identity="the same person")
-        write_clip(root, make_record(name, provenance=where))
+        write_shot(root, make_record(name, provenance=where))
     assert len(set(build_index(root, validation=0.4, test=0.3)["split"].tolist())) == 1
 
 
@@ -108,7 +108,7 @@ def test_who_is_held_out_stays_held_out(make_store, make_record):
     before = build_index(root, **split)
     sides = {before.id(row): side for row, side in enumerate(before["split"])}
     assert len(set(sides.values())) > 1
-    write_clip(root, make_record("new"))
+    write_shot(root, make_record("new"))
 
     def check(index, **shares):
         told = json.loads((index.folder / "columns.json").read_text())
@@ -140,7 +140,7 @@ def test_a_million_clips_open_in_under_a_second(tmp_path, description):
     create_store(tmp_path, description)
     write_index(tmp_path, made_columns(1_000_000))
     start = perf_counter()
-    index = ClipStore.open(tmp_path).index  # checksums included
+    index = ShotStore.open(tmp_path).index  # checksums included
     assert perf_counter() - start < 1
     assert len(index) == 1_000_000
     assert all(type(index[name]) is np.memmap for name in TYPES)
@@ -197,7 +197,7 @@ def test_who_waits_to_index_sees_what_has_come_meanwhile(make_store, make_record
         process.start()
         process.join(0.3)
         assert process.is_alive()
-        write_clip(root, make_record("two"))
+        write_shot(root, make_record("two"))
         fcntl.flock(lock, fcntl.LOCK_UN)  # the child has inherited the open file
     process.join()
     assert len(Index.open(root)) == 2
@@ -247,7 +247,7 @@ def test_a_damaged_name_of_the_build_is_cured_by_indexing(make_store, content):
     with suppress(StoreError):
         assert not len(Index.open(root))
     assert len(build_index(root)) == len(NAMES)
-    assert len(ClipStore.open(root)) == len(NAMES)
+    assert len(ShotStore.open(root)) == len(NAMES)
 
 
 @pytest.mark.parametrize("file", ["columns.json", *(f"{column}.npy" for column in TYPES)])
@@ -261,12 +261,12 @@ def test_a_damaged_build_is_cured_by_indexing(make_store, file, cut):
     path.write_bytes(b"" if cut else flipped)
     build_index(root)
     assert path.read_bytes() == intact
-    assert len(ClipStore.open(root)) == len(NAMES)
+    assert len(ShotStore.open(root)) == len(NAMES)
 
 
 def test_damaged_clips_are_left_out_and_all_named(make_store, make_record):
     root = make_store(["one", "two", "three", "four"])
-    one, two, three = (root / clip_path(make_record(name).id) for name in ("one", "two", "three"))
+    one, two, three = (root / shot_path(make_record(name).id) for name in ("one", "two", "three"))
     shutil.copy(one, two)
     three.write_bytes(three.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="2 clips cannot be read") as told:

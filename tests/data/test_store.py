@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from loopy.data.clip_file import SCHEMA
-from loopy.data.clips import clip_path
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.headers import FIRST_BYTES
 from loopy.data.index import build_index, remove_drafts
+from loopy.data.shot_file import SCHEMA
+from loopy.data.shots import shot_path
 from loopy.data.space import check_space, estimate_size
-from loopy.data.store import ClipStore, write_clip
-from loopy.errors import ConfigurationError, DamageError, LoopyError, OutputError, StoreError
+from loopy.data.store import ShotStore, write_shot
+from loopy.errors import ConfigurationError, CorruptFileError, LoopyError, OutputError, StoreError
 
 FRAMES = 10
 TENSORS = ("latents", "audio", "points", "valid", "pose")
@@ -40,7 +40,7 @@ some_rows = st.dictionaries(
 
 
 def clip_of(root, make_record, name="one"):
-    return root / clip_path(make_record(name).id)
+    return root / shot_path(make_record(name).id)
 
 
 def as_list(rows):
@@ -102,7 +102,7 @@ def test_any_rows_come_back_as_the_whole_file_gives_them(tmp_path, make_store, m
     root = make_store()
     whole = load_file(clip_of(root, make_record))
     address = root if kind == "folder" else f"file://{root}"
-    store = ClipStore.open(address, cache=tmp_path / "cache")
+    store = ShotStore.open(address, cache=tmp_path / "cache")
 
     @of_one_frame
     @given(some_rows)
@@ -123,10 +123,10 @@ def test_nothing_is_read_but_the_rows_their_checksums_and_the_header(
 ):
     root = tmp_path_factory.mktemp("store")
     create_store(root, description)
-    write_clip(root, make_record("one", frames=FRAMES))
+    write_shot(root, make_record("one", frames=FRAMES))
     build_index(root)
     whole = load_file(clip_of(root, make_record))
-    store = ClipStore.open(root, gap_bytes=0)
+    store = ShotStore.open(root, gap_bytes=0)
     store.read(0, {})
     assert store.bytes_requested == FIRST_BYTES
     store.read(0, rows)
@@ -140,7 +140,7 @@ def test_small_gaps_are_read_and_counted(make_store, make_record):
     root = make_store(frames=400)
     row = 4 * 6 * 6 * 2
     for gap, between in ((row, row), (row - 1, 0)):
-        store = ClipStore.open(root, gap_bytes=gap)
+        store = ShotStore.open(root, gap_bytes=gap)
         store.read(0, {})
         header = store.bytes_requested
         store.read(0, {"latents": [100, 102]})
@@ -151,7 +151,7 @@ def test_small_gaps_are_read_and_counted(make_store, make_record):
 def test_more_ranges_than_the_system_takes_at_once(make_store, make_record):
     root = make_store(frames=3000)
     whole = load_file(clip_of(root, make_record))
-    found = ClipStore.open(root).read(0, {"pose": slice(0, None, 2)})
+    found = ShotStore.open(root).read(0, {"pose": slice(0, None, 2)})
     assert torch.equal(found["pose"], whole["pose"][::2])
 
 
@@ -159,15 +159,15 @@ def test_what_is_written_is_what_was_given(make_store, make_record):
     record = make_record("one")
     record.motion.points[~record.motion.valid] = torch.nan  # means nothing there
     root = make_store([])
-    write_clip(root, record)
+    write_shot(root, record)
     build_index(root)
-    found = ClipStore.open(root).read(record.id, EVERYTHING)
+    found = ShotStore.open(root).read(record.id, EVERYTHING)
     assert torch.equal(found["latents"], record.latents.half())
     assert torch.equal(found["audio"], record.audio.half())
     assert found["points"].numpy().tobytes() == record.motion.points.numpy().tobytes()
     assert torch.equal(found["valid"], record.motion.valid)
     assert torch.equal(found["pose"], record.motion.pose)
-    about = ClipStore.open(root).about(0)
+    about = ShotStore.open(root).about(0)
     assert about["provenance"]["source"] == "one.mp4"
     assert (about["frames"], about["provenance"]["crop_px"]) == (FRAMES, [0, 0, 64, 64])
 
@@ -184,9 +184,9 @@ def test_options_of_a_store(tmp_path, make_record):
     create_store(tmp_path, description)
     extra = {name: torch.randn(FRAMES, 4, 6, 6) for name in ("log_variance", "latents_mirrored")}
     record = make_record("one", audio=torch.randn(2 * FRAMES, 3, 8), **extra)
-    write_clip(tmp_path, record)
+    write_shot(tmp_path, record)
     build_index(tmp_path)
-    store = ClipStore.open(tmp_path)
+    store = ShotStore.open(tmp_path)
     assert store.description == description
     found = store.read(0, {"audio": [19], "log_variance": [9], "latents_mirrored": [0]})
     assert torch.equal(found["audio"][0], record.audio[19].half())
@@ -209,7 +209,7 @@ def test_no_flipped_byte_goes_unseen(make_store, make_record):
         damaged[position] ^= flip
         path.write_bytes(damaged)
         with pytest.raises(StoreError, match=f"{path.name}.*preprocess"):
-            ClipStore.open(root).read(0, EVERYTHING)
+            ShotStore.open(root).read(0, EVERYTHING)
 
     check()
 
@@ -224,7 +224,7 @@ def test_no_missing_end_goes_unseen(make_store, make_record):
     def check(length):
         path.write_bytes(intact[:length])
         with pytest.raises(StoreError, match=f"{path.name}.*preprocess"):
-            ClipStore.open(root).read(0, {"valid": [0]})
+            ShotStore.open(root).read(0, {"valid": [0]})
 
     check()
 
@@ -233,7 +233,7 @@ def test_no_missing_end_goes_unseen(make_store, make_record):
 def test_cut_off_while_it_is_in_use(tmp_path, make_store, make_record, kind):
     root = make_store()
     address = root if kind == "folder" else f"file://{root}"
-    store = ClipStore.open(address, cache=tmp_path / "cache")
+    store = ShotStore.open(address, cache=tmp_path / "cache")
     store.read(0, EVERYTHING)
     path = clip_of(root, make_record)
     os.truncate(path, path.stat().st_size - 1)
@@ -245,7 +245,7 @@ def test_a_clip_that_is_gone(make_store, make_record):
     root = make_store()
     clip_of(root, make_record).unlink()
     with pytest.raises(StoreError, match=f"{clip_of(root, make_record).name}.*not there"):
-        ClipStore.open(root).read(0, EVERYTHING)
+        ShotStore.open(root).read(0, EVERYTHING)
 
 
 def test_a_check_reads_every_byte_some_at_a_time(make_store, make_record, monkeypatch):
@@ -253,23 +253,23 @@ def test_a_check_reads_every_byte_some_at_a_time(make_store, make_record, monkey
     path = clip_of(root, make_record)
     intact = path.read_bytes()
     monkeypatch.setattr("loopy.data.store.CHECKED_BYTES", 10_000)
-    store = ClipStore.open(root)
+    store = ShotStore.open(root)
     store.check(0)
     assert store.bytes_requested >= len(intact)
     for position in (0, 300, 5000, len(intact) // 2, len(intact) - 1):
         damaged = bytearray(intact)
         damaged[position] ^= 1
         path.write_bytes(damaged)
-        with pytest.raises(DamageError, match=path.name):
-            ClipStore.open(root).check(0)
+        with pytest.raises(CorruptFileError, match=path.name):
+            ShotStore.open(root).check(0)
     path.unlink()
-    with pytest.raises(DamageError, match="not there"):
-        ClipStore.open(root).check(0)
+    with pytest.raises(CorruptFileError, match="not there"):
+        ShotStore.open(root).check(0)
 
 
 def test_a_tensor_that_the_store_does_not_hold(make_store, make_record):
     with pytest.raises(StoreError, match=r"no log_variance, only .*latents.*preprocess"):
-        ClipStore.open(make_store()).read(0, {"log_variance": [0]})
+        ShotStore.open(make_store()).read(0, {"log_variance": [0]})
 
 
 def edited(content, old, new):
@@ -290,11 +290,11 @@ def test_another_schema(make_store, make_record, schema, cure):
     was, becomes = (b'"schema":"%d"' % number for number in (SCHEMA, schema))
     path.write_bytes(edited(path.read_bytes(), was, becomes))
     with pytest.raises(StoreError, match=f"{path.name}.*{cure}"):
-        ClipStore.open(root).read(0, EVERYTHING)
+        ShotStore.open(root).read(0, EVERYTHING)
     about = json.loads((root / "store.json").read_text())
     (root / "store.json").write_text(json.dumps(about | {"schema": schema}))
     with pytest.raises(StoreError, match=rf"store\.json.*{cure}"):
-        ClipStore.open(root)
+        ShotStore.open(root)
 
 
 @pytest.mark.parametrize(
@@ -305,16 +305,16 @@ def test_a_header_that_a_faulty_writer_made(make_store, make_record, old, new):
     path = clip_of(root, make_record)
     path.write_bytes(edited(path.read_bytes(), old, new))
     with pytest.raises(StoreError, match=f"{path.name}.*makes no sense.*preprocess"):
-        ClipStore.open(root).about(0)
+        ShotStore.open(root).about(0)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 1}', b"\xff\x00"])
 def test_what_is_no_store(tmp_path, content):
-    with pytest.raises(StoreError, match=r"store\.json.*no clip store"):
-        ClipStore.open(tmp_path)
+    with pytest.raises(StoreError, match=r"store\.json.*no shot store"):
+        ShotStore.open(tmp_path)
     (tmp_path / "store.json").write_bytes(content)
     with pytest.raises(StoreError, match=r"store\.json"):
-        ClipStore.open(tmp_path)
+        ShotStore.open(tmp_path)
 
 
 def test_the_page_is_enough_to_write_a_reader(make_store, make_record):
@@ -352,7 +352,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(make_store, make_record, bytes_a
 
     def write():
         with pytest.raises(OutputError, match="free space"):
-            write_clip(root, make_record("two"))
+            write_shot(root, make_record("two"))
 
     assert in_child(partial(limited, bytes_allowed, signal.SIG_IGN, write)) == 0
     files = [path for path in root.glob("clips/**/*") if path.is_file()]
@@ -362,13 +362,13 @@ def test_a_full_disk_leaves_nothing_and_says_so(make_store, make_record, bytes_a
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_what_a_killed_writer_leaves_is_ignored_and_cleaned_up(make_store, make_record):
     root = make_store(["one"])
-    killed = partial(write_clip, root, make_record("two"))
+    killed = partial(write_shot, root, make_record("two"))
     assert in_child(partial(limited, 5000, signal.SIG_DFL, killed)) == -signal.SIGXFSZ
     (draft,) = root.glob("clips/*/.*")
     assert draft.stat().st_size == 5000
     assert len(build_index(root)) == 1
     assert not draft.exists()
-    write_clip(root, make_record("two"))
+    write_shot(root, make_record("two"))
     assert len(build_index(root)) == 2
     assert remove_drafts(root, older_than_s=0) == 0
 
@@ -376,9 +376,9 @@ def test_what_a_killed_writer_leaves_is_ignored_and_cleaned_up(make_store, make_
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_clip_written_again_is_whole_at_every_moment(make_store, make_record):
     root = make_store(["one"])
-    again = partial(write_clip, root, make_record("one"))
+    again = partial(write_shot, root, make_record("one"))
     in_child(partial(limited, 5000, signal.SIG_DFL, again))
-    ClipStore.open(root).read(0, EVERYTHING)
+    ShotStore.open(root).read(0, EVERYTHING)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path, description, make_record):
@@ -388,7 +388,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, description, make_record):
     create_store(tmp_path, description)
     (tmp_path / "clips").write_text("in the way")
     with pytest.raises(OutputError, match="clips"):
-        write_clip(tmp_path, make_record("one"))
+        write_shot(tmp_path, make_record("one"))
 
 
 def test_a_store_is_of_one_kind(make_store, make_record, description):
@@ -397,14 +397,14 @@ def test_a_store_is_of_one_kind(make_store, make_record, description):
     with pytest.raises(ConfigurationError, match="models"):
         create_store(root, StoreDescription(64, (4, 6, 6), (3, 8), models={"autoencoder": "beef"}))
     with pytest.raises(ConfigurationError, match=r"latents.*4, 5, 5"):
-        write_clip(root, make_record("two", latents=torch.zeros(FRAMES, 4, 5, 5)))
+        write_shot(root, make_record("two", latents=torch.zeros(FRAMES, 4, 5, 5)))
     with pytest.raises(ConfigurationError, match="log_variance"):
-        write_clip(root, make_record("two", log_variance=torch.zeros(FRAMES, 4, 6, 6)))
+        write_shot(root, make_record("two", log_variance=torch.zeros(FRAMES, 4, 6, 6)))
     with pytest.raises(ConfigurationError, match="20, 3, 8"):
-        write_clip(root, make_record("two", audio=torch.zeros(2 * FRAMES, 3, 8)))
+        write_shot(root, make_record("two", audio=torch.zeros(2 * FRAMES, 3, 8)))
     motion = replace(make_record("two").motion, size_px=128)
     with pytest.raises(ConfigurationError, match="128 px"):
-        write_clip(root, make_record("two", motion=motion))
+        write_shot(root, make_record("two", motion=motion))
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_the_estimate_is_the_size_of_a_clip_without_its_header(tmp_path, make_re
     extra = {"log_variance": "log_variance", "mirrored": "latents_mirrored"}
     tensors = {extra[name]: torch.zeros(FRAMES, 4, 6, 6) for name in options}
     audio = torch.zeros(FRAMES * rate // 25, 3, 8)
-    content = write_clip(tmp_path, make_record("one", audio=audio, **tensors)).read_bytes()
+    content = write_shot(tmp_path, make_record("one", audio=audio, **tensors)).read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     assert len(content) - header == estimate_size(FRAMES, description)
 
@@ -459,7 +459,7 @@ def test_a_store_that_would_fill_the_disk_needs_a_yes(tmp_path):
 def test_the_headers_remembered_are_bounded(make_store):
     root = make_store(["one", "two", "three"])
     for most, read in ((2, 4), (3, 3)):
-        store = ClipStore.open(root, headers=most)
+        store = ShotStore.open(root, headers=most)
         for row in (0, 1, 0, 2, 0, 1):  # with room for two: 1 goes when 2 comes, 0 is in use
             store.read(row, {})
         assert store.bytes_requested == read * FIRST_BYTES
@@ -469,7 +469,7 @@ def test_over_the_web_nothing_is_sent_but_what_is_counted(tmp_path, make_store, 
     root = make_store(frames=400)
     whole = load_file(clip_of(root, make_record))
     cache = tmp_path / "cache"
-    store = ClipStore.open(f"http://127.0.0.1:{web.server_port}/store", cache=cache, gap_bytes=500)
+    store = ShotStore.open(f"http://127.0.0.1:{web.server_port}/store", cache=cache, gap_bytes=500)
     rows = {"latents": [7, 300, 299, 7], "audio": slice(3, 6)}
     web.sent.clear()
     before = store.bytes_requested
@@ -478,19 +478,19 @@ def test_over_the_web_nothing_is_sent_but_what_is_counted(tmp_path, make_store, 
     assert sum(web.sent) == store.bytes_requested - before
     assert sum(web.sent) < FIRST_BYTES + 3 * 292 + 3 * 52 + 3 * 500
     web.sent.clear()
-    ClipStore.open(f"http://127.0.0.1:{web.server_port}/store", cache=cache)
+    ShotStore.open(f"http://127.0.0.1:{web.server_port}/store", cache=cache)
     assert len(web.sent) == 2  # store.json and current.json: the index is here already
 
 
 def test_nothing_at_the_address(tmp_path, web):
     with pytest.raises(StoreError, match=r"http://.*store\.json.*not there"):
-        ClipStore.open(f"http://127.0.0.1:{web.server_port}/nowhere")
+        ShotStore.open(f"http://127.0.0.1:{web.server_port}/nowhere")
     with pytest.raises(StoreError, match="foo"):
-        ClipStore.open("foo://bucket/store")
+        ShotStore.open("foo://bucket/store")
 
 
 def test_it_travels_to_a_spawned_worker(tmp_path, make_store):
-    store = ClipStore.open(f"file://{make_store()}", cache=tmp_path / "cache")
+    store = ShotStore.open(f"file://{make_store()}", cache=tmp_path / "cache")
     expected = store.read(0, {"pose": [3, 1]})["pose"]
     assert len(pickle.dumps(store)) < 3000
     with get_context("spawn").Pool(1) as pool:
@@ -501,8 +501,8 @@ def test_it_travels_to_a_spawned_worker(tmp_path, make_store):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_worker_of_a_bucket_is_told_and_does_not_hang(tmp_path, make_store):
     root = make_store()
-    bucket = ClipStore.open(f"file://{root}", cache=tmp_path / "cache")
-    folder = ClipStore.open(root)
+    bucket = ShotStore.open(f"file://{root}", cache=tmp_path / "cache")
+    folder = ShotStore.open(root)
 
     def work():
         signal.alarm(10)

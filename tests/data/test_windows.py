@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
-from loopy.data.store import ClipStore, write_clip
+from loopy.data.shots import Provenance, ShotRecord, shot_id
+from loopy.data.store import ShotStore, write_shot
 from loopy.data.windows import APART, Window, draw_window, read_window
 from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, head_motion_variance, mirrored
@@ -49,9 +49,9 @@ def make_counted(tmp_path, make_record, description):
             audio=number(FRAMES * rate_hz // 25, 3, 8),
             motion=motion,
         )
-        write_clip(tmp_path / "store", record)
+        write_shot(tmp_path / "store", record)
         build_index(tmp_path / "store")
-        return ClipStore.open(tmp_path / "store"), motion
+        return ShotStore.open(tmp_path / "store"), motion
 
     return make
 
@@ -125,9 +125,9 @@ def test_latents_are_drawn_by_the_formula(tmp_path, make_record, description, wi
         latents=number(FRAMES, 4, 6, 6),
         log_variance=spread[:, None, None, None].expand(FRAMES, 4, 6, 6),
     )
-    write_clip(tmp_path / "store", record)
+    write_shot(tmp_path / "store", record)
     build_index(tmp_path / "store")
-    store = ClipStore.open(tmp_path / "store")
+    store = ShotStore.open(tmp_path / "store")
     given = {"layout": LAYOUT, "clip_frames": CLIP}
     mean, _ = read_window(store, 0, window, **given)
     clip, _ = read_window(store, 0, window, **given, noise=generator(5))
@@ -170,8 +170,8 @@ def paper_store(tmp_path_factory):
     """One clip of the paper's shape: 8 MB of zeros, which weigh as much as numbers do."""
     root, frames = tmp_path_factory.mktemp("paper") / "store", 150
     create_store(root, StoreDescription(512, (4, 64, 64), (13, 768)))
-    record = ClipRecord(
-        clip_id("talk", 0, 6, {}),
+    record = ShotRecord(
+        shot_id("talk", 0, 6, {}),
         torch.zeros(frames, 4, 64, 64),
         torch.zeros(frames, 13, 768),
         MotionSequence(
@@ -182,7 +182,7 @@ def paper_store(tmp_path_factory):
         ),
         Provenance("talk.mp4", "talk", 0, 6, (0, 0, 512, 512), 25, identity="talk"),
     )
-    write_clip(root, record)
+    write_shot(root, record)
     build_index(root)
     return root
 
@@ -190,7 +190,7 @@ def paper_store(tmp_path_factory):
 @pytest.mark.parametrize("history", [0, 30, 124])
 def test_nothing_else_is_read(paper_store, history):
     """Bytes asked for are those of the rows, and at most 5 % more: checksums, gaps and a header."""
-    store, layout = ClipStore.open(paper_store), SegmentLayout()
+    store, layout = ShotStore.open(paper_store), SegmentLayout()
     asked = needed = 0
     for number in range(8):
         window = draw_window(150, generator(number), clip_frames=12, history=history)

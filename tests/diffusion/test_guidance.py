@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.diffusion.guidance import Branch, GuidanceScales, combine
+from loopy.diffusion.guidance import GuidanceScales, GuidanceTerm, combine
 from loopy.errors import ConfigurationError
 
 RATIOS = st.floats(-2, 9, allow_nan=False)
@@ -13,9 +13,9 @@ RATIOS = st.floats(-2, 9, allow_nan=False)
 
 def test_the_papers_ratios():
     assert GuidanceScales().branches() == (
-        Branch(5, audio=True, reference=True),
-        Branch(-2, audio=False, reference=True),
-        Branch(-2, audio=False, reference=False),
+        GuidanceTerm(5, audio=True, reference=True),
+        GuidanceTerm(-2, audio=False, reference=True),
+        GuidanceTerm(-2, audio=False, reference=False),
     )
 
 
@@ -47,7 +47,7 @@ def test_guidance_holds_from_start_up_to_stop():
     scales = GuidanceScales(start=0.2, stop=0.6)
     counts = {p: len(scales.branches(p)) for p in (0, 0.19, 0.2, 0.59, 0.6, 0.96)}
     assert list(counts.values()) == [1, 1, 3, 3, 1, 1]
-    assert scales.branches(0.0) == (Branch(1, audio=True, reference=True),)
+    assert scales.branches(0.0) == (GuidanceTerm(1, audio=True, reference=True),)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-0.1, 1), (0, 1.1), (0.5, 0.5), (0.6, 0.2)])

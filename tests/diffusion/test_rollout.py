@@ -11,7 +11,7 @@ from loopy.diffusion.rollout import next_clip
 from loopy.diffusion.sampler import ddim
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
-from loopy.records import Presence
+from loopy.records import ConditionMask
 from loopy.segments import SegmentLayout
 
 LAYOUT = SegmentLayout(2, 2, 2)  # six frames of past in four slots: distances 0 1 3 5
@@ -66,7 +66,7 @@ def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made
     state = after(made, clip)
     slots, present = LAYOUT.select(state.past)
     given = replace(clip, motion_frames=slots, past_present=present)
-    everything, nothing = Presence.all(2), Presence.none(2)
+    everything, nothing = ConditionMask.all(2), ConditionMask.none(2)
     silent = replace(everything, audio=nothing.audio, motion_latents=nothing.audio)
 
     def predict(x, timestep, progress):

@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from loopy.errors import ConfigurationError
-from loopy.evaluation import ablation_judge
-from loopy.evaluation.ablation import LOSS, Run, tabulate
-from loopy.evaluation.ablation_judge import JudgeOptions, judge_run
-from loopy.evaluation.ablation_table import markdown, tables, terminal, write
-from loopy.evaluation.equipment import Equipment
-from loopy.evaluation.judging import MADE, REAL, Judge
-from loopy.evaluation.paper_columns import TOON_COLUMNS
-from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.swaps import HeldOutClips
+from loopy.evaluation.ablation import judge as ablation_judge
+from loopy.evaluation.ablation.judge import JudgeOptions, judge_run
+from loopy.evaluation.ablation.runs import LOSS, Run, tabulate
+from loopy.evaluation.ablation.table import markdown, tables, terminal, write
+from loopy.evaluation.features.networks import Equipment
+from loopy.evaluation.table.columns import TOON_COLUMNS
+from loopy.evaluation.table.evaluate import MADE, REAL, Judge
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.toon.conditions import HeldOutClips
 from loopy.segments import SegmentLayout
 
 UP, DOWN = ColumnInfo("Up", "higher"), ColumnInfo("Down", "lower")

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from loopy.evaluation.bars import ENDLESS_ROWS, ROWS, SOURCES, Bar, Verdict, judge
-from loopy.evaluation.columns import Evidence
-from loopy.evaluation.filming import Take, with_another
-from loopy.evaluation.intervals import Figure
-from loopy.evaluation.reading import Reading
-from loopy.evaluation.report import Report, sheet, worst_first
-from loopy.evaluation.toon import Scene, held_out_talk
-from loopy.evaluation.tracker import OUTPUTS
+from loopy.evaluation.table.statistics import Figure
+from loopy.evaluation.toon.columns import Evidence
+from loopy.evaluation.toon.filming import Take, with_another
+from loopy.evaluation.toon.measure import Reading
+from loopy.evaluation.toon.report import Report, sheet, worst_first
+from loopy.evaluation.toon.talks import Scene, held_out_talk
+from loopy.evaluation.toon.thresholds import ENDLESS_ROWS, ROWS, SOURCES, Bar, Verdict, judge
+from loopy.evaluation.toon.tracker import OUTPUTS
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
 

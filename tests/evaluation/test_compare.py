@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from loopy.errors import ConfigurationError, MediaError
-from loopy.evaluation.compare import compare
-from loopy.evaluation.drawn import Draw, DrawOptions, Item
-from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.sets.drawn import Draw, DrawOptions, Item
+from loopy.evaluation.table.compare import compare
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 
 
 def evaluation(folder, values, *, better="higher", real=None, name="x", **others):

@@ -11,12 +11,12 @@ from PIL import Image
 
 from loopy.data.picture import read_portrait
 from loopy.data.reader import iterate_frames
-from loopy.evaluation.degradation import degrade
-from loopy.evaluation.foreign import KINDS, foreign, framed, toons
-from loopy.evaluation.train_gate import accuracy, odds, train_and_save, train_gate
 from loopy.models.gate import Gate
 from loopy.models.judge import SIDE_PX, read_card
 from loopy.randomness import generator
+from tools.judges.degradation import degrade
+from tools.judges.foreign import KINDS, foreign, framed, toons
+from tools.judges.train_gate import accuracy, odds, train_and_save, train_gate
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

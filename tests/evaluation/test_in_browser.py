@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from loopy.data.video import Video
-from loopy.evaluation.page import write_page
-from loopy.evaluation.results import ColumnInfo, Results, VideoResult
-from loopy.evaluation.study import DIMENSIONS, Key, make_study, trials_of
+from loopy.evaluation.study.pages import DIMENSIONS, Key, make_study, trials_of
+from loopy.evaluation.table.page import write_page
+from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from loopy.evaluation.intervals import (
+from loopy.evaluation.table.statistics import (
     FEWEST_VIDEOS,
     bootstrap,
     mean,

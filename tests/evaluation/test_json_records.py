@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loopy.errors import LoopyError, MediaError
-from loopy.evaluation.drawn import Draw, DrawOptions, Item
-from loopy.evaluation.page import write_page
-from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.study import Clip, Key, trials_of
-from loopy.evaluation.tables import table
+from loopy.evaluation.sets.drawn import Draw, DrawOptions, Item
+from loopy.evaluation.study.pages import Clip, Key, trials_of
+from loopy.evaluation.table.page import write_page
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.table.text import table
 
 RESULTS = Results(
     "toon",

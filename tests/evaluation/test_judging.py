@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from loopy.data.video import Video
-from loopy.evaluation.equipment import Equipment
-from loopy.evaluation.judging import Judge, Pair
-from loopy.evaluation.looking import Between
-from loopy.evaluation.paper_columns import COLUMNS
+from loopy.evaluation.features.extract import Between
+from loopy.evaluation.features.networks import Equipment
+from loopy.evaluation.table.columns import COLUMNS
+from loopy.evaluation.table.evaluate import Judge, Pair
 from loopy.metrics.smoothness import linear
 from loopy.timing import FPS
 

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from loopy.data.pictures import READING
 from loopy.data.video import Video
 from loopy.errors import MediaError, MetricError
-from loopy.evaluation.equipment import EvaluationModels, equip
-from loopy.evaluation.face_crops import (
+from loopy.evaluation.features.cache import kept_tensor, looked_at
+from loopy.evaluation.features.crops import (
     NEEDED,
     TEMPLATE,
     aligned,
@@ -20,11 +20,11 @@ from loopy.evaluation.face_crops import (
     sync_boxes,
     with_features,
 )
-from loopy.evaluation.face_lookers import synchrony
-from loopy.evaluation.kept_looks import kept_tensor, looked_at
-from loopy.evaluation.looking import PART, Between, EachFrame, Film, Look, Stretches, look
-from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.toon_lookers import LOOKS, toon_equipment
+from loopy.evaluation.features.extract import PART, Between, EachFrame, Film, Look, Stretches, look
+from loopy.evaluation.features.faces import synchrony
+from loopy.evaluation.features.networks import EvaluationModels, equip
+from loopy.evaluation.features.toon import LOOKS, toon_equipment
+from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
 from loopy.metrics.drift import mean_colours
 from loopy.metrics.smoothness import linear, smoothness
 from loopy.metrics.sync_judge import load_judge

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.evaluation.metrics import (
+from loopy.evaluation.toon.tracks import (
     best_lag,
     correlation,
     correlation_with_others,

@@ -13,9 +13,9 @@ from PIL import Image
 
 from loopy.data.video import Video
 from loopy.errors import OutputError
-from loopy.evaluation.charts import BOTTOM, LEFT, RIGHT, TOP, charts, overview, round_steps
-from loopy.evaluation.page import EMBED_BYTES, worst_first, write_page
-from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.table.charts import BOTTOM, LEFT, RIGHT, TOP, charts, overview, round_steps
+from loopy.evaluation.table.page import EMBED_BYTES, worst_first, write_page
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 
 EVIL = "<script>alert('x')</script>"
 NEEDS = "not available: needs the weights of SyncNet"

@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-from loopy.evaluation.gallery import SHARED, gallery, look_alikes, nearest_is_own
-from loopy.evaluation.practice import Pool, states, talk_controls
-from loopy.evaluation.recogniser import CROP, Recogniser
-from loopy.evaluation.train_recogniser import (
+from loopy.evaluation.toon.gallery import SHARED, gallery, look_alikes, nearest_is_own
+from loopy.evaluation.toon.recogniser import CROP, Recogniser
+from loopy.models.judge import read_card
+from loopy.randomness import generator
+from loopy.synthetic.face import CONTROLS, random_identities, render
+from loopy.synthetic.talker import random_talk
+from tools.judges.practice import Pool, states, talk_controls
+from tools.judges.train_recogniser import (
     accuracy,
     contrast,
     draw_group,
     train_and_save,
     train_recogniser,
 )
-from loopy.models.judge import read_card
-from loopy.randomness import generator
-from loopy.synthetic.face import CONTROLS, random_identities, render
-from loopy.synthetic.talker import random_talk
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from loopy.errors import MediaError, OutputError
-from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 
 RESULTS = Results(
     "toon",

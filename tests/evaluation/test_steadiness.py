@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from loopy.evaluation.steadiness import (
+from loopy.evaluation.toon.steadiness import (
     always_background,
     differences,
     face_box,

@@ -14,9 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loopy.errors import ConfigurationError, ManifestError, MediaError, OutputError
-from loopy.evaluation.results import Results, VideoResult
-from loopy.evaluation.study import DIMENSIONS, HEAD, Key, make_study, trials_of
-from loopy.evaluation.study_votes import agreement, alpha, analyse, wins
+from loopy.evaluation.study.pages import DIMENSIONS, HEAD, Key, make_study, trials_of
+from loopy.evaluation.study.votes import agreement, alpha, analyse, wins
+from loopy.evaluation.table.results import Results, VideoResult
 
 
 @pytest.fixture

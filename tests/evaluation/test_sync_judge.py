@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from loopy.evaluation.degradation import degrade
-from loopy.evaluation.sync_accuracy import SHOWN, accuracy, late, unseen_talk
-from loopy.evaluation.toon import pixels
-from loopy.evaluation.train_sync import SPAN, Practice, contrast, train_and_save, train_sync
+from loopy.evaluation.toon.talks import pixels
 from loopy.metrics.sync_judge import load_judge, scores_of
 from loopy.models.judge import AT_ONCE, read_card
 from loopy.models.sync import WINDOW, SyncJudge
 from loopy.randomness import generator
+from tools.judges.degradation import degrade
+from tools.judges.sync_accuracy import SHOWN, accuracy, late, unseen_talk
+from tools.judges.train_sync import SPAN, Practice, contrast, train_and_save, train_sync
 
 SEED = 99
 

@@ -14,20 +14,20 @@ from safetensors.torch import save_file
 from loopy.cli import main
 from loopy.data.reader import iterate_frames
 from loopy.data.video import Video
-from loopy.evaluation.draw import draw
-from loopy.evaluation.drawn import Draw, DrawOptions
-from loopy.evaluation.generation import Maker
-from loopy.evaluation.kept_looks import kept_tensor
-from loopy.evaluation.paper_columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.results import Results
-from loopy.evaluation.set_run import bound_pairs, made_pairs
-from loopy.evaluation.sync_accuracy import SHOWN, late, unseen_talk
-from loopy.evaluation.test_sets import SETS
-from loopy.evaluation.toon import pixels
+from loopy.evaluation.features.cache import kept_tensor
+from loopy.evaluation.sets.draw import draw
+from loopy.evaluation.sets.drawn import Draw, DrawOptions
+from loopy.evaluation.sets.generate import Maker
+from loopy.evaluation.sets.layouts import SETS
+from loopy.evaluation.sets.run import bound_pairs, made_pairs
+from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.table.results import Results
+from loopy.evaluation.toon.talks import pixels
 from loopy.metrics.drift import colour_drift, sharpness_drift
 from loopy.metrics.frechet import frechet_distance
 from loopy.metrics.smoothness import linear, smoothness
 from loopy.pipeline import LoopyPipeline
+from tools.judges.sync_accuracy import SHOWN, late, unseen_talk
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
@@ -116,7 +116,7 @@ def test_a_model_says_itself_whether_its_faces_are_toons(data, make_pipeline, to
 
 @pytest.mark.weights
 def test_toons_are_judged_between_bounds(data, capsys):
-    from loopy.evaluation.recogniser import Recogniser
+    from loopy.evaluation.toon.recogniser import Recogniser
 
     assert evaluate(data, "--toons", "--bounds", "--seeds", "2") == 0
     made, still, compressed = (

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from loopy.errors import OutputError
-from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.tables import short, table, write_csv
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.table.text import short, table, write_csv
 
 NEEDS = "not available: needs the weights of I3D"
 RESULTS = Results(

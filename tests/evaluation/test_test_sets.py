@@ -12,9 +12,9 @@ from PIL import Image
 
 from loopy.data.video import Video
 from loopy.errors import ConfigurationError, MediaError
-from loopy.evaluation.draw import open_draw
-from loopy.evaluation.drawn import Draw, DrawOptions
-from loopy.evaluation.test_sets import SETS
+from loopy.evaluation.sets.draw import open_draw
+from loopy.evaluation.sets.drawn import Draw, DrawOptions
+from loopy.evaluation.sets.layouts import SETS
 
 ROOT = Path(__file__).parents[2]
 

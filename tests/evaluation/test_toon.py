@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from loopy.errors import ConfigurationError
-from loopy.evaluation.filming import (
+from loopy.evaluation.toon.conditions import AnothersVoice, HeldOutClips, swaps
+from loopy.evaluation.toon.filming import (
     Studio,
     film,
     recorded,
@@ -16,10 +17,9 @@ from loopy.evaluation.filming import (
     with_another,
     without_past,
 )
-from loopy.evaluation.reading import Eyes, read
-from loopy.evaluation.recogniser import Recogniser
-from loopy.evaluation.swaps import AnothersVoice, HeldOutClips, swaps
-from loopy.evaluation.toon import (
+from loopy.evaluation.toon.measure import Eyes, read
+from loopy.evaluation.toon.recogniser import Recogniser
+from loopy.evaluation.toon.talks import (
     ENDLESS,
     SETS,
     held_out_portrait,
@@ -27,7 +27,7 @@ from loopy.evaluation.toon import (
     pixels,
     scenes,
 )
-from loopy.evaluation.tracker import OUTPUTS, Tracker
+from loopy.evaluation.toon.tracker import OUTPUTS, Tracker
 from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS

@@ -1,10 +1,13 @@
 import pytest
 import torch
 
-from loopy.evaluation.degradation import blur, degrade
-from loopy.evaluation.metrics import correlation
-from loopy.evaluation.tracker import MOUTH, OUTPUTS, Tracker, read_card, unread
-from loopy.evaluation.train_tracker import (
+from loopy.evaluation.toon.tracker import MOUTH, OUTPUTS, Tracker, read_card, unread
+from loopy.evaluation.toon.tracks import correlation
+from loopy.randomness import generator
+from loopy.synthetic.face import CONTROLS
+from loopy.synthetic.talker import random_talk
+from tools.judges.degradation import blur, degrade
+from tools.judges.train_tracker import (
     accuracy,
     accuracy_in_talks,
     draw_faces,
@@ -12,9 +15,6 @@ from loopy.evaluation.train_tracker import (
     train_and_save,
     train_tracker,
 )
-from loopy.randomness import generator
-from loopy.synthetic.face import CONTROLS
-from loopy.synthetic.talker import random_talk
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from loopy.errors import MetricError
-from loopy.evaluation.toon import held_out_talk, pixels
+from loopy.evaluation.toon.talks import held_out_talk, pixels
 from loopy.metrics.sync_judge import FEWEST_FRAMES, ToonSync, load_judge, scores_of, toon_sync
 
 FRAMES = 75

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 
 from loopy.errors import ConfigurationError
 from loopy.models import DualUNet, UNet, load_sd15
-from loopy.records import Branches, Presence
+from loopy.records import BranchLayout, ConditionMask
 
 TEXT_WIDTH = 16
 TIMES = torch.tensor([20, 981])
@@ -77,7 +77,7 @@ class TestSilentAtBirth:
 
     def test_but_the_reference_speaks_at_once(self, make_dual, make_clip):
         network, clip = make_dual(), make_clip()
-        presence = Presence.all(2)
+        presence = ConditionMask.all(2)
         dropped = replace(presence, reference=torch.zeros(2, dtype=torch.bool))
         assert differs(
             network(clip.latents, TIMES, clip, presence),
@@ -88,7 +88,7 @@ class TestSilentAtBirth:
 class TestPresence:
     def test_reference_dropped_is_reference_never_passed(self, seeing, make_clip):
         clip = make_clip()
-        presence = replace(Presence.all(2), reference=torch.zeros(2, dtype=torch.bool))
+        presence = replace(ConditionMask.all(2), reference=torch.zeros(2, dtype=torch.bool))
         tokens = seeing.audio_projection(clip.audio)
         never = seeing.denoiser(
             clip.latents,
@@ -102,9 +102,9 @@ class TestPresence:
         clip, first_only = make_clip(), torch.tensor([True, False])
         everything, nothing = (
             seeing(clip.latents, TIMES, clip, presence)
-            for presence in (Presence.all(2), Presence.none(2))
+            for presence in (ConditionMask.all(2), ConditionMask.none(2))
         )
-        mixed = seeing(clip.latents, TIMES, clip, Presence(*[first_only] * 4))
+        mixed = seeing(clip.latents, TIMES, clip, ConditionMask(*[first_only] * 4))
         close(mixed[0], everything[0])
         close(mixed[1], nothing[1])
         assert differs(everything[1], nothing[1])
@@ -118,7 +118,7 @@ class TestPresence:
             "reference": {"reference": other.reference, "motion_frames": other.motion_frames},
             "past": {"motion_frames": other.motion_frames},
         }[field]
-        absent = replace(Presence.all(2), **{field: torch.zeros(2, dtype=torch.bool)})
+        absent = replace(ConditionMask.all(2), **{field: torch.zeros(2, dtype=torch.bool)})
         if field == "audio":
             absent = replace(absent, motion_latents=absent.audio)  # masked jointly
         choice = torch.ones(2, dtype=torch.long) if field == "motion_latents" else None
@@ -127,7 +127,7 @@ class TestPresence:
                 seeing(clip.latents, TIMES, given, presence, choice=choice)
                 for given in (clip, replace(clip, **change))
             ]
-            for presence in (absent, Presence.all(2))
+            for presence in (absent, ConditionMask.all(2))
         )
         assert torch.equal(*before)
         assert differs(*after)
@@ -135,9 +135,9 @@ class TestPresence:
     def test_a_first_clip_attends_to_zeros(self, seeing, make_clip):
         """Masked (zero features, attended) is another state than dropped (not attended)."""
         clip, absent = make_clip(), torch.zeros(2, dtype=torch.bool)
-        masked = seeing(clip.latents, TIMES, clip, replace(Presence.all(2), past=absent))
+        masked = seeing(clip.latents, TIMES, clip, replace(ConditionMask.all(2), past=absent))
         no_history = replace(clip, past_present=torch.zeros(2, 4, dtype=torch.bool))
-        close(masked, seeing(clip.latents, TIMES, no_history, Presence.all(2)))
+        close(masked, seeing(clip.latents, TIMES, no_history, ConditionMask.all(2)))
         audio = seeing.project_audio(seeing.audio_projection(clip.audio))
         reference = seeing.encode_reference(clip.reference)
         motion = seeing.audio_to_latents(seeing.audio_projection(clip.audio))
@@ -160,7 +160,7 @@ class TestPresence:
                 assert torch.equal(ours.expand_as(theirs), theirs)
         rows, times = clip.latents.repeat(3, 1, 1, 1, 1), TIMES.repeat(3)
         one, all_ = (
-            seeing.denoiser(rows, times, seeing.contexts(past=past), branches=Branches(3, 2, 1))
+            seeing.denoiser(rows, times, seeing.contexts(past=past), branches=BranchLayout(3, 2, 1))
             for past in (null, zeros)
         )
         assert torch.equal(one, all_)
@@ -174,7 +174,7 @@ class TestPresence:
         seeing.denoiser.register_forward_pre_hook(
             lambda _, args, options: given.update(options), with_kwargs=True
         )
-        seeing(clip.latents, TIMES, clip, replace(Presence.all(2), reference=reference))
+        seeing(clip.latents, TIMES, clip, replace(ConditionMask.all(2), reference=reference))
         masks = given["reference_present"], given["past_present"]
         if not absent:
             assert masks[0] is None
@@ -189,12 +189,12 @@ class TestPresence:
         noise = torch.randn_like(clip.motion_frames)
         filled = torch.where(present[..., None, None, None], clip.motion_frames, noise)
         before, after = (
-            seeing(clip.latents, TIMES, given, Presence.all(2))
+            seeing(clip.latents, TIMES, given, ConditionMask.all(2))
             for given in (clip, replace(clip, motion_frames=filled))
         )
         close(after, before)
         whole = replace(clip, past_present=torch.ones(2, 4, dtype=torch.bool))
-        assert differs(before, seeing(clip.latents, TIMES, whole, Presence.all(2)))
+        assert differs(before, seeing(clip.latents, TIMES, whole, ConditionMask.all(2)))
 
 
 class TestNeighbours:
@@ -205,7 +205,7 @@ class TestNeighbours:
         inputs = [getattr(clip, name).requires_grad_() for name in self.INPUTS]
         noisy = torch.randn_like(clip.latents).requires_grad_()
         timestep = torch.tensor([1, 300, 600, 999])
-        y = seeing(noisy, timestep, clip, Presence.all(4), choice=CHOICE)
+        y = seeing(noisy, timestep, clip, ConditionMask.all(4), choice=CHOICE)
         for video in range(4):
             grads = torch.autograd.grad(
                 y[video].square().sum(), [noisy, *inputs], retain_graph=True
@@ -223,7 +223,10 @@ class TestNeighbours:
             tensor.requires_grad_()
         given = contexts(seeing, clip)
         y = seeing.denoiser(
-            clip.latents.repeat(3, 1, 1, 1, 1), TIMES.repeat(3), given, branches=Branches(3, 2, 1)
+            clip.latents.repeat(3, 1, 1, 1, 1),
+            TIMES.repeat(3),
+            given,
+            branches=BranchLayout(3, 2, 1),
         ).unflatten(0, (3, 2))
         for branch, expected in enumerate([(1, 1, 1), (1, 1, 0), (0, 0, 0)]):
             for video in range(2):
@@ -235,7 +238,7 @@ class TestNeighbours:
     def test_every_frame_depends_on_its_own_past(self, seeing, make_clip):
         clip = make_clip()
         clip.motion_frames.requires_grad_()
-        y = seeing(clip.latents, TIMES, clip, Presence.all(2))
+        y = seeing(clip.latents, TIMES, clip, ConditionMask.all(2))
         for frame in range(3):
             (grad,) = torch.autograd.grad(
                 y[0, frame].square().sum(), clip.motion_frames, retain_graph=True
@@ -249,7 +252,9 @@ def gradients(network, clip, *, checkpointing):
         getattr(part, f"{switch}_gradient_checkpointing")()
     network.train().zero_grad(set_to_none=True)
     timestep = torch.tensor([1, 300, 600, 999])
-    network(clip.latents, timestep, clip, Presence.all(4), choice=CHOICE).square().sum().backward()
+    network(
+        clip.latents, timestep, clip, ConditionMask.all(4), choice=CHOICE
+    ).square().sum().backward()
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
@@ -278,7 +283,7 @@ def test_every_weight_learns(
     awaken(network)
     clip = make_clip(4)
     plain = gradients(network, clip, checkpointing=False)
-    trained = {id(parameter) for parameter in network.trained_parameters()}
+    trained = {id(parameter) for parameter in network.trainable_parameters()}
     for name, parameter in network.named_parameters():
         if id(parameter) in trained:
             assert plain[name] is not None, name
@@ -297,13 +302,15 @@ def test_every_weight_of_the_image_stage_learns(make_clip, awaken, make_denoiser
     network = DualUNet(make_denoiser(**plain, out_channels=None), make_denoiser(**plain))
     awaken(network)
     clip = make_clip(frames=1)
-    network(clip.latents, TIMES, clip, Presence.all(2)).square().sum().backward()
-    trained = {id(parameter) for parameter in network.trained_parameters()}
+    network(clip.latents, TIMES, clip, ConditionMask.all(2)).square().sum().backward()
+    trained = {id(parameter) for parameter in network.trainable_parameters()}
     for name, parameter in network.named_parameters():
         learns = parameter.grad is not None and bool(parameter.grad.any())
         assert learns == (id(parameter) in trained), name
     frozen = network.denoiser.conv_in.requires_grad_(False)
-    assert not {id(p) for p in frozen.parameters()} & {id(p) for p in network.trained_parameters()}
+    assert not {id(p) for p in frozen.parameters()} & {
+        id(p) for p in network.trainable_parameters()
+    }
 
 
 def test_whose_projection_the_reference_passes(make_dual, make_clip):
@@ -337,7 +344,10 @@ def test_without_inter_clip_layers_nobody_sees_a_past(make_dual, make_clip, awak
     network = awaken(make_dual(shape={"inter_clip": False}))
     clip = make_clip()
     assert network.encode_past(clip.motion_frames) == network.null_past() == {}
-    noise, presence = torch.randn_like(clip.latents), Presence.all(len(clip), torch.device("cpu"))
+    noise, presence = (
+        torch.randn_like(clip.latents),
+        ConditionMask.all(len(clip), torch.device("cpu")),
+    )
     times = TIMES[: len(clip)]
     own = network(noise, times, clip, presence)
     other = replace(clip, motion_frames=torch.randn_like(clip.motion_frames))
@@ -350,7 +360,10 @@ def test_without_inter_clip_layers_nobody_sees_a_past(make_dual, make_clip, awak
 def test_a_single_layer_sees_past_and_clip(make_dual, make_clip, awaken):
     network = awaken(make_dual(shape={"intra_clip": False}))
     clip = make_clip()
-    noise, presence = torch.randn_like(clip.latents), Presence.all(len(clip), torch.device("cpu"))
+    noise, presence = (
+        torch.randn_like(clip.latents),
+        ConditionMask.all(len(clip), torch.device("cpu")),
+    )
     times = TIMES[: len(clip)]
     own = network(noise, times, clip, presence)
     other = replace(clip, motion_frames=torch.randn_like(clip.motion_frames))
@@ -361,7 +374,7 @@ def test_a_single_layer_sees_past_and_clip(make_dual, make_clip, awaken):
 @pytest.mark.compile
 def test_one_graph_for_fresh_features(seeing, make_clip):
     """Full graph; a new subject, voice, past and timestep need no new one."""
-    graphs, branches = [], Branches(3, 2, 1)
+    graphs, branches = [], BranchLayout(3, 2, 1)
 
     def backend(graph, inputs):
         graphs.append(graph)

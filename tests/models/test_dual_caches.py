@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loopy.records import Branches, Presence
+from loopy.records import BranchLayout, ConditionMask
 
 TIMES = torch.tensor([20, 981])
 
@@ -39,7 +39,7 @@ class TestCaches:
         given = contexts(seeing, clip)  # once, for all timesteps
         for timestep in (TIMES, TIMES - 10):
             cached = seeing.denoiser(clip.latents, timestep, given, motion=motion)
-            close(cached, seeing(clip.latents, timestep, clip, Presence.all(2)))
+            close(cached, seeing(clip.latents, timestep, clip, ConditionMask.all(2)))
             fresh = seeing.denoiser(clip.latents, timestep, contexts(seeing, clip), motion=motion)
             assert torch.equal(cached, fresh)
 
@@ -65,11 +65,11 @@ class TestCaches:
             TIMES.repeat(3),
             given,
             motion=motion.flatten(0, 1),
-            **masks(Branches(3, 2, 1)),
+            **masks(BranchLayout(3, 2, 1)),
         ).unflatten(0, (3, 2))
         for branch, counts in enumerate([(1, 1, 1), (1, 1, 0), (1, 0, 0)]):
             alone = seeing.denoiser(
-                clip.latents, TIMES, given, motion=motion[branch], **masks(Branches(*counts))
+                clip.latents, TIMES, given, motion=motion[branch], **masks(BranchLayout(*counts))
             )
             close(stacked[branch], alone)
         assert differs(stacked[0], stacked[1])
@@ -82,7 +82,7 @@ class TestCaches:
             clip.latents.repeat(2, 1, 1, 1, 1),
             TIMES.repeat(2),
             given,
-            branches=Branches(2, reference=1, audio=1, past=2),
+            branches=BranchLayout(2, reference=1, audio=1, past=2),
         )
         past = {
             name: context._replace(reference=None, audio=None) for name, context in given.items()
@@ -93,7 +93,10 @@ class TestCaches:
         clip = make_clip()
         given = contexts(seeing, clip)
         stacked = seeing.denoiser(
-            clip.latents.repeat(2, 1, 1, 1, 1), TIMES.repeat(2), given, branches=Branches(2, 2, 2)
+            clip.latents.repeat(2, 1, 1, 1, 1),
+            TIMES.repeat(2),
+            given,
+            branches=BranchLayout(2, 2, 2),
         )
         close(stacked[:2], stacked[2:])
 

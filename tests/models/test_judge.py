@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from loopy.errors import ModelError, OutputError
-from loopy.evaluation.recogniser import Recogniser
-from loopy.evaluation.tracker import Tracker
+from loopy.evaluation.toon.recogniser import Recogniser
+from loopy.evaluation.toon.tracker import Tracker
 from loopy.models.gate import Gate
 from loopy.models.judge import read_card, rounded, to_pictures
 from loopy.randomness import generator

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from loopy.errors import ConfigurationError
 from loopy.models import UNet, load_by_name
-from loopy.records import Branches
+from loopy.records import BranchLayout
 
 FULL_SITES = [f"down_blocks.{i}.{j}" for i in range(4) for j in range(2)]
 FULL_SITES += ["mid_block.0"] + [f"up_blocks.{i}.{j}" for i in range(4) for j in range(3)]
@@ -128,7 +128,7 @@ class TestReferenceInput:
         x, t = torch.randn(1, 3, 4, 8, 8), torch.tensor([9])
         with pytest.raises(ConfigurationError, match="reference_input"):
             network(x, t)
-        assert network(x, t, branches=Branches(1, 0, 0)).shape == x.shape
+        assert network(x, t, branches=BranchLayout(1, 0, 0)).shape == x.shape
 
 
 def test_save_and_load(make_denoiser, awaken, tmp_path):

@@ -15,7 +15,7 @@ from loopy.cli import main
 from loopy.commands.preprocess import preprocess
 from loopy.data.reader import iterate_frames
 from loopy.data.sound import read_audio
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.preprocess.report import report
 from loopy.preprocess.sources import probe
 
@@ -56,7 +56,7 @@ def store(made, tmp_path):
 @pytest.fixture(scope="module")
 def second(made):
     """The clip behind the cut: its id and its latents."""
-    store = ClipStore.open(made)
+    store = ShotStore.open(made)
     (row,) = (r for r in range(len(store)) if store.about(r)["provenance"]["start_s"] == 1)
     return store.index.id(row), store.read(row, {"latents": slice(None)})["latents"]
 
@@ -93,7 +93,7 @@ def test_a_report_as_a_file_and_a_picture(made, talks, tmp_path, capsys):
 
 def test_a_report_of_no_store_is_an_error(tmp_path, capsys):
     assert main(["data", "report", str(tmp_path / "nowhere")]) == 2
-    assert "there is no clip store" in capsys.readouterr().err
+    assert "there is no shot store" in capsys.readouterr().err
 
 
 def test_the_same_video_under_two_names_counts_once(write_talk, talk_parts, talk_options, tmp_path):
@@ -103,7 +103,7 @@ def test_the_same_video_under_two_names_counts_once(write_talk, talk_parts, talk
     preprocess(str(tmp_path), tmp_path / "store", parts=talk_parts, options=talk_options)
     found = report(tmp_path / "store")
     assert (found.videos, len(found.kept)) == (2, 1)
-    assert len(ClipStore.open(tmp_path / "store")) == 1
+    assert len(ShotStore.open(tmp_path / "store")) == 1
     assert found.hours == pytest.approx(30 / 25 / 3600)
 
 
@@ -139,7 +139,7 @@ def test_a_view_shows_the_clip_and_plays_its_sound(
 def test_without_a_name_the_first_clip_is_shown(made, talk_parts, tmp_path, capsys):
     words = ["data", "view", str(made), "--parts", str(talk_parts)]
     assert main([*words, "--sheet", str(tmp_path / "first.png")]) == 0
-    assert ClipStore.open(made).index.id(0) in capsys.readouterr().out
+    assert ShotStore.open(made).index.id(0) in capsys.readouterr().out
     assert main(words) == 2
     assert "--video out.mp4, --sheet out.png, or both" in capsys.readouterr().err
 
@@ -219,7 +219,7 @@ def test_a_view_of_a_mute_clip(talks, talk_parts, talk_options, tmp_path):
 
 def test_other_shares_are_another_index(store, capsys):
     """Of one person all clips are on one side; which one, his hash and the shares say."""
-    before = ClipStore.open(store)
+    before = ShotStore.open(store)
     (person,) = {before.about(row)["provenance"]["identity"] for row in range(2)}
     place = int.from_bytes(sha256(person.encode()).digest()[:8], "big") / 2**64
     more, less = (place + 1) / 2, place / 2
@@ -228,7 +228,7 @@ def test_other_shares_are_another_index(store, capsys):
         assert main(["data", "index", str(store), *shares]) == 0
         assert capsys.readouterr().out == "2 clips\n"
         side = 2 if place < test else int(validation > 0)
-        index = ClipStore.open(store).index
+        index = ShotStore.open(store).index
         assert index["split"].tolist() == [side, side]
         assert index["id"].tolist() == before.index["id"].tolist()
         about = json.loads((index.folder / "columns.json").read_text())

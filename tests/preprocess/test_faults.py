@@ -17,14 +17,14 @@ from safetensors.torch import save_file
 from loopy.cli import main
 from loopy.commands.preprocess import _description, _networks, _preparer, preprocess
 from loopy.data.description import create_store
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.errors import LoopyError, MediaError
 from loopy.preprocess.crop import crop_frames
 from loopy.preprocess.engines import prepare_all
 from loopy.preprocess.ledger import read_ledgers
 from loopy.preprocess.precomputed import Tracks, save_tracks
 from loopy.preprocess.prepare import Preparer
-from loopy.preprocess.report import kept_clips, report
+from loopy.preprocess.report import listed_shots, report
 
 NAMES = ("a", "b", "c")
 
@@ -52,7 +52,7 @@ def make(talk_parts, talk_options, tmp_path):
 def command(talks, talk_parts, talk_options, tmp_path):
     def call(videos=talks[0].parent, name="store", **more):
         preprocess(str(videos), tmp_path / name, parts=talk_parts, options=talk_options, **more)
-        return ClipStore.open(tmp_path / name)
+        return ShotStore.open(tmp_path / name)
 
     return call
 
@@ -161,7 +161,7 @@ def test_a_source_that_is_gone_for_a_while_takes_nothing_along(command, talks, t
     talks[1].rename(tmp_path / "elsewhere.mkv")
     after = command(videos)
     assert len(before) == len(after) == 3
-    assert len(kept_clips(tmp_path / "store")) == 3
+    assert len(listed_shots(tmp_path / "store")) == 3
     assert report(tmp_path / "store").errors == {}
     (tmp_path / "elsewhere.mkv").rename(talks[1])
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("videos/*.json")}

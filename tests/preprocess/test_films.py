@@ -18,7 +18,7 @@ from transformers import Wav2Vec2Model
 
 from loopy.commands.preprocess import preprocess
 from loopy.data.index import TEST, TRAIN, VALIDATION
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 
 RATE, PICTURES, CUT = Fraction(30_000, 1001), 90, 41
 SPAN = range(35, 75)
@@ -75,7 +75,7 @@ def prepare(talk_parts, talk_options, tmp_path_factory):
         root = tmp_path_factory.mktemp("store")
         options = replace(talk_options, **changes)
         preprocess(str(videos), root, parts=talk_parts, options=options, **others)
-        return ClipStore.open(root)
+        return ShotStore.open(root)
 
     return run
 

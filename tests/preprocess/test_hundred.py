@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from loopy.cli import main
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.data.writer import open_writer
 from loopy.preprocess.report import report
 from loopy.synthetic.talker import random_talk
@@ -28,7 +28,7 @@ def preprocess(talk_parts, tmp_path):
         told = ["preprocess", str(videos), str(tmp_path / name), "--parts", str(talk_parts)]
         told += ["--options.size_px=48", "--options.filters.fewest_frames=25"]
         assert main([*told, "--options.filters.fewest_px=40", "--workers=2", *words]) == 0
-        return ClipStore.open(tmp_path / name)
+        return ShotStore.open(tmp_path / name)
 
     return command
 

@@ -12,7 +12,7 @@ from loopy.commands.preprocess import _description, _preparer, preprocess
 from loopy.data.description import create_store
 from loopy.data.reader import read_frames
 from loopy.data.sound import read_audio
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.data.video import Video
 from loopy.errors import ConfigurationError, LoopyError, MediaError, OutputError
 from loopy.models.latents import encode_images
@@ -74,7 +74,7 @@ def content(root):
 
 
 def test_a_clip_is_its_pictures_its_sound_and_its_track(prepared, films, parts):
-    store = ClipStore.open(prepared)
+    store = ShotStore.open(prepared)
     assert len(store) == 3
     preparer = _preparer(prepared, OPTIONS, parts, "cpu")
     for row in range(3):
@@ -175,7 +175,7 @@ def test_an_error_that_has_passed_is_forgotten(films, parts, tmp_path):
 def test_silent_clips_are_let_in_on_request(films, parts, tmp_path):
     options = replace(OPTIONS, filters=replace(OPTIONS.filters, need_sound=False))
     preprocess(str(films / "silent.mp4"), tmp_path / "store", parts=parts, options=options)
-    audio = ClipStore.open(tmp_path / "store").read(0, {"audio": slice(None)})["audio"]
+    audio = ShotStore.open(tmp_path / "store").read(0, {"audio": slice(None)})["audio"]
     assert len(audio) == FRAMES
     assert not audio.any()
 
@@ -189,7 +189,7 @@ def test_an_impossible_shard_is_refused(part):
 def test_options_of_the_store(films, parts, tmp_path):
     options = replace(OPTIONS, mirrored=True, log_variance=True, audio_rate_hz=50)
     preprocess(str(films / "0.mp4"), tmp_path / "all", parts=parts, options=options)
-    store = ClipStore.open(tmp_path / "all")
+    store = ShotStore.open(tmp_path / "all")
     names = ("latents", "latents_mirrored", "log_variance", "audio")
     read = store.read(0, dict.fromkeys(names, slice(None)))
     assert len(read["audio"]) == 2 * FRAMES

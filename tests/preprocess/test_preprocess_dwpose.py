@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from loopy.cli import main
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.preprocess.ledger import read_ledgers
 
 CONFIG = Path(__file__).parents[2] / "configs/preprocess/dwpose.yaml"
@@ -58,7 +58,7 @@ def nod(frame):
 def test_points_are_where_the_person_was(run, film_people, true_points, tmp_path):
     path = film_people("nod", lambda frame: [nod(frame)])
     assert run(path.parent) == 0
-    store = ClipStore.open(tmp_path / "store")
+    store = ShotStore.open(tmp_path / "store")
     about = store.about(0)
     read = store.read(0, dict.fromkeys(("points", "valid", "latents"), slice(None)))
     assert about["frames"] == len(read["latents"]) == FRAMES

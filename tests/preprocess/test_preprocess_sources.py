@@ -7,7 +7,7 @@ import torch
 
 from loopy.commands.preprocess import preprocess
 from loopy.data.index import identity_hash
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.errors import ConfigurationError
 from loopy.preprocess.report import report
 
@@ -27,7 +27,7 @@ def prepare(talks, talk_parts, talk_options, tmp_path):
     def run(videos=talks, name="store", **changes):
         options = replace(talk_options, **changes)
         preprocess(str(videos), tmp_path / name, parts=talk_parts, options=options)
-        return ClipStore.open(tmp_path / name)
+        return ShotStore.open(tmp_path / name)
 
     return run
 

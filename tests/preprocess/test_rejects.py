@@ -14,7 +14,7 @@ import torch
 
 from loopy.cli import main
 from loopy.commands.preprocess import preprocess
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.errors import MediaError
 from loopy.preprocess.ledger import read_ledgers
 
@@ -90,7 +90,7 @@ def test_each_has_its_reason(judged, name):
 
 
 def test_clips_are_those_without_a_reason(judged):
-    store = ClipStore.open(judged)
+    store = ShotStore.open(judged)
     sources = {Path(store.about(row)["provenance"]["source"]).stem for row in range(len(store))}
     assert sources == {name for name, (_, reason, _) in TALKS.items() if not reason}
 
@@ -195,7 +195,7 @@ def test_a_run_goes_on_past_what_is_broken(bad_folder, words, tmp_path):
         (line,) = (line for line in told if f"/{name}: " in line)
         assert reason in line
         assert f"/{name}" in done.stderr  # said as it happens, too
-    assert len(ClipStore.open(tmp_path / "store")) == 1
+    assert len(ShotStore.open(tmp_path / "store")) == 1
 
 
 def test_a_folder_without_videos_is_said_at_once(words, tmp_path, capsys):
@@ -236,6 +236,6 @@ def test_lines_can_be_moved(judged, write_talk, talk_parts, talk_options, tmp_pa
     options = replace(talk_options, filters=wide)
     source = str(judged.parent / "lost.mkv")
     preprocess(source, tmp_path / "store", parts=talk_parts, options=options)
-    store = ClipStore.open(tmp_path / "store")
+    store = ShotStore.open(tmp_path / "store")
     valid = store.read(0, {"valid": slice(None)})["valid"]
     assert valid.sum(1).tolist() == [68] * 20 + [33] * 7 + [68] * 3

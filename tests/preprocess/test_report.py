@@ -9,15 +9,15 @@ import torch
 import yaml
 
 from loopy.cli import main
-from loopy.data.clips import ClipRecord, Provenance, clip_id, clip_path
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import TRAIN, build_index
-from loopy.data.store import ClipStore, write_clip
+from loopy.data.shots import Provenance, ShotRecord, shot_id, shot_path
+from loopy.data.store import ShotStore, write_shot
 from loopy.models import AudioToLatents
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.preprocess.ledger import Ledger, Outcome, ledger_path, write_ledger
 from loopy.preprocess.motion_scale import motion_scale
-from loopy.preprocess.report import kept_clips, report
+from loopy.preprocess.report import listed_shots, report
 from loopy.randomness import generator
 
 SIZE, FRAMES, CLIP = 64, 40, 12
@@ -33,8 +33,8 @@ def swaying(name, *, apart_px=0.0, known=True, wobble=None):
         points = points + wobble * torch.randn(points.shape, generator=generator(name, "w"))
     valid = torch.full((FRAMES, 68), known)
     motion = MotionSequence(points, torch.zeros(FRAMES, 3), valid, SIZE)
-    return ClipRecord(
-        clip_id(name, 0, 1, {}),
+    return ShotRecord(
+        shot_id(name, 0, 1, {}),
         torch.zeros(FRAMES, 4, 2, 2),
         torch.zeros(FRAMES, 3, 8),
         motion,
@@ -48,7 +48,7 @@ def make_store(tmp_path):
         root = tmp_path / "store"
         create_store(root, StoreDescription(SIZE, (4, 2, 2), (3, 8)))
         for record in records:
-            write_clip(root, record)
+            write_shot(root, record)
         build_index(root, validation=validation, test=test)
         return root
 
@@ -77,15 +77,15 @@ def store(make_store, ledgers):
 
 
 def test_the_index_holds_what_the_report_counts(store, ledgers, capsys):
-    assert len(ClipStore.open(store)) == 3  # all files there are
+    assert len(ShotStore.open(store)) == 3  # all files there are
     assert main(["data", "index", str(store)]) == 0
     assert capsys.readouterr().out == "2 clips\n"
-    index, found = ClipStore.open(store).index, report(store)
+    index, found = ShotStore.open(store).index, report(store)
     held = {index.id(row) for row in range(len(index))}
     assert held == {clip.clip for clip in found.kept} == {ledgers[n].id for n in ("once", "twice")}
     assert list(found.unnamed) == [ledgers["nobody's"].id]
     assert list(found.missing) == [ledgers["gone"].id]
-    sizes = {n: (store / clip_path(ledgers[n].id)).stat().st_size for n in ("once", "nobody's")}
+    sizes = {n: (store / shot_path(ledgers[n].id)).stat().st_size for n in ("once", "nobody's")}
     assert (found.bytes, found.unnamed_bytes) == (2 * sizes["once"], sizes["nobody's"])
     assert "left out of the index: 1 files" in str(found)
     assert "gone: 1 files" in str(found)
@@ -94,21 +94,21 @@ def test_the_index_holds_what_the_report_counts(store, ledgers, capsys):
 
 def test_a_video_is_taken_out_by_its_ledger(store, ledgers):
     ledger_path(store, "a.mp4").unlink()
-    index = build_index(store, keep=kept_clips(store))
+    index = build_index(store, keep=listed_shots(store))
     assert [index.id(row) for row in range(len(index))] == [ledgers["twice"].id]
 
 
 def test_a_store_without_ledgers_is_indexed_as_it_is(make_store):
     root = make_store(swaying("one"), swaying("two"))
-    assert kept_clips(root) is None
+    assert listed_shots(root) is None
     assert main(["data", "index", str(root)]) == 0
-    assert len(ClipStore.open(root)) == 2
+    assert len(ShotStore.open(root)) == 2
 
 
 def test_the_scale_is_that_of_the_formula(make_store):
     """A sway of d px has a variance of (d / 2)²; at 512 px it is 8 times as wide."""
     records = [swaying("calm", apart_px=0.5), swaying("lively", apart_px=2.0)]
-    scale = motion_scale(ClipStore.open(make_store(*records)), clip_frames=CLIP)
+    scale = motion_scale(ShotStore.open(make_store(*records)), clip_frames=CLIP)
     calm, lively = log1p((0.25 * 8) ** 2), log1p((1 * 8) ** 2)
     assert scale.log_mean == pytest.approx(((calm + lively) / 2, 0), abs=1e-5)
     assert scale.log_std == pytest.approx(((lively - calm) / 2, 1), abs=1e-5)
@@ -117,7 +117,7 @@ def test_the_scale_is_that_of_the_formula(make_store):
 def test_only_what_is_known_and_trained_on_counts(make_store):
     records = [swaying(str(n), apart_px=n / 4) for n in range(8)]
     root = make_store(*records, swaying("hidden", known=False), validation=0.3, test=0.3)
-    store = ClipStore.open(root)
+    store = ShotStore.open(root)
     trained = {store.index.id(row) for row in (store.index["split"] == TRAIN).nonzero()[0]}
     kept = [n for n in range(8) if records[n].id in trained]
     assert 1 < len(kept) < 8
@@ -131,7 +131,7 @@ def test_only_what_is_known_and_trained_on_counts(make_store):
 def test_a_model_is_shown_standard_numbers(make_store):
     """What the report says is pasted into the network that standardises."""
     clips = [swaying(str(n), apart_px=n / 8, wobble=0.1 + n / 64) for n in range(24)]
-    store = ClipStore.open(make_store(*clips))
+    store = ShotStore.open(make_store(*clips))
     found = yaml.safe_load(str(motion_scale(store, clip_frames=CLIP)))
     network = AudioToLatents(audio_width=4, time_dim=4, num_embeddings=2, dim=4, heads=1, **found)
     rows = slice(6, 6 + CLIP)
@@ -149,7 +149,7 @@ def test_the_report_says_it_for_a_recipe(make_store, tmp_path, capsys):
     root = make_store(swaying("calm", apart_px=0.5), swaying("lively", apart_px=2.0))
     assert main(["data", "report", str(root), "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
-    scale = motion_scale(ClipStore.open(root), clip_frames=CLIP)
+    scale = motion_scale(ShotStore.open(root), clip_frames=CLIP)
     assert all(line.strip() in told for line in str(scale).splitlines())
     written = json.loads((tmp_path / "out" / "report.json").read_text())["motion scale"]
     assert written["log_mean"] == pytest.approx(scale.log_mean)
@@ -168,7 +168,7 @@ def flip(path, place=-1):
 def test_a_report_is_told_whatever_is_damaged(make_store, tmp_path, capsys, where):
     record = swaying("one", apart_px=1.0)
     root = make_store(record)
-    file = root / clip_path(record.id) if where == "clip" else root / "index" / "current.json"
+    file = root / shot_path(record.id) if where == "clip" else root / "index" / "current.json"
     file.write_bytes(file.read_bytes()[:-8])
     assert main(["data", "report", str(root), "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_a_report_is_told_whatever_is_damaged(make_store, tmp_path, capsys, wher
 
 def test_a_check_lists_what_is_damaged(store, ledgers, capsys):
     """In rows or in a header, of clips in the index or kept; and what is gone."""
-    files = {name: store / clip_path(record.id) for name, record in ledgers.items()}
+    files = {name: store / shot_path(record.id) for name, record in ledgers.items()}
     write_ledger(store, Ledger("c.mp4", "s", 1))
     assert main(["data", "check", str(store)]) == 0
     assert capsys.readouterr().out == "3 clips, 0 damaged\n"
@@ -199,7 +199,7 @@ def test_a_check_lists_what_is_damaged(store, ledgers, capsys):
 
 
 def test_a_check_removes_what_is_damaged_and_nothing_else(store, ledgers, capsys):
-    files = {name: store / clip_path(record.id) for name, record in ledgers.items()}
+    files = {name: store / shot_path(record.id) for name, record in ledgers.items()}
     flip(files["once"])
     text = files["twice"].read_bytes()  # of a newer loopy: not damaged, and not ours to delete
     files["twice"].write_bytes(with_schema(text, 2))

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopy.commands.preprocess import _description, _preparer
-from loopy.data.clips import clip_path
 from loopy.data.description import create_store
+from loopy.data.shots import shot_path
 from loopy.errors import MediaError
 from loopy.preprocess.look import split
 from loopy.preprocess.prepare import PIECE
@@ -104,7 +104,7 @@ def test_a_part_cut_off_is_made_again(make, talk):
 def test_a_clip_that_has_vanished_is_made_again(make, talk):
     preparer = make()
     (clip,) = preparer(talk).clips
-    path = preparer.root / clip_path(clip.clip)
+    path = preparer.root / shot_path(clip.clip)
     before = path.read_bytes()
     path.unlink()
     preparer(talk)

@@ -3,9 +3,9 @@
 import torch
 
 from loopy.commands.preprocess import preprocess
-from loopy.data.store import ClipStore
+from loopy.data.store import ShotStore
 from loopy.data.video import Video
-from loopy.evaluation.toon import held_out_talk, pixels
+from loopy.evaluation.toon.talks import held_out_talk, pixels
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.precomputed import Tracks, save_tracks
@@ -38,7 +38,7 @@ def test_a_dubbed_talk_and_a_late_one_are_rejected_a_true_one_is_kept(make_pipel
     make_pipeline().save_pretrained(tmp_path / "parts")
     store = tmp_path / "store"
     preprocess(str(films), store, parts=tmp_path / "parts", options=OPTIONS)
-    assert len(kept := ClipStore.open(store)) == 1
+    assert len(kept := ShotStore.open(store)) == 1
     assert kept.about(0)["provenance"]["source"].endswith("true.mp4")
     rejected = report(store).rejected
     assert [clip.reason for clip in rejected] == ["low sync"] * 2

@@ -1,4 +1,4 @@
-"""A clip store that fits the tiny networks, and is written at once."""
+"""A shot store that fits the tiny networks, and is written at once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +7,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
-from loopy.data.store import write_clip
+from loopy.data.shots import Provenance, ShotRecord, shot_id
+from loopy.data.store import write_shot
 from loopy.diffusion.settings import Settings
 from loopy.motion import MotionSequence
 from loopy.randomness import generator
@@ -20,7 +20,7 @@ from tests.training.ranks import Runs
 SIZE, SIDE, FRAMES = 16, 8, 20
 
 
-def _make_record(name: str, *, frames: int = FRAMES, noise: bool = False) -> ClipRecord:
+def _make_record(name: str, *, frames: int = FRAMES, noise: bool = False) -> ShotRecord:
     draw = generator(name)
     motion = MotionSequence(
         4 + 8 * torch.rand(frames, 68, 2, generator=draw),
@@ -33,11 +33,11 @@ def _make_record(name: str, *, frames: int = FRAMES, noise: bool = False) -> Cli
     if noise:
         latents = torch.randn(latents.shape, generator=draw)
     audio = torch.randn(frames, 3, 8, generator=draw)
-    return ClipRecord(clip_id(name, 0, 1, {}), latents, audio, motion, about)
+    return ShotRecord(shot_id(name, 0, 1, {}), latents, audio, motion, about)
 
 
 @pytest.fixture(scope="session")
-def make_record() -> Callable[..., ClipRecord]:
+def make_record() -> Callable[..., ShotRecord]:
     """A clip of a person of that name, a number; its latents are that number, or noise."""
     return _make_record
 
@@ -49,7 +49,7 @@ def make_store() -> Callable[..., Path]:
     def make(root, names, *, noise=False, validation=0.3, test=0.0):
         create_store(root, StoreDescription(SIZE, (4, SIDE, SIDE), (3, 8)))
         for name in names:
-            write_clip(root, _make_record(name, noise=noise))
+            write_shot(root, _make_record(name, noise=noise))
         build_index(root, validation=validation, test=test)
         return root
 
@@ -104,7 +104,7 @@ def _clip_recipe(store, parts):
             settings=settings,
             learning_rate=1e-3,
             cosine=True,
-            own_past=0.3,
+            self_generated_history=0.3,
         ),
         "data": _of(
             "loopy.training.store_clips.StoreClips",

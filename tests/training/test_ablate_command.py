@@ -17,8 +17,8 @@ from loopy.cli import main
 from loopy.commands import ablate as command
 from loopy.commands.ablate_runs import Plan, _child, plan_of
 from loopy.data.finished import content_hash, mark_finished
-from loopy.evaluation.ablation_judge import VERSION, JudgeOptions
-from loopy.evaluation.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.stopping import Stopped, stopped_by_signals
 from loopy.training.loss_plot import append_rows
 
@@ -128,12 +128,16 @@ def test_runs_by_other_recipes_are_refused(ablate, done, recipes, capsys):
     folder = done("full", 0, 2.0)
     words = ("--variants", "full", "--seeds", "0")
     base = {"trainer": {"max_steps": STEPS}}
-    write_yaml(recipes / "base.yaml", base | {"model": {"init_args": {"own_past": 0.6}}})
+    write_yaml(
+        recipes / "base.yaml", base | {"model": {"init_args": {"self_generated_history": 0.6}}}
+    )
     assert ablate(*words) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert f"{folder} was trained by other recipes" in told
-    assert "model.init_args.own_past differs; delete it, or give another --out" in told
+    assert (
+        "model.init_args.self_generated_history differs; delete it, or give another --out" in told
+    )
     write_yaml(recipes / "base.yaml", base | {"data": {"class_path": "a"}})
     write_yaml(folder / "config.yaml", base | {"data": {"class_path": "a", "init_args": {}}})
     assert ablate(*words) == 0

@@ -7,7 +7,7 @@ import torch
 
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
-from loopy.data.store import ClipStore, write_clip
+from loopy.data.store import ShotStore, write_shot
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 
@@ -34,12 +34,12 @@ def talking(make_record, tmp_path):
         valid[UNKNOWN, 60] = False
         motion = replace(record.motion, points=points, valid=valid)
         numbered = torch.arange(1.0, len(points) + 1)[:, None, None, None].expand(-1, 4, 8, 8)
-        write_clip(
+        write_shot(
             tmp_path / "s",
             replace(record, motion=motion, latents=numbered, latents_mirrored=-numbered),
         )
     build_index(tmp_path / "s", validation=0, test=0)
-    return ClipStore.open(tmp_path / "s")
+    return ShotStore.open(tmp_path / "s")
 
 
 @pytest.mark.parametrize("weights", [{"mouth": 3.0}, {"eyes": 2.0}, {"mouth": 3.0, "eyes": 2.0}])
@@ -104,4 +104,4 @@ def test_without_a_past_frames_come_from_all_over_a_video(talking, static_histor
     assert not any(clip.past_present.any() or clip.motion_frames.any() for clip in clips)
     told, _, starts = draws()
     assert starts.median() > 14
-    assert source.decided_by()["layout"] != told.decided_by()["layout"]
+    assert source.data_signature()["layout"] != told.data_signature()["layout"]

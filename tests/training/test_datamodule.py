@@ -9,7 +9,7 @@ import torch
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
-from loopy.training.datamodule import Onwards, SyntheticData
+from loopy.training.datamodule import ResumableSampler, SyntheticData
 from loopy.training.faces import SyntheticFaces, random_controls
 from loopy.training.utterances import SyntheticSpeech
 
@@ -45,8 +45,8 @@ def test_other_batches_have_nothing_in_common(change):
     assert len(seen) == 36
 
 
-def order(place=0, **decided_by):
-    return Onwards(7, place=lambda: place, decided_by={"seed": 0, **decided_by})
+def order(place=0, **data_signature):
+    return ResumableSampler(7, place=lambda: place, data_signature={"seed": 0, **data_signature})
 
 
 def test_a_resumed_order_is_the_rest():

@@ -1,4 +1,4 @@
-"""What `loopy fit` and `loopy export` say and need, with data of a clip store."""
+"""What `loopy fit` and `loopy export` say and need, with data of a shot store."""
 
 import re
 import shutil
@@ -10,8 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from loopy.cli import main
-from loopy.data.clips import clip_path
-from loopy.data.store import ClipStore
+from loopy.data.shots import shot_path
+from loopy.data.store import ShotStore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"),
@@ -48,7 +48,7 @@ def said(capsys):
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--data.store=/no/where", "/no/where/store.json: there is no clip store"),
+        ("--data.store=/no/where", "/no/where/store.json: there is no shot store"),
         ("--data.batch_size=90", "and a step takes 90"),
         ("--data.parts=/no/parts", "/no/parts"),
         ("--model.init_from=/no/where", "train and export the image stage first"),
@@ -76,9 +76,9 @@ def test_a_users_config_is_not_replaced(run, capsys):
 
 def test_an_error_of_a_worker_is_one_line(run, capsys):
     fit, store, _ = run
-    opened = ClipStore.open(store)
+    opened = ShotStore.open(store)
     for row in range(len(opened)):
-        (store / clip_path(opened.index.id(row))).write_bytes(b"")
+        (store / shot_path(opened.index.id(row))).write_bytes(b"")
     assert fit("--data.workers=1") == 2
     line = said(capsys)
     assert line.startswith(f"{store}/clips/")
@@ -90,12 +90,20 @@ def test_folders_to_start_from_are_read_once(run, tmp_path, capfd):
     fit, _, folder = run
     shutil.copytree(tmp_path / "parts", tmp_path / "image")
     begun = f"--model.init_from=[{tmp_path}/parts,{tmp_path}/image]"
-    assert fit(begun, "--model.learning_rate=0", "--model.own_past=0") == 0
+    assert fit(begun, "--model.learning_rate=0", "--model.self_generated_history=0") == 0
     assert re.search(r"denoiser +\d+ +0 +0\n", capfd.readouterr().out)
     kept = yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]
     assert kept["init_from"] == [f"{tmp_path}/parts", f"{tmp_path}/image"]
     shutil.rmtree(tmp_path / "image")
-    assert fit(begun, "--model.learning_rate=0", "--model.own_past=0", "--trainer.max_steps=3") == 0
+    assert (
+        fit(
+            begun,
+            "--model.learning_rate=0",
+            "--model.self_generated_history=0",
+            "--trainer.max_steps=3",
+        )
+        == 0
+    )
     assert "denoiser" not in capfd.readouterr().out
     last = folder / "checkpoints" / "last.ckpt"
     assert main(["export", "--ckpt", str(last), "--out", str(tmp_path / "model")]) == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopy.data.store import write_clip
+from loopy.data.store import write_shot
 from loopy.errors import StoreError
 from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout
@@ -85,7 +85,7 @@ def test_each_frame_hears_its_own_sound(pipeline, open_data, held_out, tmp_path)
     truth, made = frames(rehearse(pipeline, open_data(), tmp_path / "one.mp4"))
     audio = held_out.audio.clone()
     audio[12:] = -audio[12:]
-    write_clip(tmp_path / "store", replace(held_out, audio=audio))
+    write_shot(tmp_path / "store", replace(held_out, audio=audio))
     other_truth, other = frames(rehearse(pipeline, open_data(), tmp_path / "other.mp4"))
     assert np.array_equal(truth, other_truth)
     unheard = torch.linspace(0, 17, 24).long().numpy() < 9  # counted from frame 1
@@ -97,7 +97,7 @@ def test_another_portrait_is_another_face(pipeline, open_data, held_out, tmp_pat
     _, made = frames(rehearse(pipeline, open_data(), tmp_path / "one.mp4"))
     latents = held_out.latents.clone()
     latents[0] = -latents[0]
-    write_clip(tmp_path / "store", replace(held_out, latents=latents))
+    write_shot(tmp_path / "store", replace(held_out, latents=latents))
     _, other = frames(rehearse(pipeline, open_data(), tmp_path / "other.mp4"))
     assert not (made == other).all((1, 2, 3)).any()
 

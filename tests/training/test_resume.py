@@ -190,7 +190,11 @@ def test_a_clip_stage_from_a_store_resumes(
         assert len(data.sampler.rows) < 2 * STEPS  # more than an epoch
         built = make_pipeline(seed=seed)
         clips = ClipStage(
-            built.network.train(), built.scheduler, built.settings, learning_rate=1e-3, own_past=0.5
+            built.network.train(),
+            built.scheduler,
+            built.settings,
+            learning_rate=1e-3,
+            self_generated_history=0.5,
         )
         options = {"accumulate_grad_batches": gathered}
         trainer(folder, *more, **options).fit(clips, datamodule=data, ckpt_path=resume)

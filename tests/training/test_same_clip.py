@@ -15,7 +15,7 @@ from loopy.errors import ConfigurationError
 from loopy.models import AudioProjection
 from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout
-from loopy.training.datamodule import Onwards
+from loopy.training.datamodule import ResumableSampler
 from loopy.training.loss_plot import LossPlot, read_rows
 from loopy.training.same_clip import Reproduction, SameClip
 from loopy.training.stages import ClipStage
@@ -48,7 +48,10 @@ def test_every_batch_is_the_first_clip(data):
 def test_neither_it_nor_a_real_run_goes_on_from_the_other(data):
     """They may share a folder by mistake."""
     data.data.setup("fit")
-    runs = [Onwards(4, place=lambda: 2, decided_by=each.decided_by()) for each in (data, data.data)]
+    runs = [
+        ResumableSampler(4, place=lambda: 2, data_signature=each.data_signature())
+        for each in (data, data.data)
+    ]
     for ours, theirs in (runs, runs[::-1]):
         ours.load_state_dict(ours.state_dict())
         with pytest.raises(ConfigurationError, match="the first of"):

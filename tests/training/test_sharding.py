@@ -9,13 +9,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
 from loopy.models import CONDITIONS
-from loopy.records import Presence
+from loopy.records import ConditionMask
 from loopy.training.checkpoint_files import last_checkpoint
 from loopy.training.sharding import shard
 from loopy.training.stages import ClipStage, ImageStage
 from tests.training.ranks import furthest, losses, start_ranks, weights
 
-MODEL = {"own_past": 0.5, "motion_noise": 0.1}
+MODEL = {"self_generated_history": 0.5, "motion_noise": 0.1}
 
 
 def test_two_devices_train_what_one_does(runs, tmp_path):
@@ -35,7 +35,7 @@ def test_whatever_a_sample_sees_every_weight_has_a_gradient(make_dual, make_clip
     """One clip a device: a rank that skipped a weight would leave the others waiting for it."""
     network = awaken(make_dual())
     clip = make_clip(1)
-    trained = {id(parameter) for parameter in network.trained_parameters()}
+    trained = {id(parameter) for parameter in network.trainable_parameters()}
     for *seen, choice in product((False, True), (False, True), (False, True), range(4)):
         audio, reference, past = (torch.tensor([each]) for each in seen)
         network.zero_grad()
@@ -43,7 +43,7 @@ def test_whatever_a_sample_sees_every_weight_has_a_gradient(make_dual, make_clip
             clip.latents,
             torch.tensor([500]),
             clip,
-            Presence(audio, audio, reference, past),
+            ConditionMask(audio, audio, reference, past),
             choice=torch.tensor([choice]),
         )
         answer.sum().backward()
@@ -66,7 +66,7 @@ def test_a_step_is_one_forward_of_the_whole(make_dual, make_clip):
         for module in network.modules():
             if isinstance(module, FSDPModule):
                 module.register_forward_pre_hook(note)
-        network(clip.latents, torch.tensor([500]), clip, Presence.all(1, torch.device("cpu")))
+        network(clip.latents, torch.tensor([500]), clip, ConditionMask.all(1, torch.device("cpu")))
         assert roots == {network._get_fsdp_state()}
 
     assert start_ranks(work, 1).join()
@@ -84,7 +84,7 @@ CASES = {
     "added, half": (
         ClipStage,
         {},
-        {"trained": "added", "own_past": 1.0, "gradient_checkpointing": True},
+        {"trained": "added", "self_generated_history": 1.0, "gradient_checkpointing": True},
         "bf16-mixed",
     ),
     "images": (ImageStage, {"shape": {"clip_frames": None}}, {"targets": 2}, "32-true"),

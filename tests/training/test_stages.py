@@ -16,7 +16,7 @@ from loopy.models.weights import ADDED
 from loopy.pipeline import LoopyPipeline
 from loopy.segments import SegmentLayout
 from loopy.training.datamodule import SyntheticData
-from loopy.training.drops import DropRates
+from loopy.training.dropout import ConditionDropout
 from loopy.training.loss_plot import LossPlot, read_rows
 from loopy.training.module import LoopyModule
 from loopy.training.stages import ClipStage, ImageStage
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are trying to `self.log"),
 ]
 
-NEVER = DropRates(audio=0, reference=0, past=0)
+NEVER = ConditionDropout(audio=0, reference=0, past=0)
 STEPS, CHECKPOINT, KILL = 6, 4, 5
 
 

@@ -87,7 +87,7 @@ def test_struck_five_times_the_run_is_the_same(runs, tmp_path, name):
     options = {
         "max_steps": STEPS,
         "val_check_interval": VALIDATION,
-        "model": {"own_past": 0.3, "cosine": True},
+        "model": {"self_generated_history": 0.3, "cosine": True},
     }
     whole = runs.train(tmp_path / "whole", name, **options)
     struck = tmp_path / "struck"

@@ -1,4 +1,4 @@
-"""Batches out of a clip store: each clip once an epoch, shared out among ranks, resumable."""
+"""Batches out of a shot store: each clip once an epoch, shared out among ranks, resumable."""
 
 import pickle
 import shutil
@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from loopy.data.clips import clip_id, clip_path
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import TRAIN, VALIDATION, build_index
-from loopy.data.store import ClipStore, write_clip
-from loopy.errors import ConfigurationError, DamageError, StoreError
+from loopy.data.shots import shot_id, shot_path
+from loopy.data.store import ShotStore, write_shot
+from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 from loopy.training.datamodule import Stream
-from loopy.training.drops import DropRates
+from loopy.training.dropout import ConditionDropout
 from loopy.training.store_clips import StoreClips
 
 FRAMES = 3
@@ -31,7 +31,7 @@ def folder(tmp_path_factory, make_store, make_record):
     """40 clips; every latent is the number of its clip."""
     names = [str(number) for number in range(1, 40)]
     root = make_store(tmp_path_factory.mktemp("store"), names)
-    write_clip(root, make_record("0", frames=2))
+    write_shot(root, make_record("0", frames=2))
     build_index(root, validation=0.3, test=0.1)
     return root
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory, make_store, make_record):
 def sampler(folder):
     def make(**changes):
         options = {"batch_size": 2, "layout": LAYOUT, "clip_frames": FRAMES} | changes
-        return ClipSampler(ClipStore.open(folder), **options)
+        return ClipSampler(ShotStore.open(folder), **options)
 
     return make
 
@@ -87,7 +87,7 @@ def test_a_batch_is_a_function_of_its_number(sampler):
 
 
 def test_epochs_look_at_other_windows(sampler):
-    source = sampler(drops=DropRates(full_history=0))
+    source = sampler(drops=ConditionDropout(full_history=0))
     audio = {}
     for number in range(3 * len(source.rows) // 2):
         clip = source.batch("training", number, 0, 1)
@@ -131,25 +131,25 @@ def test_a_step_never_takes_more_clips_than_there_are(sampler):
 
 def test_a_place_is_that_of_these_clips_and_windows(sampler, folder, make_record, tmp_path):
     """A store with as many clips, others among them, has other batches from the same place on."""
-    told = sampler().decided_by()
-    assert sampler(weights={"mouth": 3.0}).decided_by() == told  # weights may change in mid-run
+    told = sampler().data_signature()
+    assert sampler(weights={"mouth": 3.0}).data_signature() == told  # weights may change in mid-run
     shutil.copytree(folder, tmp_path / "copy")
-    write_clip(tmp_path / "copy", make_record("40"))
+    write_shot(tmp_path / "copy", make_record("40"))
     ids = [sampler().store.index.id(row) for row in sampler().rows]
     build_index(tmp_path / "copy", keep={*ids[1:], make_record("40").id}, validation=0, test=0)
-    other = ClipSampler(ClipStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
+    other = ClipSampler(ShotStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
     assert len(other.rows) == len(ids)
-    assert other.decided_by() != told
+    assert other.data_signature() != told
     changes = {
         "clip_frames": 4,
         "layout": SegmentLayout(stride=2, segments=1),
         "reference": "within",
         "static_history": True,
         "mirror": 0.5,
-        "drops": DropRates(full_history=0.1),
+        "drops": ConditionDropout(full_history=0.1),
     }
     for name, value in changes.items():
-        assert sampler(**{name: value}).decided_by() != told, name
+        assert sampler(**{name: value}).data_signature() != told, name
 
 
 def spoil_rows(content):
@@ -177,7 +177,7 @@ def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path, spoil):
     content = bytearray(path.read_bytes())
     spoil(content)
     path.write_bytes(content)
-    source = ClipSampler(ClipStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
+    source = ClipSampler(ShotStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
     number = int(whole.store.read(damaged, {"latents": [0]})["latents"][0, 0, 0, 0])
     touched = 0
     for place in range(len(whole.rows)):  # two epochs
@@ -207,9 +207,9 @@ def damaged(sampler, folder, tmp_path):
 
     def make(count, **changes):
         for clip in order[2 : 2 + count]:
-            flip(tmp_path / "copy" / clip_path(clip_id(str(clip), 0, 1, {})))
+            flip(tmp_path / "copy" / shot_path(shot_id(str(clip), 0, 1, {})))
         options = {"layout": LAYOUT, "clip_frames": FRAMES} | changes
-        return ClipSampler(ClipStore.open(tmp_path / "copy"), 1, **options)
+        return ClipSampler(ShotStore.open(tmp_path / "copy"), 1, **options)
 
     return order, make
 
@@ -230,7 +230,7 @@ def test_the_next_clip_takes_the_place_of_a_damaged_one(damaged, sampler):
         with pytest.warns(UserWarning, match="left out"):
             clip = again.batch("training", place, 0, 1)
         assert torch.equal(clip.audio, clips[place].audio)
-    assert source.decided_by() == whole.decided_by()
+    assert source.data_signature() == whole.data_signature()
 
 
 def test_workers_count_damaged_clips_together(damaged):
@@ -249,7 +249,7 @@ def test_one_more_damaged_clip_ends_the_run_with_advice(damaged):
     _, make = damaged
     words = r"\.safetensors: .*; loopy data check .*skip_damaged \(now {}\)"
     source = make(1)
-    with pytest.raises(DamageError, match=words.format(0)):
+    with pytest.raises(CorruptFileError, match=words.format(0)):
         [source.batch("training", i, 0, 1) for i in range(4)]
     source = make(0, skip_damaged=1)
     with pytest.warns(UserWarning, match="left out"):
@@ -259,7 +259,7 @@ def test_one_more_damaged_clip_ends_the_run_with_advice(damaged):
 def test_what_is_only_out_of_reach_is_not_left_out(sampler, folder, tmp_path):
     """Else a disk that is away for a minute would change the batches."""
     shutil.copytree(folder, tmp_path / "copy")
-    store = ClipStore.open(tmp_path / "copy")
+    store = ShotStore.open(tmp_path / "copy")
     for path in list((tmp_path / "copy" / "clips").glob("*/*.safetensors")):
         path.unlink()
         path.mkdir()  # cannot be read, even by root
@@ -270,13 +270,13 @@ def test_what_is_only_out_of_reach_is_not_left_out(sampler, folder, tmp_path):
 
 def test_where_nothing_is_whole_nothing_is_trained_on(sampler, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
-    store = ClipStore.open(tmp_path / "copy")
+    store = ShotStore.open(tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "clips")
     source = ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, skip_damaged=99)
     for purpose in ("training", "validation"):
         with (
             pytest.warns(UserWarning, match="left out"),
-            pytest.raises(DamageError, match="not one clip is whole"),
+            pytest.raises(CorruptFileError, match="not one clip is whole"),
         ):
             source.batch(purpose, 0, 0, 1)
 
@@ -286,9 +286,9 @@ def test_latents_drawn_from_their_posteriors(make_record, sampler, tmp_path):
     create_store(tmp_path / "store", kind)
     spread = torch.linspace(-6, -2, 20)[:, None, None, None].expand(20, 4, 8, 8)
     for name in range(1, 9):
-        write_clip(tmp_path / "store", replace(make_record(str(name)), log_variance=spread))
+        write_shot(tmp_path / "store", replace(make_record(str(name)), log_variance=spread))
     build_index(tmp_path / "store", validation=0.3, test=0)
-    store = ClipStore.open(tmp_path / "store")
+    store = ShotStore.open(tmp_path / "store")
     mean, drawn, again = (
         ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, posterior=posterior)
         for posterior in ("mean", "sample", "sample")
@@ -301,7 +301,7 @@ def test_latents_drawn_from_their_posteriors(make_record, sampler, tmp_path):
         assert not torch.equal(noise[0], noise[1])
         assert torch.equal(one.audio, other.audio)  # the same windows
         assert torch.equal(other.latents, again.batch(purpose, 0, 0, 1).latents)
-    assert mean.decided_by() != drawn.decided_by()
+    assert mean.data_signature() != drawn.data_signature()
 
 
 def test_a_bucket_is_read_as_it_is_told_to(folder, make_pipeline, tmp_path, monkeypatch):

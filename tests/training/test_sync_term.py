@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from loopy.errors import ConfigurationError
-from loopy.evaluation.toon import held_out_talk
+from loopy.evaluation.toon.talks import held_out_talk
 from loopy.models.latents import encode_images
 from loopy.motion import expression_variance, head_motion_variance
 from loopy.pipeline import LoopyPipeline
-from loopy.records import Clip, Presence
+from loopy.records import Clip, ConditionMask
 from loopy.timing import AudioWindow
 from loopy.training.module import Draws
 from loopy.training.stages import ClipStage, ImageStage
@@ -105,7 +105,7 @@ def test_steps_of_the_denoiser_lower_it_and_plain_training_has_none(toon, clip):
 
     def losses(which, presence=None):
         draws = Draws((3,), first=0, count=1)
-        return which._losses(dubbed, dubbed, presence or Presence.all(1), draws)[0]
+        return which._losses(dubbed, dubbed, presence or ConditionMask.all(1), draws)[0]
 
     term = losses(stage) - losses(plain)
     assert term > 0
@@ -120,7 +120,7 @@ def test_steps_of_the_denoiser_lower_it_and_plain_training_has_none(toon, clip):
         for parameter, value in zip(denoiser, before, strict=True):
             parameter.copy_(value)
         assert after < 0.98 * term
-        unheard = Presence(*(torch.tensor([i > 0]) for i in range(4)))
+        unheard = ConditionMask(*(torch.tensor([i > 0]) for i in range(4)))
         torch.testing.assert_close(losses(stage, unheard), losses(plain, unheard))
         stage.eval()
         torch.testing.assert_close(losses(stage), losses(plain))

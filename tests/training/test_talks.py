@@ -16,7 +16,7 @@ from loopy.synthetic.talker import random_talk
 from loopy.timing import AudioWindow
 from loopy.training.autoencoder import small_autoencoder
 from loopy.training.cache import AFTER_S, KINDS, SHARD, Recipe, TalkShards
-from loopy.training.drops import DropRates
+from loopy.training.dropout import ConditionDropout
 from loopy.training.talks import HELD_OUT, SyntheticTalks
 
 LAYOUT = SegmentLayout(stride=2, segments=3)
@@ -197,7 +197,7 @@ def batches(data, number=12):
 
 class TestHistories:
     def test_what_is_cut_off_is_zero_and_masked(self, folder):
-        shown = batches(talks(folder, drops=DropRates(full_history=0)))
+        shown = batches(talks(folder, drops=ConditionDropout(full_history=0)))
         lengths = set()
         for clip in shown:
             there = clip.motion_frames.flatten(2).any(2)
@@ -211,11 +211,11 @@ class TestHistories:
         assert len(lengths) > 3
 
     def test_whole_ones_are_whole(self, folder):
-        for clip in batches(talks(folder, drops=DropRates(full_history=1)), 3):
+        for clip in batches(talks(folder, drops=ConditionDropout(full_history=1)), 3):
             assert clip.past_present.all()
 
     def test_short_ones_may_be_of_videos_that_began_with_the_portrait(self, folder):
-        data = talks(folder, static_history=True, drops=DropRates(full_history=0.3))
+        data = talks(folder, static_history=True, drops=ConditionDropout(full_history=0.3))
         latents = data.samples["latents"].float()
         lengths = []
         for clip in batches(data):
@@ -275,7 +275,7 @@ class TestBatches:
 class TestWholePast:
     @pytest.mark.parametrize("static_history", [False, True])
     def test_it_gives_the_frames_that_the_layout_reads(self, folder, static_history):
-        options = {"static_history": static_history, "drops": DropRates(full_history=0.3)}
+        options = {"static_history": static_history, "drops": ConditionDropout(full_history=0.3)}
         some, every = talks(folder, **options), talks(folder, **options, past_frames=PAST)
         for ours, theirs in zip(batches(some, 4), batches(every, 4), strict=True):
             assert torch.equal(ours.past_present, theirs.past_present)
@@ -288,7 +288,9 @@ class TestWholePast:
         talks(folder, past_frames=PAST)
         before = files(folder / "cache")
         layout = SegmentLayout(stride=2, segments=2, mode="mean")
-        data = talks(folder, past_frames=PAST, layout=layout, drops=DropRates(full_history=1))
+        data = talks(
+            folder, past_frames=PAST, layout=layout, drops=ConditionDropout(full_history=1)
+        )
         assert files(folder / "cache") == before
         clip = data.make(generator("mean"))
         newest = data.samples["latents"].float()[:, :PAST].flip(1)

@@ -8,7 +8,7 @@ import torch
 from loopy.diffusion.options import DiffusionContract
 from loopy.diffusion.settings import Settings
 from loopy.records import Clip
-from loopy.training.drops import DropRates
+from loopy.training.dropout import ConditionDropout
 from loopy.training.stages import ClipStage, ImageStage
 
 # steps are taken without a trainer
@@ -98,7 +98,7 @@ class TestStep:
         torch.testing.assert_close(whole, (first + second) / 2)
         assert not torch.isclose(first, second)
 
-    @pytest.mark.parametrize("option", [{"motion_noise": 0.5}, {"own_past": 1.0}])
+    @pytest.mark.parametrize("option", [{"motion_noise": 0.5}, {"self_generated_history": 1.0}])
     def test_an_option_leaves_the_other_draws_as_they_are(self, option, make_stage, make_clip):
         clip, seen = make_clip(4), []
         for options in ({}, option):
@@ -121,7 +121,11 @@ class TestStep:
         assert len(set(losses)) == 3
 
     def test_a_dropped_reference_was_never_passed(self, make_stage, make_clip):
-        stage, calls, clip = make_stage(drops=DropRates(audio=0, reference=1)), [], make_clip()
+        stage, calls, clip = (
+            make_stage(drops=ConditionDropout(audio=0, reference=1)),
+            [],
+            make_clip(),
+        )
         watch(stage.network, calls)
         stage.training_step(clip, 0)
         [(noisy, timestep, _, _, choice, prediction)] = calls
@@ -151,7 +155,7 @@ class TestStep:
         clip, seen = make_clip(2), {}
         for share in (0.0, 0.5):
             calls = []
-            stage = make_stage(own_past=share)
+            stage = make_stage(self_generated_history=share)
             watch(stage.network, calls)
             with torch.no_grad():
                 for step in range(20):
@@ -163,7 +167,7 @@ class TestStep:
 
     def test_weights_keep_their_gradients_behind_an_own_past(self, make_stage, make_clip):
         """Casts that autocast keeps must not be those made without gradient."""
-        stage = make_stage(own_past=1.0)
+        stage = make_stage(self_generated_history=1.0)
         with torch.autocast("cpu", torch.bfloat16):
             loss = stage.training_step(make_clip(2), 0)
         loss.backward()

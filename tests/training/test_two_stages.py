@@ -12,10 +12,10 @@ from transformers import Wav2Vec2Config
 
 from loopy.cli import main
 from loopy.commands.recipes import find_recipe
-from loopy.data.clips import ClipRecord, Provenance, clip_id
 from loopy.data.description import StoreDescription, create_store
 from loopy.data.index import build_index
-from loopy.data.store import write_clip
+from loopy.data.shots import Provenance, ShotRecord, shot_id
+from loopy.data.store import write_shot
 from loopy.diffusion.settings import Settings
 from loopy.models import AudioEncoder, DualUNet
 from loopy.motion import MotionSequence
@@ -36,14 +36,14 @@ def store(tmp_path):
         about = Provenance(
             f"{number}.mp4", str(number), 0, FRAMES / 25, (0, 0, 128, 128), 25, identity=str(number)
         )
-        record = ClipRecord(
-            clip_id(str(number), 0, 1, {}),
+        record = ShotRecord(
+            shot_id(str(number), 0, 1, {}),
             torch.randn(FRAMES, 4, SIDE, SIDE, generator=draw),
             torch.randn(FRAMES, LAYERS, WIDTH, generator=draw),
             MotionSequence(points, torch.zeros(FRAMES, 3), valid, 128),
             about,
         )
-        write_clip(tmp_path / "store", record)
+        write_shot(tmp_path / "store", record)
     build_index(tmp_path / "store", validation=0.3, test=0.0)
     return tmp_path / "store"
 

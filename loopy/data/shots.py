@@ -1,0 +1,183 @@
+"""One clip for the store: what it holds, what it is called, and how it gets to the disk."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopy.data.media import AnyPath
+from loopy.data.shot_file import write_shot_file
+from loopy.drafts import draft
+from loopy.errors import LoopyError, OutputError, StoreError
+from loopy.motion import MotionSequence
+from loopy.motion.measures import expression_variance, head_motion_variance
+
+ID_LETTERS = 32
+ID = re.compile(f"[0-9a-f]{{{ID_LETTERS}}}")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a clip comes from.
+
+    Args:
+        source: Path or address of the video.
+        source_hash: SHA-256 of its bytes, hexadecimal.
+        start_s: First moment of the clip on the clock of the video.
+        stop_s: The moment after its last one.
+        crop_px: Square cut out of the upright picture: left, top, right, bottom.
+        source_fps: Frames a second of the video, on average.
+        identity: Who is seen. All clips of one identity are in the same split, so where people
+            have no names the video's hash stands here.
+        notes: Anything else that JSON can say.
+    """
+
+    source: str
+    source_hash: str
+    start_s: float
+    stop_s: float
+    crop_px: tuple[float, float, float, float]
+    source_fps: float
+    identity: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ShotRecord:
+    """A clip as the store holds it: 25 frames a second, one row a frame.
+
+    Args:
+        id: Its name; see `shot_id`.
+        latents: Posterior means of the picture autoencoder, scaled.
+        audio: All layers of the audio encoder: `s` is `f`, or 2 `f` in a store of 50 Hz.
+        motion: Face track in pixels of the crop.
+        provenance: Where it comes from.
+        log_variance: Of the posterior, in a store that keeps it.
+        latents_mirrored: Latents of the mirrored pictures, in a store that keeps them.
+
+    Raises:
+        LoopyError: An id that is no file name, no frames, fields that disagree in length, or
+            numbers that are not finite in 16 bits.
+    """
+
+    id: str
+    latents: Float[Tensor, "f c h w"]
+    audio: Float[Tensor, "s k d"]
+    motion: MotionSequence
+    provenance: Provenance
+    log_variance: Float[Tensor, "f c h w"] | None = None
+    latents_mirrored: Float[Tensor, "f c h w"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what could not be read back."""
+        checked_id(self.id)
+        frames = len(self.motion)
+        for name, tensor in self.tensors().items():
+            allowed = (frames, 2 * frames) if name == "audio" else (frames,)
+            if frames == 0 or len(tensor) not in allowed:
+                raise LoopyError(f"clip {self.id}: {len(tensor)} rows of {name}, {frames} frames")
+            if name != "points" and not tensor.isfinite().all():
+                raise LoopyError(f"clip {self.id}: {name} is not finite in {tensor.dtype}")
+        if not self.motion.points[self.motion.valid].isfinite().all():
+            raise LoopyError(f"clip {self.id}: a valid point is not finite")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name in the file -> rows, in the types of the file."""
+        wide = {"points": self.motion.points, "pose": self.motion.pose}
+        narrow = {
+            "latents": self.latents,
+            "audio": self.audio,
+            "log_variance": self.log_variance,
+            "latents_mirrored": self.latents_mirrored,
+        }
+        return (
+            {name: tensor.to(torch.float32) for name, tensor in wide.items()}
+            | {name: t.to(torch.float16) for name, t in narrow.items() if t is not None}
+            | {"valid": self.motion.valid}
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What the header of the file says, and the index is made from; unknown measures None."""
+        measures = {
+            "head_motion": head_motion_variance(self.motion).item(),
+            "expression": expression_variance(self.motion).item(),
+        }
+        return {
+            "id": self.id,
+            "frames": len(self.motion),
+            "provenance": asdict(self.provenance),
+            **{name: None if math.isnan(value) else value for name, value in measures.items()},
+        }
+
+
+def shot_id(source_hash: str, start_s: float, stop_s: float, config: Mapping[str, Any]) -> str:
+    """The name of a clip: a hash of video, span and everything that shaped the result.
+
+    Args:
+        source_hash: Of the video's bytes.
+        start_s: See `Provenance`.
+        stop_s: See `Provenance`.
+        config: Options of preprocessing and fingerprints of the models; anything JSON can say.
+    """
+    key = json.dumps([source_hash, float(start_s), float(stop_s), config], sort_keys=True)
+    return sha256(key.encode()).hexdigest()[:ID_LETTERS]
+
+
+def checked_id(name: object) -> str:
+    """The id of a clip, which may have come from anywhere, before it becomes the name of a file.
+
+    Raises:
+        StoreError: It is no id, but a path for example.
+    """
+    if not isinstance(name, str) or ID.fullmatch(name) is None:
+        raise StoreError(f"a clip's id is {ID_LETTERS} hexadecimal digits, got {name!r:.80}")
+    return name
+
+
+def shot_path(name: str) -> str:
+    """Path of a clip in its store, by its id.
+
+    Raises:
+        StoreError: It is no id: no path leads out of the store.
+    """
+    return f"clips/{checked_id(name)[:2]}/{name}.safetensors"
+
+
+def save_shot(root: AnyPath, record: ShotRecord) -> Path:
+    """Writes one clip, whole or not at all; the same clip written before is replaced.
+
+    `store.write_shot` does this after it has compared the record with the store.
+
+    Raises:
+        OutputError: The disk is full or refuses. Nothing is left behind.
+    """
+    path = Path(root) / shot_path(record.id)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft(path) as hidden:
+            write_shot_file(hidden, record.tensors(), record.about())
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}); check permission and free space, then "
+            "run again: finished clips are kept"
+        ) from error
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Waits until the disk knows the new name; without it a power cut may lose the clip."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

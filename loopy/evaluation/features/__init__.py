@@ -1,0 +1,1 @@
+"""Videos to numbers: what each extractor sees in one pass over the frames."""

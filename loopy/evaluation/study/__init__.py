@@ -1,0 +1,1 @@
+"""Blind studies: pages for raters, and their votes."""

@@ -1,0 +1,1 @@
+"""Measured videos to figures with intervals, tables and pages."""

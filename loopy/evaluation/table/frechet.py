@@ -1,0 +1,92 @@
+"""Frechet distances of two sets of videos with an interval, in memory that does not grow with them.
+
+A bootstrap would draw videos twice, which makes two sets look further apart than they are, so that
+its interval can lie above the figure. The jackknife leaves each video out in turn (Quenouille,
+Tukey 1958): the interval is the figure and 1.96 standard errors to either side, where it is cheap.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopy.evaluation.table.results import SetFigure
+from loopy.evaluation.table.statistics import FEWEST_VIDEOS
+from loopy.metrics.frechet import (
+    Frechet,
+    FrechetDistance,
+    distance_of_moments,
+    frechet_distance,
+)
+
+WIDEST = 128
+"""Rows a frame of more numbers have no interval: each video left out costs seconds to minutes."""
+
+Rows = Float[Tensor, "n d"]
+
+
+class Moments(NamedTuple):
+    """Of a real video and the made one: how many rows, their sums, their products' sums."""
+
+    rows: Int[Tensor, "2"]
+    sums: Float[Tensor, "2 d"]
+    products: Float[Tensor, "2 d d"]
+
+
+def distance_of_frames(pairs: Sequence[Callable[[], tuple[Rows, Rows]]]) -> SetFigure:
+    """Distance of the real set and the made one, of rows a frame.
+
+    Args:
+        pairs: For each video, at least one, a call that gives rows of the real and the made one.
+
+    Raises:
+        MetricError: Too few rows, or rows that are NaN.
+    """
+    metric, parts = FrechetDistance(pairs[0]()[0].shape[1]), list[Moments]()
+    for rows_of in pairs:
+        real, made = rows_of()
+        metric.update(real, real=True)
+        metric.update(made, real=False)
+        if metric.width <= WIDEST:
+            parts.append(_moments(real, made))
+    whole_set = metric.compute()
+    others = []
+    if len(parts) >= FEWEST_VIDEOS:
+        whole = Moments(metric.rows, metric.sums, metric.products)
+        for part in parts:
+            rest = Moments(*(a - b for a, b in zip(whole, part, strict=True)))
+            others.append(distance_of_moments(*rest).distance)
+    return _jackknife(whole_set, others, n=len(pairs))
+
+
+def distance_of_videos(real: Rows, made: Rows) -> SetFigure:
+    """Distance of the real set and the made one, of a row a video, in equal order.
+
+    Raises:
+        MetricError: Too few rows, or rows that are NaN.
+    """
+    whole_set = frechet_distance(real, made)
+    others = []
+    if len(real) >= FEWEST_VIDEOS:
+        kept = ~torch.eye(len(real)).bool()
+        others = [frechet_distance(real[rest], made[rest]).distance for rest in kept]
+    return _jackknife(whole_set, others, n=len(real))
+
+
+def _moments(real: Rows, made: Rows) -> Moments:
+    both = (real.double(), made.double())
+    sums, products = [rows.sum(0) for rows in both], [rows.T @ rows for rows in both]
+    return Moments(torch.tensor([len(real), len(made)]), torch.stack(sums), torch.stack(products))
+
+
+def _jackknife(whole_set: Frechet, others: Sequence[float], *, n: int) -> SetFigure:
+    """A figure with its interval, from what it is without each video; none, no interval."""
+    value, note = whole_set.distance, whole_set.note
+    if not others:
+        return SetFigure(value, n=n, note=note)
+    left_out = torch.tensor(others, dtype=torch.float64)
+    error = math.sqrt((n - 1) / n * float((left_out - left_out.mean()).square().sum()))
+    return SetFigure(value, max(0.0, value - 1.96 * error), value + 1.96 * error, n, note)

@@ -1,0 +1,1 @@
+"""The toon benchmark: synthetic talkers, whose truth is known."""

@@ -1,0 +1,228 @@
+"""Does the model use what it is given? Its loss on held-out clips when a part of it is another's.
+
+Noise, timesteps and target are those of training; only the condition is exchanged, with the next
+clip's: another talker, another voice.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from loopy.diffusion.objective import add_noise, diffusion_loss, target
+from loopy.errors import ConfigurationError
+from loopy.evaluation.toon.talks import held_out_talk
+from loopy.metrics.sensitivity import growth
+from loopy.models import AudioToLatents, DualUNet
+from loopy.models.latents import encode_images
+from loopy.motion import box_mask, expression_variance, head_motion_variance
+from loopy.pipeline import LoopyPipeline
+from loopy.randomness import generator
+from loopy.records import Clip, ConditionMask
+
+CLIPS, QUICK_CLIPS, FIRST = 32, 4, 1000
+"""How many clips, in a quick look too, and the number of the first one's talk."""
+
+TIMES = (0.5, 0.85)
+"""Where in the noise schedule: at the middle, and where little but the conditions is left."""
+
+_AFTER_S = 0.56
+_MOUTH, _MARGIN_CELLS = slice(48, 68), 0.5
+_AT_ONCE = 4
+"""Clips of a batch, in which each is given what belongs to the one before it."""
+
+_PARTS = ("latents", "reference", "motion_frames", "audio", "landmarks", "measures", "weight")
+
+
+class HeldOutClips(Dataset[tuple[Tensor, ...]]):
+    """Clips of held-out speech with their whole true past, as training caches them.
+
+    Args:
+        pipe: Its autoencoder, audio encoder and layout.
+        clips: How many.
+        seed: Of the benchmark.
+        past_frames: So many frames of the talk lie before each clip, so that models of other
+            layouts are asked about the same clips; None: as many as the layout reaches.
+
+    Raises:
+        ConfigurationError: The layout reaches further.
+    """
+
+    def __init__(
+        self,
+        pipe: LoopyPipeline,
+        *,
+        clips: int = CLIPS,
+        seed: int = 0,
+        past_frames: int | None = None,
+    ) -> None:
+        reach = pipe.settings.contract.layout.past_frames
+        if past_frames is not None and past_frames < reach:
+            raise ConfigurationError(
+                f"past_frames ({past_frames}) is less than the {reach} that the layout reaches"
+            )
+        self.pipe, self.clips, self.seed = pipe, clips, seed
+        self.past_frames = reach if past_frames is None else past_frames
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self.clips
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        """Fields of a `Clip`, in the order of `_PARTS`; the weight is 1 at the mouth, else 0."""
+        pipe, settings = self.pipe, self.pipe.settings
+        layout, frames = settings.contract.layout, settings.clip_frames
+        past = self.past_frames
+        dice = generator(self.seed, "held-out clip", number)
+        seconds = (past + frames) / 25 + _AFTER_S
+        talk = held_out_talk(self.seed, FIRST + number, seconds=seconds)
+        portrait = torch.randint(max(past - 30, 1), (1,), generator=dice)
+        if layout.mode == "mean":
+            read = torch.arange(past - layout.past_frames, past)
+        else:
+            read = past - 1 - layout.distances(dice)
+        wanted = torch.cat([portrait, read, torch.arange(past, past + frames)])
+        pictures = talk.frames(wanted, size_px=settings.size_px)
+        latents = encode_images(pipe.vae, pictures.to(pipe.vae.device)).float()
+        features = pipe.audio_encoder.features(talk.audio.to(pipe.vae.device)).float()
+        window = pipe.audio_window.indices(range(past, past + frames), len(features))
+        motion_frames = latents[1 : 1 + len(read)].cpu()
+        if layout.mode == "mean":
+            motion_frames = layout.select(motion_frames[None])[0][0]
+        clip = talk.motion[past : past + frames]
+        cells = latents.shape[-1]
+        mouth = clip.points[:, _MOUTH] * (cells / clip.size_px)
+        return (
+            latents[1 + len(read) :].cpu(),
+            latents[0].cpu(),
+            motion_frames,
+            features[window.to(features.device)].cpu(),
+            clip.normalised(),
+            torch.stack([head_motion_variance(clip), expression_variance(clip)]),
+            box_mask(mouth, size_px=cells, margin_px=_MARGIN_CELLS),
+        )
+
+    def load(self, *, workers: int) -> Clip:
+        """All clips as one batch, with a progress bar."""
+        loader = DataLoader(self, batch_size=None, num_workers=workers)
+        clips = list(tqdm(loader, desc="clips", unit="clip"))
+        stacked = {
+            name: torch.stack(parts)
+            for name, parts in zip(_PARTS, zip(*clips, strict=True), strict=True)
+        }
+        past = stacked["motion_frames"]
+        return Clip(**stacked, past_present=torch.ones(past.shape[:2], dtype=torch.bool))
+
+
+class AnothersVoice(nn.Module):
+    """Audio-to-latents that hears the tokens of another sample of the batch.
+
+    Args:
+        inner: The model's own.
+        shift: Whose: the sample so many rows before.
+    """
+
+    def __init__(self, inner: AudioToLatents, shift: int) -> None:
+        super().__init__()
+        self.inner, self.shift = inner, shift
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of the model's own."""
+        return self.inner.config
+
+    def forward(self, audio: Tensor, **known: Tensor | None) -> Tensor:
+        """As `AudioToLatents.forward`."""
+        return self.inner(audio.roll(self.shift, 0), **known)
+
+
+def swaps(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[Tensor, "b"]]:
+    """How much each clip's loss grows, relative to what it is with all its own.
+
+    Args:
+        pipe: The model.
+        clips: Held-out clips, 2 at least; their weight says where the mouth is.
+
+    Returns:
+        "past": motion frames of another talker, loss over the whole picture. "voice": the voice of
+        another; "keys": in the audio keys and values alone; "latents": in audio-to-latents alone;
+        all over the mouth's box, where a voice is seen. What the model has not is left out.
+    """
+    network = pipe.network
+    grown = {}
+    if network.sees_past:
+        own = _losses(pipe, network, clips, _everywhere)
+        grown["past"] = growth(own, _losses(pipe, network, clips, _with_anothers_past))
+    if network.audio_projection is None:
+        return grown
+    own = _losses(pipe, network, clips, _as_it_is)
+    grown["voice"] = growth(own, _losses(pipe, network, clips, _with_anothers_voice))
+    if network.audio_to_latents is None:
+        grown["keys"] = grown["voice"]
+    else:
+        grown["latents"] = growth(own, _losses(pipe, _hearing(network, 1), clips, _as_it_is))
+        # the keys hear the other voice, audio-to-latents hears back its own
+        back = _hearing(network, -1)
+        grown["keys"] = growth(own, _losses(pipe, back, clips, _with_anothers_voice))
+    return grown
+
+
+def _as_it_is(clip: Clip) -> Clip:
+    return clip
+
+
+def _everywhere(clip: Clip) -> Clip:
+    return replace(clip, weight=None)
+
+
+def _with_anothers_past(clip: Clip) -> Clip:
+    return replace(clip, weight=None, motion_frames=clip.motion_frames.roll(1, 0))
+
+
+def _with_anothers_voice(clip: Clip) -> Clip:
+    return replace(clip, audio=clip.audio.roll(1, 0))
+
+
+def _hearing(network: DualUNet, shift: int) -> DualUNet:
+    """The same networks, but audio-to-latents hears the voice of another row."""
+    return DualUNet(
+        network.reference_net,
+        network.denoiser,
+        network.audio_projection,
+        AnothersVoice(network.audio_to_latents, shift),  # pyright: ignore[reportArgumentType]  # is called alike
+        reference_projection=network.reference_projection,  # pyright: ignore[reportArgumentType]  # checked there
+    )
+
+
+@torch.no_grad()
+def _losses(
+    pipe: LoopyPipeline, network: DualUNet, clips: Clip, change: Callable[[Clip], Clip]
+) -> Float[Tensor, "b"]:
+    """Loss of each clip, mean over the timesteps; `change` alters a batch."""
+    config, device, dtype = pipe.scheduler.config, pipe.vae.device, pipe.network.denoiser.dtype
+    alphas = pipe.scheduler.alphas_cumprod.to(device)
+    losses = []
+    for rows in torch.arange(len(clips)).tensor_split(max(1, len(clips) // _AT_ONCE)):
+        clip = change(clips.rows(rows)).to(device)
+        given = clip.inputs_as(dtype)
+        total = torch.zeros(len(rows))
+        for time in TIMES:
+            timestep = torch.full((len(rows),), round(time * (len(alphas) - 1)), device=device)
+            clean = pipe.settings.contract.to_residual(clip.latents, clip.reference)
+            dice = [generator("held-out noise", row, int(timestep[0])) for row in rows.tolist()]
+            shape = clean.shape[1:]
+            noise = torch.stack([pipe.settings.contract.noise(shape, each) for each in dice])
+            noise = noise.to(clean)
+            wanted = target(
+                clean, noise, timestep, alphas, prediction_type=config["prediction_type"]
+            )
+            noisy = add_noise(clean, noise, timestep, alphas).to(dtype)
+            guess = network(noisy, timestep, given, ConditionMask.all(len(rows)))
+            total += diffusion_loss(guess, wanted, place_weight=clip.weight).cpu() / len(TIMES)
+        losses.append(total)
+    return torch.cat(losses)

@@ -1,0 +1,1 @@
+"""The training of the judges of toons and of the gate."""
