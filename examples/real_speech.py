@@ -12,8 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from loopy import LoopyPipeline
-from loopy.data.sound import read_audio
-from loopy.data.video import contact_sheet, evenly_spread
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.evaluation.toon.tracker import OUTPUTS, Tracker
 from loopy.evaluation.toon.tracks import correlation
 from loopy.timing import FPS, SAMPLE_RATE_HZ

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from loopy.data.writer import open_writer
+from loopy.data.media.writer import open_writer
 from loopy.evaluation.toon.talks import held_out_portrait, held_out_talk
 from loopy.preprocess.precomputed import Tracks, save_tracks, tracks_path
 from loopy.randomness import generator

@@ -10,7 +10,7 @@ from loopy.errors import LoopyError
 from loopy.installation import check_name, check_torchaudio
 
 if TYPE_CHECKING:
-    from loopy.data.video import Video
+    from loopy.data.media.video import Video
     from loopy.diffusion.options import SamplingOptions
     from loopy.models import AudioEncoder, AudioToLatents, DualUNet, UNet
     from loopy.motion import MotionSequence
@@ -44,7 +44,7 @@ _HOMES = {
     "SegmentLayout": "loopy.segments",
     "Subject": "loopy.subject",
     "UNet": "loopy.models",
-    "Video": "loopy.data.video",
+    "Video": "loopy.data.media.video",
 }
 
 check_name()

@@ -13,11 +13,11 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.data.box import Box
-from loopy.data.picture import read_portrait
-from loopy.data.sound import LONGEST_S, Sound, as_samples
-from loopy.data.still import Portrait
-from loopy.data.video import Video
+from loopy.data.media.box import Box
+from loopy.data.media.portrait import read_portrait
+from loopy.data.media.sound import LONGEST_S, Sound, as_samples
+from loopy.data.media.still import Portrait
+from loopy.data.media.video import Video
 from loopy.devices import check_precision, usable
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
@@ -166,7 +166,8 @@ class LoopyPipeline:
         and where the picture is far from square and no box is given.
 
         Args:
-            portrait: A picture: a file, of Pillow, or uint8 pixels (`loopy.data.still.of_pixels`).
+            portrait: A picture: a file, of Pillow, or uint8 pixels
+                (`loopy.data.media.still.of_pixels`).
             box: Square to cut out, left-top-right-bottom in pixels; None = the centre.
 
         Raises:
@@ -285,7 +286,7 @@ class LoopyPipeline:
     def sound(
         self, sound: Sound, *, rate_hz: int = 16_000, longest_s: float = LONGEST_S
     ) -> Float[Tensor, "samples"]:
-        """Mono samples at 16 kHz of sound in any form; see `loopy.data.sound.as_samples`.
+        """Mono samples at 16 kHz of sound in any form; see `loopy.data.media.sound.as_samples`.
 
         Raises:
             MediaError: Missing, unreadable, too short or long, or no sound.

@@ -17,12 +17,12 @@ from PIL import Image
 
 import loopy
 from loopy import LoopyPipeline, MotionSequence, SamplingOptions, SegmentLayout, Subject, Video
-from loopy.data.picture import read_portrait
-from loopy.data.reader import iterate_frames, read_frames
-from loopy.data.sound import as_samples, read_audio
-from loopy.data.store import ShotStore
-from loopy.data.video import contact_sheet
-from loopy.data.writer import open_writer
+from loopy.data.media.portrait import read_portrait
+from loopy.data.media.sound import as_samples, read_audio
+from loopy.data.media.video import contact_sheet
+from loopy.data.media.video_reader import iterate_frames, read_frames
+from loopy.data.media.writer import open_writer
+from loopy.data.store.shot_store import ShotStore
 from loopy.diffusion.options import DiffusionContract
 from loopy.errors import LoopyError
 from loopy.preprocess.precomputed import load_tracks

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from loopy.data.sound import read_audio
+from loopy.data.media.sound import read_audio
 from loopy.evaluation.toon.tracker import Tracker
 
 PATH = Path(__file__).parents[1] / "examples/real_speech.py"

@@ -15,7 +15,7 @@ from loopy.commands.ablate_recipes import check
 from loopy.commands.ablate_runs import TRUTH, Plan, carry_out, plan_of, steps_done, train_start
 from loopy.commands.evaluate_sets import folder
 from loopy.commands.recipes import find_recipe
-from loopy.data.outputs import check_outputs
+from loopy.data.media.outputs import check_outputs
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.evaluation.ablation.judge import JudgeOptions
 from loopy.evaluation.ablation.runs import FULL, Run, check_steps, tabulate

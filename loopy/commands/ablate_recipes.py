@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from loopy.data.finished import content_hash
+from loopy.data.media.finished import content_hash
 from loopy.drafts import writing
 from loopy.errors import ConfigurationError
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from loopy.commands.ablate_recipes import RECORD, joined, note
-from loopy.data.finished import content_hash, is_finished, mark_finished
+from loopy.data.media.finished import content_hash, is_finished, mark_finished
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
 from loopy.models.tensor_files import told

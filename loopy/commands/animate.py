@@ -10,12 +10,12 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
-from loopy.data.box import Box, read_box
-from loopy.data.media import existing_file
-from loopy.data.outputs import check_outputs
-from loopy.data.sound import LONGEST_S
-from loopy.data.video import contact_sheet, evenly_spread
-from loopy.data.writer import check_result, open_writer
+from loopy.data.media.box import Box, read_box
+from loopy.data.media.container import existing_file
+from loopy.data.media.outputs import check_outputs
+from loopy.data.media.sound import LONGEST_S
+from loopy.data.media.video import contact_sheet, evenly_spread
+from loopy.data.media.writer import check_result, open_writer
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import check_place, remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError

@@ -12,17 +12,17 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
-from loopy.data.finished import content_hash
-from loopy.data.index import CURRENT, FOLDER, Index, build_index
-from loopy.data.media import open_media
-from loopy.data.outputs import check_outputs
-from loopy.data.places import is_address
-from loopy.data.rows import Rows
-from loopy.data.shots import shot_path
-from loopy.data.sound import SHORTEST_SAMPLES, read_audio
-from loopy.data.store import ShotStore
-from loopy.data.video import contact_sheet, evenly_spread
-from loopy.data.writer import open_writer
+from loopy.data.media.container import open_media
+from loopy.data.media.finished import content_hash
+from loopy.data.media.outputs import check_outputs
+from loopy.data.media.sound import SHORTEST_SAMPLES, read_audio
+from loopy.data.media.video import contact_sheet, evenly_spread
+from loopy.data.media.writer import open_writer
+from loopy.data.store.index import CURRENT, FOLDER, Index, build_index
+from loopy.data.store.rows import Rows
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import shot_path
+from loopy.data.store.storage import is_address
 from loopy.drafts import remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, CorruptFileError, MediaError, OutputError, StoreError
 from loopy.models.folder import load_part

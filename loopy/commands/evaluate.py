@@ -9,7 +9,7 @@ from typing import Literal
 from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands import evaluate_reports, evaluate_sets
-from loopy.data.outputs import check_outputs
+from loopy.data.media.outputs import check_outputs
 from loopy.drafts import remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, OutputError
 from loopy.evaluation.sets.layouts import SETS

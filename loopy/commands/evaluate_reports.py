@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from loopy.data.outputs import check_outputs
+from loopy.data.media.outputs import check_outputs
 from loopy.errors import ConfigurationError, OutputError
 from loopy.evaluation.study.pages import make_study
 from loopy.evaluation.study.votes import FILE, analyse

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
 from loopy.commands.judges import equipment_of
-from loopy.data.outputs import check_outputs
+from loopy.data.media.outputs import check_outputs
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, MediaError, OutputError

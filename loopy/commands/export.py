@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands.lightning import typed_errors
 from loopy.commands.recipes import read_recipe
-from loopy.data.outputs import check_outputs
+from loopy.data.media.outputs import check_outputs
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models.folder import INDEX
 from loopy.models.tensor_files import told

@@ -14,8 +14,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands.init_report import Source, Summary, is_made, table
 from loopy.commands.recipes import with_recipe
-from loopy.data.finished import content_hash
-from loopy.data.outputs import check_outputs
+from loopy.data.media.finished import content_hash
+from loopy.data.media.outputs import check_outputs
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.settings import Settings
 from loopy.drafts import draft, remove_dead_drafts

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.data.finished import content_hash
+from loopy.data.media.finished import content_hash
 from loopy.devices import usable
 from loopy.errors import ConfigurationError, MetricError
 from loopy.evaluation.features.faces import Points

@@ -12,10 +12,10 @@ from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
 from loopy.commands.recipes import with_recipe
-from loopy.data.description import NAME, StoreDescription, create_store
-from loopy.data.index import build_index
-from loopy.data.outputs import check_outputs
-from loopy.data.space import check_space, estimate_size
+from loopy.data.media.outputs import check_outputs
+from loopy.data.store.description import NAME, StoreDescription, create_store
+from loopy.data.store.index import build_index
+from loopy.data.store.space import check_space, estimate_size
 from loopy.devices import usable
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopy.data.shots import Provenance, ShotRecord
+from loopy.data.store.shots import Provenance, ShotRecord
 from loopy.motion import MotionSequence
 from loopy.preprocess.crop import crop_points
 from loopy.preprocess.measurements import fill_gaps

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from loopy.data.places import is_address
+from loopy.data.store.storage import is_address
 from loopy.errors import ConfigurationError, MediaError
 from loopy.preprocess.remote_videos import Source
 

@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from loopy.data.media import AnyPath
-from loopy.data.places import read_file
-from loopy.data.shots import checked_id
+from loopy.data.media.container import AnyPath
+from loopy.data.store.shots import checked_id
+from loopy.data.store.storage import read_file
 from loopy.drafts import draft
 from loopy.errors import MediaError, OutputError, StoreError
 from loopy.preprocess.remote_videos import MISSING, Source, facts_of

@@ -12,10 +12,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from loopy.data.media import open_media
-from loopy.data.shots import shot_id
-from loopy.data.sound import LONGEST_S
-from loopy.data.sound_blocks import sound_blocks
+from loopy.data.media.container import open_media
+from loopy.data.media.sound import LONGEST_S
+from loopy.data.media.sound_blocks import sound_blocks
+from loopy.data.store.shots import shot_id
 from loopy.preprocess.crop import Box, square_box
 from loopy.preprocess.filters import judge, rejection
 from loopy.preprocess.ledger import Ledger, Outcome

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.index import TRAIN
-from loopy.data.store import ShotStore
-from loopy.data.windows import draw_window
+from loopy.data.store.index import TRAIN
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.windows import draw_window
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.randomness import generator
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loopy.data.media import AnyPath
-from loopy.data.places import read_file
-from loopy.data.shots import checked_id
+from loopy.data.media.container import AnyPath
+from loopy.data.store.shots import checked_id
+from loopy.data.store.storage import read_file
 from loopy.drafts import draft
 from loopy.errors import OutputError
 from loopy.preprocess.crop import Box

@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from loopy.data.description import load_description
-from loopy.data.shots import shot_path
-from loopy.data.sound import read_audio
-from loopy.data.store import write_shot
+from loopy.data.media.sound import read_audio
+from loopy.data.store.description import load_description
+from loopy.data.store.shot_store import write_shot
+from loopy.data.store.shots import shot_path
 from loopy.errors import ConfigurationError, DependencyError, MediaError, ModelError, OutputError
 from loopy.preprocess.assemble import assemble
 from loopy.preprocess.crop import crop_frames

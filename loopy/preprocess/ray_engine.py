@@ -20,8 +20,8 @@ from typing import TypedDict
 
 import torch
 
-from loopy.data.description import NAME
-from loopy.data.places import is_address
+from loopy.data.store.description import NAME
+from loopy.data.store.storage import is_address
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.preprocess.engines import MakePreparer, leave, too_many, unforeseen
 from loopy.preprocess.ledger import Ledger

@@ -12,8 +12,8 @@ import av
 from av import time_base as TICKS  # noqa: N812 (a second, on the clock of a file)
 from av.error import FFmpegError
 
-from loopy.data.media import SAFELY
-from loopy.data.places import connect, first_line, is_address, library
+from loopy.data.media.container import SAFELY
+from loopy.data.store.storage import connect, first_line, is_address, library
 from loopy.errors import MediaError, OutputError, StoreError
 from loopy.preprocess.precomputed import tracks_path
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any, TypeGuard
 
-from loopy.data.description import load_description
-from loopy.data.media import AnyPath
-from loopy.data.writer import draft
+from loopy.data.media.container import AnyPath
+from loopy.data.media.writer import draft
+from loopy.data.store.description import load_description
 from loopy.errors import DependencyError, OutputError
 from loopy.preprocess.ledger import Ledger, Outcome, read_ledgers
 from loopy.preprocess.motion_scale import MotionScale
@@ -134,7 +134,7 @@ def report(root: AnyPath) -> DataReport:
 
 
 def listed_shots(root: AnyPath) -> set[str] | None:
-    """Ids of the clips that ledgers keep, for `loopy.data.index.build_index`.
+    """Ids of the clips that ledgers keep, for `loopy.data.store.index.build_index`.
 
     Returns:
         None where there are no ledgers: the store was made in another way, all its clips count.

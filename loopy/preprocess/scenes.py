@@ -5,9 +5,9 @@ from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
 
-from loopy.data.media import AnyPath, open_media, tick_s
-from loopy.data.pictures import decoded, moving_pictures
-from loopy.data.video_colour import small_bgr_of
+from loopy.data.media.container import AnyPath, open_media, tick_s
+from loopy.data.media.video_colour import small_bgr_of
+from loopy.data.media.video_pictures import decoded, moving_pictures
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS
 
@@ -47,7 +47,7 @@ class Shot:
     stop_s: Fraction
 
     def frames(self, *, fps: Fraction | int = FPS) -> range:
-        """Frames of the grid of `loopy.data.reader` that show this shot and no other."""
+        """Frames of the grid of `read_frames` that show this shot and no other."""
         return range(ceil(self.start_s * fps), floor(self.last_s * fps) + 1)
 
 

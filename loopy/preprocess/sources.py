@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from av import time_base as TICKS  # noqa: N812 (a second, on the clock of a file)
 from av.container import InputContainer
 
-from loopy.data.media import (
+from loopy.data.media.container import (
     AnyPath,
     existing_file,
     file_name,
@@ -21,8 +21,8 @@ from loopy.data.media import (
     open_media,
     sound_stream,
 )
-from loopy.data.pictures import decoded, moving_pictures
-from loopy.data.places import is_address
+from loopy.data.media.video_pictures import decoded, moving_pictures
+from loopy.data.store.storage import is_address
 from loopy.errors import MediaError
 from loopy.paths import path_of
 from loopy.preprocess.remote_videos import Source, list_files, remote_seconds

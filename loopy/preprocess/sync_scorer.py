@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from loopy.data.sound import read_audio
+from loopy.data.media.sound import read_audio
 from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
 from loopy.models.judge import SIDE_PX
 from loopy.preprocess.crop import Box, crop_frames

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from loopy.data.reader import in_parts, iterate_frames
+from loopy.data.media.video_reader import in_parts, iterate_frames
 from loopy.errors import MediaError
 from loopy.preprocess.measurements import estimate_angles
 from loopy.preprocess.poses import PoseEstimator

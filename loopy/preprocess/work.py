@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from loopy.data.media import AnyPath
+from loopy.data.media.container import AnyPath
 from loopy.errors import MediaError, OutputError
 from loopy.tensor_file import save_tensors
 

@@ -10,9 +10,9 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from loopy.data.finished import content_hash, is_finished, open_result
-from loopy.data.outputs import check_outputs
-from loopy.data.writer import check_crf
+from loopy.data.media.finished import content_hash, is_finished, open_result
+from loopy.data.media.outputs import check_outputs
+from loopy.data.media.writer import check_crf
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, LoopyError, OutputError

@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from loopy.data.index import TRAIN, VALIDATION
-from loopy.data.store import ShotStore
-from loopy.data.windows import draw_window, read_window
+from loopy.data.store.index import TRAIN, VALIDATION
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.windows import draw_window, read_window
 from loopy.errors import ConfigurationError, CorruptFileError
 from loopy.randomness import generator
 from loopy.records import Clip

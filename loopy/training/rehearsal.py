@@ -8,8 +8,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.video import Video, contact_sheet
-from loopy.data.windows import Window, read_window
+from loopy.data.media.video import Video, contact_sheet
+from loopy.data.store.windows import Window, read_window
 from loopy.diffusion.rollout import next_clip
 from loopy.errors import DependencyError, StoreError
 from loopy.models.latents import decode_latents

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.video import contact_sheet
+from loopy.data.media.video import contact_sheet
 from loopy.diffusion.rollout import next_clip
 from loopy.drafts import draft
 from loopy.models.latents import decode_latents

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from loopy.data.picture import read_portrait
-from loopy.data.sound import read_audio
+from loopy.data.media.portrait import read_portrait
+from loopy.data.media.sound import read_audio
 from loopy.drafts import draft
 from loopy.errors import ConfigurationError
 from loopy.timing import SAMPLE_RATE_HZ

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch.utils.data import DataLoader
 
-from loopy.data.places import is_address
-from loopy.data.store import ShotStore
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.storage import is_address
 from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part
 from loopy.models.weights import store_fingerprints

@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 from transformers import Wav2Vec2Config
 
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.index import build_index
-from loopy.data.reader import read_frames
-from loopy.data.shots import Provenance, ShotRecord, shot_id, shot_path
-from loopy.data.sound import read_audio
-from loopy.data.store import ShotStore, write_shot
-from loopy.data.writer import open_writer
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_reader import read_frames
+from loopy.data.media.writer import open_writer
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.index import build_index
+from loopy.data.store.shot_store import ShotStore, write_shot
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path
 from loopy.models import AudioEncoder
 from loopy.models.latents import encode_images
 from loopy.motion import MotionSequence

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from loopy.commands.judges import equipment_of
-from loopy.data.reader import iterate_frames
-from loopy.data.writer import open_writer
+from loopy.data.media.video_reader import iterate_frames
+from loopy.data.media.writer import open_writer
 from loopy.evaluation.features.networks import EvaluationModels
 from loopy.evaluation.sets.folders import folder_pairs
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS

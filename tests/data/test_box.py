@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.box import read_box
+from loopy.data.media.box import read_box
 from loopy.errors import ConfigurationError
 
 

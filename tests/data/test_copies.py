@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from loopy.data.copies import SLACK
-from loopy.data.shots import shot_path
-from loopy.data.store import ShotStore
+from loopy.data.store.cached_storage import SLACK
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import shot_path
 from loopy.errors import CorruptFileError, OutputError, StoreError
 
 NAMES = [str(number) for number in range(12)]

@@ -6,7 +6,13 @@ import os
 import numpy as np
 import pytest
 
-from loopy.data.finished import content_hash, is_finished, mark_finished, open_result, tree_hash
+from loopy.data.media.finished import (
+    content_hash,
+    is_finished,
+    mark_finished,
+    open_result,
+    tree_hash,
+)
 from loopy.errors import MediaError, OutputError
 
 RECORD = {"weights": "abc", "steps": 25}

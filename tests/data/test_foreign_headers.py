@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from loopy.cli import main
-from loopy.data.description import StoreDescription
-from loopy.data.index import TYPES, Index, build_index
-from loopy.data.shots import shot_path
-from loopy.data.store import ShotStore
-from loopy.data.windows import APART, draw_window
+from loopy.data.store.description import StoreDescription
+from loopy.data.store.index import TYPES, Index, build_index
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import shot_path
+from loopy.data.store.windows import APART, draw_window
 from loopy.errors import CorruptFileError, StoreError
 
 HUGE = 10**400

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from loopy.cli import main
-from loopy.data.copies import Copies
-from loopy.data.index import Index, build_index, write_index
-from loopy.data.places import Bucket
-from loopy.data.shots import shot_path
-from loopy.data.store import ShotStore
+from loopy.data.store.cached_storage import Copies
+from loopy.data.store.index import Index, build_index, write_index
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import shot_path
+from loopy.data.store.storage import Bucket
 from loopy.errors import StoreError
 from loopy.preprocess.ledger import Ledger, Outcome, ledger_path, write_ledger
 from loopy.preprocess.plan import Take

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.description import create_store
-from loopy.data.index import (
+from loopy.data.store.description import create_store
+from loopy.data.store.index import (
     LOCK,
     TEST,
     TRAIN,
@@ -26,8 +26,8 @@ from loopy.data.index import (
     split_of,
     write_index,
 )
-from loopy.data.shots import Provenance, shot_path
-from loopy.data.store import ShotStore, write_shot
+from loopy.data.store.shot_store import ShotStore, write_shot
+from loopy.data.store.shots import Provenance, shot_path
 from loopy.errors import ConfigurationError, StoreError
 from loopy.motion.measures import expression_variance, head_motion_variance
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopy.data.sound import check_audio, read_audio
+from loopy.data.media.sound import check_audio, read_audio
 
 RATE_HZ = 16_000
 RANDOM = np.random.default_rng(0)

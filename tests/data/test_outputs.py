@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from loopy.data.outputs import check_outputs
+from loopy.data.media.outputs import check_outputs
 from loopy.drafts import draft
 from loopy.errors import OutputError
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from loopy.data.picture import read_portrait
+from loopy.data.media.portrait import read_portrait
 from loopy.errors import ConfigurationError, MediaError
 
 

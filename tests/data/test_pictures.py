@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopy.data.media import open_media
-from loopy.data.pictures import decoded, pictures_from
-from loopy.data.reader import iterate_frames, read_frames
+from loopy.data.media.container import open_media
+from loopy.data.media.video_pictures import decoded, pictures_from
+from loopy.data.media.video_reader import iterate_frames, read_frames
 from loopy.errors import MediaError
 
 X264 = {"preset": "ultrafast", "x264-params": "open-gop=1:keyint=40:bframes=2:scenecut=0"}

@@ -11,8 +11,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopy.data.pictures import FURTHER_BACK_S
-from loopy.data.reader import in_parts, iterate_frames, read_frames
+from loopy.data.media.video_pictures import FURTHER_BACK_S
+from loopy.data.media.video_reader import in_parts, iterate_frames, read_frames
 from loopy.errors import DependencyError, MediaError
 from tests.memory import PEAK
 
@@ -232,7 +232,7 @@ def test_a_late_frame_holds_no_earlier_ones(tmp_path):
             container.mux(stream.encode(grey))
         container.mux(stream.encode())
     code = (
-        PEAK + "import sys; from loopy.data.reader import read_frames\n"
+        PEAK + "import sys; from loopy.data.media.video_reader import read_frames\n"
         "before = peak_kib(); read_frames(sys.argv[1], [40]); print(peak_kib() - before)"
     )
     done = subprocess.run(

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.rows import Piece, RowRead, merge
-from loopy.data.shot_file import TensorPlace, row_checksums
+from loopy.data.store.rows import Piece, RowRead, merge
+from loopy.data.store.shot_file import TensorPlace, row_checksums
 from loopy.errors import StoreError
 
 ROWS = 12

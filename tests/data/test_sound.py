@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopy.data.sound import as_samples, check_audio, read_audio
-from loopy.data.writer import open_writer
+from loopy.data.media.sound import as_samples, check_audio, read_audio
+from loopy.data.media.writer import open_writer
 from loopy.errors import MediaError
 
 FORMATS = [

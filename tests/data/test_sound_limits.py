@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from loopy.data.sound import read_audio
+from loopy.data.media.sound import read_audio
 from loopy.errors import MediaError
 from tests.memory import PEAK
 
@@ -63,7 +63,7 @@ def test_gaps_count_in_sum(tmp_path):
 def test_hours_of_sound_take_their_own_size_of_memory(tmp_path):
     path = write_silence(tmp_path / "hours.flac", 180)
     script = f"""
-from loopy.data.sound import read_audio
+from loopy.data.media.sound import read_audio
 {PEAK}
 peak = lambda: peak_kib() / 1024
 read_audio("{write_silence(tmp_path / "short.flac", 1)}")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
-from loopy.data.picture import read_portrait
-from loopy.data.still import FORMATS, HEIC_BRANDS
+from loopy.data.media.portrait import read_portrait
+from loopy.data.media.still import FORMATS, HEIC_BRANDS
 from loopy.errors import MediaError
 
 

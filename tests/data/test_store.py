@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.headers import FIRST_BYTES
-from loopy.data.index import build_index, remove_drafts
-from loopy.data.shot_file import SCHEMA
-from loopy.data.shots import shot_path
-from loopy.data.space import check_space, estimate_size
-from loopy.data.store import ShotStore, write_shot
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.headers import FIRST_BYTES
+from loopy.data.store.index import build_index, remove_drafts
+from loopy.data.store.shot_file import SCHEMA
+from loopy.data.store.shot_store import ShotStore, write_shot
+from loopy.data.store.shots import shot_path
+from loopy.data.store.space import check_space, estimate_size
 from loopy.errors import ConfigurationError, CorruptFileError, LoopyError, OutputError, StoreError
 
 FRAMES = 10
@@ -252,7 +252,7 @@ def test_a_check_reads_every_byte_some_at_a_time(make_store, make_record, monkey
     root = make_store(frames=300)
     path = clip_of(root, make_record)
     intact = path.read_bytes()
-    monkeypatch.setattr("loopy.data.store.CHECKED_BYTES", 10_000)
+    monkeypatch.setattr("loopy.data.store.shot_store.CHECKED_BYTES", 10_000)
     store = ShotStore.open(root)
     store.check(0)
     assert store.bytes_requested >= len(intact)

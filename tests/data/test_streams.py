@@ -9,10 +9,10 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from loopy.data.media import open_media, picture_stream, sound_stream
-from loopy.data.reader import iterate_frames, read_frames
-from loopy.data.sound import read_audio
-from loopy.data.writer import open_writer
+from loopy.data.media.container import open_media, picture_stream, sound_stream
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_reader import iterate_frames, read_frames
+from loopy.data.media.writer import open_writer
 from loopy.errors import MediaError
 from loopy.preprocess.sources import probe
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from loopy.data.reader import iterate_frames
-from loopy.data.sound import read_audio
-from loopy.data.video import Video, contact_sheet
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video import Video, contact_sheet
+from loopy.data.media.video_reader import iterate_frames
 from loopy.errors import ConfigurationError, OutputError
 
 

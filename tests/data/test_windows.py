@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.index import build_index
-from loopy.data.shots import Provenance, ShotRecord, shot_id
-from loopy.data.store import ShotStore, write_shot
-from loopy.data.windows import APART, Window, draw_window, read_window
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.index import build_index
+from loopy.data.store.shot_store import ShotStore, write_shot
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id
+from loopy.data.store.windows import APART, Window, draw_window, read_window
 from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, head_motion_variance, mirrored
 from loopy.randomness import generator

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
-from loopy.data.picture import read_portrait
+from loopy.data.media.portrait import read_portrait
 from tests.data.profiles import (
     adobe_profile,
     adobe_to_srgb,
@@ -265,7 +265,7 @@ def test_a_large_picture_is_not_copied_whole():
 LARGE = f"""
 {PEAK}
 from PIL import Image
-from loopy.data.srgb import upright_srgb
+from loopy.data.media.srgb import upright_srgb
 small, side = Image.new("P", (600, 600)), 4000
 small.info["transparency"] = 0
 upright_srgb(small)

@@ -6,11 +6,11 @@ import av
 import numpy as np
 import pytest
 
-from loopy.data.media import open_media, sound_stream, start_s
-from loopy.data.sound import as_samples, read_audio
-from loopy.data.sound_blocks import sound_blocks
-from loopy.data.video import Video
-from loopy.data.writer import open_writer
+from loopy.data.media.container import open_media, sound_stream, start_s
+from loopy.data.media.sound import as_samples, read_audio
+from loopy.data.media.sound_blocks import sound_blocks
+from loopy.data.media.video import Video
+from loopy.data.media.writer import open_writer
 from loopy.timing import frame_count
 
 RATE_HZ = 16_000

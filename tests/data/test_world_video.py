@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from loopy.data.media import open_media
-from loopy.data.pictures import decoded
-from loopy.data.reader import iterate_frames, read_frames
-from loopy.data.writer import open_writer
+from loopy.data.media.container import open_media
+from loopy.data.media.video_pictures import decoded
+from loopy.data.media.video_reader import iterate_frames, read_frames
+from loopy.data.media.writer import open_writer
 from loopy.errors import MediaError
 from loopy.preprocess.sources import probe
 from tests.memory import PEAK
@@ -362,7 +362,7 @@ def test_interlaced_pictures_can_be_turned(tmp_path):
 GROWTH = f"""
 {PEAK}
 import sys
-from loopy.data.reader import iterate_frames
+from loopy.data.media.video_reader import iterate_frames
 for index, _ in enumerate(iterate_frames(sys.argv[1])):
     if index == 20: before = peak_kib()
 print(index, (peak_kib() - before) / 1024)

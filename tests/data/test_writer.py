@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from loopy.data.reader import iterate_frames
-from loopy.data.sound import read_audio
-from loopy.data.writer import open_writer
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_reader import iterate_frames
+from loopy.data.media.writer import open_writer
 from loopy.errors import MediaError, OutputError
 from tests.memory import PEAK
 
@@ -263,7 +263,7 @@ def test_full_disk_is_an_output_error(tmp_path):
     """The limit of the process on the size of files stands for the disk."""
     script = f"""
 import resource, signal, torch
-from loopy.data.writer import open_writer
+from loopy.data.media.writer import open_writer
 from loopy.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -285,7 +285,7 @@ def test_memory_is_flat(tmp_path, beeps, write_sound):
     sound = write_sound(tmp_path / "in.wav", beeps(48_000, seconds=60), 48_000, "pcm_s16le")
     script = f"""
 import torch
-from loopy.data.writer import open_writer
+from loopy.data.media.writer import open_writer
 {PEAK}
 clip = torch.zeros(12, 64, 64, 3, dtype=torch.uint8)
 for clips in (12, 120):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from loopy.data.picture import read_portrait
-from loopy.data.reader import iterate_frames
+from loopy.data.media.portrait import read_portrait
+from loopy.data.media.video_reader import iterate_frames
 from loopy.models.gate import Gate
 from loopy.models.judge import SIDE_PX, read_card
 from loopy.randomness import generator

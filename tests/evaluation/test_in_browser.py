@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from loopy.data.video import Video
+from loopy.data.media.video import Video
 from loopy.evaluation.study.pages import DIMENSIONS, Key, make_study, trials_of
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult

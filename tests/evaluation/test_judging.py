@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loopy.data.video import Video
+from loopy.data.media.video import Video
 from loopy.evaluation.features.extract import Between
 from loopy.evaluation.features.networks import Equipment
 from loopy.evaluation.table.columns import COLUMNS

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from loopy.data.pictures import READING
-from loopy.data.video import Video
+from loopy.data.media.video import Video
+from loopy.data.media.video_pictures import READING
 from loopy.errors import MediaError, MetricError
 from loopy.evaluation.features.cache import kept_tensor, looked_at
 from loopy.evaluation.features.crops import (

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from loopy.data.video import Video
+from loopy.data.media.video import Video
 from loopy.errors import OutputError
 from loopy.evaluation.table.charts import BOTTOM, LEFT, RIGHT, TOP, charts, overview, round_steps
 from loopy.evaluation.table.page import EMBED_BYTES, worst_first, write_page

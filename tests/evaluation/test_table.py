@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from loopy.cli import main
-from loopy.data.reader import iterate_frames
-from loopy.data.video import Video
+from loopy.data.media.video import Video
+from loopy.data.media.video_reader import iterate_frames
 from loopy.evaluation.features.cache import kept_tensor
 from loopy.evaluation.sets.draw import draw
 from loopy.evaluation.sets.drawn import Draw, DrawOptions

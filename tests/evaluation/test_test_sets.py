@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from loopy.data.video import Video
+from loopy.data.media.video import Video
 from loopy.errors import ConfigurationError, MediaError
 from loopy.evaluation.sets.draw import open_draw
 from loopy.evaluation.sets.drawn import Draw, DrawOptions

@@ -13,9 +13,9 @@ from PIL import Image
 
 from loopy.cli import main
 from loopy.commands.preprocess import preprocess
-from loopy.data.reader import iterate_frames
-from loopy.data.sound import read_audio
-from loopy.data.store import ShotStore
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_reader import iterate_frames
+from loopy.data.store.shot_store import ShotStore
 from loopy.preprocess.report import report
 from loopy.preprocess.sources import probe
 

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from loopy.cli import main
 from loopy.commands.preprocess import _description, _networks, _preparer, preprocess
-from loopy.data.description import create_store
-from loopy.data.store import ShotStore
+from loopy.data.store.description import create_store
+from loopy.data.store.shot_store import ShotStore
 from loopy.errors import LoopyError, MediaError
 from loopy.preprocess.crop import crop_frames
 from loopy.preprocess.engines import prepare_all

@@ -17,8 +17,8 @@ from diffusers import AutoencoderKL
 from transformers import Wav2Vec2Model
 
 from loopy.commands.preprocess import preprocess
-from loopy.data.index import TEST, TRAIN, VALIDATION
-from loopy.data.store import ShotStore
+from loopy.data.store.index import TEST, TRAIN, VALIDATION
+from loopy.data.store.shot_store import ShotStore
 
 RATE, PICTURES, CUT = Fraction(30_000, 1001), 90, 41
 SPAN = range(35, 75)

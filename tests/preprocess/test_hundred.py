@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from loopy.cli import main
-from loopy.data.store import ShotStore
-from loopy.data.writer import open_writer
+from loopy.data.media.writer import open_writer
+from loopy.data.store.shot_store import ShotStore
 from loopy.preprocess.report import report
 from loopy.synthetic.talker import random_talk
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from loopy.commands.preprocess import _description, _preparer, preprocess
-from loopy.data.description import create_store
-from loopy.data.reader import read_frames
-from loopy.data.sound import read_audio
-from loopy.data.store import ShotStore
-from loopy.data.video import Video
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video import Video
+from loopy.data.media.video_reader import read_frames
+from loopy.data.store.description import create_store
+from loopy.data.store.shot_store import ShotStore
 from loopy.errors import ConfigurationError, LoopyError, MediaError, OutputError
 from loopy.models.latents import encode_images
 from loopy.preprocess.crop import crop_frames

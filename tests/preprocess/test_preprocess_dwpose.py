@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from loopy.cli import main
-from loopy.data.store import ShotStore
+from loopy.data.store.shot_store import ShotStore
 from loopy.preprocess.ledger import read_ledgers
 
 CONFIG = Path(__file__).parents[2] / "configs/preprocess/dwpose.yaml"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from loopy.commands.preprocess import preprocess
-from loopy.data.index import identity_hash
-from loopy.data.store import ShotStore
+from loopy.data.store.index import identity_hash
+from loopy.data.store.shot_store import ShotStore
 from loopy.errors import ConfigurationError
 from loopy.preprocess.report import report
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loopy.commands.preprocess import _description, _networks, _preparer, preprocess
-from loopy.data.description import create_store
+from loopy.data.store.description import create_store
 from loopy.errors import ConfigurationError, DependencyError, LoopyError, ModelError
 from loopy.preprocess.engines import prepare_all
 from loopy.preprocess.prepare import Preparer

@@ -14,7 +14,7 @@ import torch
 
 from loopy.cli import main
 from loopy.commands.preprocess import preprocess
-from loopy.data.store import ShotStore
+from loopy.data.store.shot_store import ShotStore
 from loopy.errors import MediaError
 from loopy.preprocess.ledger import read_ledgers
 

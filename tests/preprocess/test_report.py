@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from loopy.cli import main
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.index import TRAIN, build_index
-from loopy.data.shots import Provenance, ShotRecord, shot_id, shot_path
-from loopy.data.store import ShotStore, write_shot
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.index import TRAIN, build_index
+from loopy.data.store.shot_store import ShotStore, write_shot
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path
 from loopy.models import AudioToLatents
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.preprocess.ledger import Ledger, Outcome, ledger_path, write_ledger

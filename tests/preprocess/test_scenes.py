@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from loopy.data.reader import read_frames
+from loopy.data.media.video_reader import read_frames
 from loopy.errors import DependencyError, MediaError
 from loopy.preprocess.scenes import SceneOptions, Shot, find_shots
 

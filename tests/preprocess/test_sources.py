@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from loopy.data.reader import iterate_frames
+from loopy.data.media.video_reader import iterate_frames
 from loopy.errors import MediaError
 from loopy.preprocess.sources import find_videos, probe, seconds_of
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopy.commands.preprocess import _description, _preparer
-from loopy.data.description import create_store
-from loopy.data.shots import shot_path
+from loopy.data.store.description import create_store
+from loopy.data.store.shots import shot_path
 from loopy.errors import MediaError
 from loopy.preprocess.look import split
 from loopy.preprocess.prepare import PIECE

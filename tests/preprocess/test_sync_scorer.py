@@ -3,8 +3,8 @@
 import torch
 
 from loopy.commands.preprocess import preprocess
-from loopy.data.store import ShotStore
-from loopy.data.video import Video
+from loopy.data.media.video import Video
+from loopy.data.store.shot_store import ShotStore
 from loopy.evaluation.toon.talks import held_out_talk, pixels
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions

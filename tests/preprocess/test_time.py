@@ -14,8 +14,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopy.data.reader import iterate_frames
-from loopy.data.sound import read_audio
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_reader import iterate_frames
 
 SECONDS = 2
 RATES = {

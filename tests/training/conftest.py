@@ -7,10 +7,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.index import build_index
-from loopy.data.shots import Provenance, ShotRecord, shot_id
-from loopy.data.store import write_shot
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.index import build_index
+from loopy.data.store.shot_store import write_shot
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id
 from loopy.diffusion.settings import Settings
 from loopy.motion import MotionSequence
 from loopy.randomness import generator

@@ -16,7 +16,7 @@ import yaml
 from loopy.cli import main
 from loopy.commands import ablate as command
 from loopy.commands.ablate_runs import Plan, _child, plan_of
-from loopy.data.finished import content_hash, mark_finished
+from loopy.data.media.finished import content_hash, mark_finished
 from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.stopping import Stopped, stopped_by_signals

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.index import build_index
-from loopy.data.store import ShotStore, write_shot
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.index import build_index
+from loopy.data.store.shot_store import ShotStore, write_shot
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 

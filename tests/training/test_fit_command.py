@@ -10,8 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from loopy.cli import main
-from loopy.data.shots import shot_path
-from loopy.data.store import ShotStore
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import shot_path
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"),

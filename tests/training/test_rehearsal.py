@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from loopy.data.store import write_shot
+from loopy.data.store.shot_store import write_shot
 from loopy.errors import StoreError
 from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.index import TRAIN, VALIDATION, build_index
-from loopy.data.shots import shot_id, shot_path
-from loopy.data.store import ShotStore, write_shot
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.index import TRAIN, VALIDATION, build_index
+from loopy.data.store.shot_store import ShotStore, write_shot
+from loopy.data.store.shots import shot_id, shot_path
 from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout

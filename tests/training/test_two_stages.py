@@ -12,10 +12,10 @@ from transformers import Wav2Vec2Config
 
 from loopy.cli import main
 from loopy.commands.recipes import find_recipe
-from loopy.data.description import StoreDescription, create_store
-from loopy.data.index import build_index
-from loopy.data.shots import Provenance, ShotRecord, shot_id
-from loopy.data.store import write_shot
+from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.index import build_index
+from loopy.data.store.shot_store import write_shot
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id
 from loopy.diffusion.settings import Settings
 from loopy.models import AudioEncoder, DualUNet
 from loopy.motion import MotionSequence

@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from loopy.cli import main
-from loopy.data.sound import read_audio
+from loopy.data.media.sound import read_audio
 from loopy.errors import ConfigurationError
 from loopy.training.autoencoder import AutoencoderStage, small_autoencoder
 from loopy.training.checkpoints import LastCheckpoint, last_checkpoint

@@ -24,7 +24,7 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from loopy.data.finished import is_finished, open_result
+from loopy.data.media.finished import is_finished, open_result
 from loopy.drafts import existing_folder
 from loopy.evaluation.features.cache import kept_tensor
 from loopy.evaluation.features.networks import EvaluationModels, equip

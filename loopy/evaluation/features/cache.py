@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from loopy.data.finished import content_hash
-from loopy.data.pictures import READING
+from loopy.data.media.finished import content_hash
+from loopy.data.media.video_pictures import READING
 from loopy.drafts import existing_folder
 from loopy.errors import MetricError
 from loopy.evaluation.features.extract import Film, Look, look

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.data.reader import in_parts, iterate_frames
-from loopy.data.sound import read_audio
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_reader import in_parts, iterate_frames
 from loopy.errors import LoopyError, MetricError
 from loopy.metrics.extractors import FrameFeatures, Interpolator, SegmentFeatures, check_numbers
 from loopy.metrics.smoothness import smoothness

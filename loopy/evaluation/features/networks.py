@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loopy.data.finished import content_hash
+from loopy.data.media.finished import content_hash
 from loopy.evaluation.features.extract import (
     Between,
     EachFrame,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from loopy.data.finished import content_hash
+from loopy.data.media.finished import content_hash
 from loopy.errors import ConfigurationError, MediaError
 from loopy.evaluation.sets.drawn import FILE, Draw, DrawOptions, Item
 from loopy.evaluation.sets.layouts import PaperSet, candidates, fit_portrait, fit_sound, fit_video

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from loopy.data.media import open_media
-from loopy.data.pictures import moving_pictures
-from loopy.data.reader import read_frames
-from loopy.data.sound import read_audio
+from loopy.data.media.container import open_media
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_pictures import moving_pictures
+from loopy.data.media.video_reader import read_frames
 from loopy.errors import LoopyError, MediaError
 from loopy.evaluation.sets.layouts import VIDEOS, check_heard, check_name
 from loopy.evaluation.table.evaluate import OF_ALL, Pair

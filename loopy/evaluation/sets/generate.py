@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from loopy.data.finished import is_finished, open_result
-from loopy.data.picture import read_portrait
-from loopy.data.reader import iterate_frames, read_frames
-from loopy.data.sound import read_audio
-from loopy.data.still import Portrait
+from loopy.data.media.finished import is_finished, open_result
+from loopy.data.media.portrait import read_portrait
+from loopy.data.media.sound import read_audio
+from loopy.data.media.still import Portrait
+from loopy.data.media.video_reader import iterate_frames, read_frames
 from loopy.diffusion.options import SamplingOptions
 from loopy.errors import MediaError
 from loopy.evaluation.sets.drawn import Item

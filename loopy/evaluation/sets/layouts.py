@@ -20,11 +20,11 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.media import open_media
-from loopy.data.picture import read_portrait
-from loopy.data.pictures import moving_pictures
-from loopy.data.reader import read_frames
-from loopy.data.sound import read_audio
+from loopy.data.media.container import open_media
+from loopy.data.media.portrait import read_portrait
+from loopy.data.media.sound import read_audio
+from loopy.data.media.video_pictures import moving_pictures
+from loopy.data.media.video_reader import read_frames
 from loopy.errors import MediaError
 from loopy.timing import FPS, frame_count
 

@@ -7,8 +7,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from loopy.data.reader import read_frames
-from loopy.data.video import contact_sheet, evenly_spread
+from loopy.data.media.video import contact_sheet, evenly_spread
+from loopy.data.media.video_reader import read_frames
 from loopy.drafts import writing
 from loopy.evaluation.features.extract import Look
 from loopy.evaluation.table.columns import mouth_curve

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from loopy.data.video import evenly_spread
-from loopy.data.writer import open_writer
+from loopy.data.media.video import evenly_spread
+from loopy.data.media.writer import open_writer
 from loopy.diffusion.options import RolloutState
 from loopy.diffusion.rollout import next_clip
 from loopy.evaluation.toon.gallery import gallery

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.video import contact_sheet
+from loopy.data.media.video import contact_sheet
 from loopy.evaluation.toon.columns import Evidence, drift, opening
 from loopy.evaluation.toon.filming import Take
 from loopy.evaluation.toon.thresholds import SOURCES, Verdict

@@ -19,12 +19,12 @@ from zlib import crc32
 
 import numpy as np
 
-from loopy.data.description import load_description
-from loopy.data.headers import read_abouts
-from loopy.data.media import AnyPath
-from loopy.data.places import open_file, read_file
-from loopy.data.shot_file import SCHEMA, check_schema, naming
-from loopy.data.shots import ID_LETTERS, checked_id
+from loopy.data.media.container import AnyPath
+from loopy.data.store.description import load_description
+from loopy.data.store.headers import read_abouts
+from loopy.data.store.shot_file import SCHEMA, check_schema, naming
+from loopy.data.store.shots import ID_LETTERS, checked_id
+from loopy.data.store.storage import open_file, read_file
 from loopy.drafts import draft, remove_dead_drafts
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.typed_values import plain_values

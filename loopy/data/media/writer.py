@@ -13,9 +13,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.media import AnyPath
-from loopy.data.sound import Sound
-from loopy.data.video_file import VIDEO_FORMATS, VideoFile
+from loopy.data.media.container import AnyPath
+from loopy.data.media.sound import Sound
+from loopy.data.media.video_file import VIDEO_FORMATS, VideoFile
 from loopy.drafts import check_name, check_place, draft
 from loopy.errors import OutputError
 from loopy.timing import FPS
@@ -40,7 +40,7 @@ def open_writer(
             No suffix: a new or empty folder for ``000000.png``, ``000001.png`` ...
         fps: Frames a second of a video.
         sound: The sound track of a video: a file, which keeps its own rate and channels, or sound
-            in memory (`loopy.data.sound.check_audio`). It begins with the first picture, wherever
+            in memory (`check_audio`). It begins with the first picture, wherever
             it stands in its file, and is cut, or followed by silence, to the length of the
             pictures.
         crf: Quality of H.264, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.

@@ -13,9 +13,9 @@ from av.error import FFmpegError
 from av.video.reformatter import Colorspace
 from jaxtyping import UInt8
 
-from loopy.data.media import AnyPath, open_media, sound_stream
-from loopy.data.sound import Sound, check_audio, check_peak, peak_of
-from loopy.data.sound_blocks import Channels, sound_blocks
+from loopy.data.media.container import AnyPath, open_media, sound_stream
+from loopy.data.media.sound import Sound, check_audio, check_peak, peak_of
+from loopy.data.media.sound_blocks import Channels, sound_blocks
 from loopy.errors import OutputError
 from loopy.timing import SAMPLE_RATE_HZ
 
@@ -44,7 +44,7 @@ class VideoFile:
     Args:
         path: A file with a suffix of ``VIDEO_FORMATS``.
         fps: Frames a second.
-        sound: A sound file, or sound in memory as `loopy.data.sound.check_audio` takes it, or
+        sound: A sound file, or sound in memory as `loopy.data.media.sound.check_audio` takes it, or
             None.
         crf: Quality of H.264.
 

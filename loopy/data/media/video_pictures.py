@@ -14,8 +14,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from loopy.data.interlacing import Shown, progressive
-from loopy.data.media import (
+from loopy.data.media.container import (
     AnyPath,
     file_name,
     has_time_stamps,
@@ -24,8 +23,9 @@ from loopy.data.media import (
     start_s,
     tick_s,
 )
-from loopy.data.orientation import Orientation, orientation_of
-from loopy.data.video_colour import check_colours, rgb_of
+from loopy.data.media.interlacing import Shown, progressive
+from loopy.data.media.orientation import Orientation, orientation_of
+from loopy.data.media.video_colour import check_colours, rgb_of
 from loopy.errors import MediaError
 from loopy.timing import FPS
 

@@ -10,9 +10,9 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.media import AnyPath
-from loopy.data.sound import Sound
-from loopy.data.writer import open_writer
+from loopy.data.media.container import AnyPath
+from loopy.data.media.sound import Sound
+from loopy.data.media.writer import open_writer
 from loopy.errors import ConfigurationError
 from loopy.timing import FPS
 from loopy.typed_values import check_number
@@ -25,7 +25,7 @@ class Video:
     Attributes:
         frames: RGB pictures.
         fps: Frames a second.
-        audio: A sound file, sound in memory (`loopy.data.sound.check_audio`), or None.
+        audio: A sound file, sound in memory (`loopy.data.media.sound.check_audio`), or None.
     """
 
     frames: UInt8[Tensor, "f h w 3"]

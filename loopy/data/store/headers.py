@@ -7,11 +7,18 @@ from typing import Any
 
 import torch
 
-from loopy.data.description import StoreDescription
-from loopy.data.media import AnyPath
-from loopy.data.places import Folder, Place
-from loopy.data.shot_file import CURE, Header, TensorPlace, header_length, naming, parse_header
-from loopy.data.shots import Provenance, checked_id, shot_path
+from loopy.data.media.container import AnyPath
+from loopy.data.store.description import StoreDescription
+from loopy.data.store.shot_file import (
+    CURE,
+    Header,
+    TensorPlace,
+    header_length,
+    naming,
+    parse_header,
+)
+from loopy.data.store.shots import Provenance, checked_id, shot_path
+from loopy.data.store.storage import Folder, Place
 from loopy.errors import CorruptFileError, StoreError
 from loopy.typed_values import record_of
 

@@ -4,10 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
-from loopy.data.index import BUILD, COLUMNS, CURRENT, FOLDER, TYPES, Index, build_named
-from loopy.data.media import AnyPath
-from loopy.data.places import Bucket
-from loopy.data.shot_file import naming
+from loopy.data.media.container import AnyPath
+from loopy.data.store.index import BUILD, COLUMNS, CURRENT, FOLDER, TYPES, Index, build_named
+from loopy.data.store.shot_file import naming
+from loopy.data.store.storage import Bucket
 from loopy.drafts import draft
 from loopy.errors import OutputError
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from loopy.data.shot_file import CURE, TensorPlace, bytes_of
+from loopy.data.store.shot_file import CURE, TensorPlace, bytes_of
 from loopy.errors import CorruptFileError, StoreError
 
 Rows = slice | Sequence[int] | Int[Tensor, " rows"]

@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from loopy.data.media import AnyPath, existing_file
+from loopy.data.media.container import AnyPath, existing_file
 from loopy.errors import MediaError
 
 FORMATS = {

@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from loopy.data.media import AnyPath
-from loopy.data.places import Bucket, Folder
-from loopy.data.rows import Piece
+from loopy.data.media.container import AnyPath
+from loopy.data.store.rows import Piece
+from loopy.data.store.storage import Bucket, Folder
 from loopy.drafts import draft
 from loopy.errors import OutputError, StoreError
 

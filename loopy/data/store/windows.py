@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from loopy.data.store import ShotStore
+from loopy.data.store.shot_store import ShotStore
 from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance, mirrored
 from loopy.records import Clip

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from loopy.data.media import AnyPath
+from loopy.data.media.container import AnyPath
 from loopy.drafts import check_name
 from loopy.errors import OutputError
 

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from jaxtyping import Float32
 
-from loopy.data.sound_blocks import PART_SAMPLES, Block, Channels
+from loopy.data.media.sound_blocks import PART_SAMPLES, Block, Channels
 
 SILENT = 1e-10
 """Under this power (-100 dB) there is nothing to be heard, and rounding must not decide."""

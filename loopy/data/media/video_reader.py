@@ -12,10 +12,17 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from loopy.data.media import AnyPath, existing_file, open_media
-from loopy.data.orientation import UPRIGHT
-from loopy.data.pictures import SEEK_S, Picture, Pixels, decoded, moving_pictures, pictures_from
-from loopy.data.video_colour import guessed_bt709
+from loopy.data.media.container import AnyPath, existing_file, open_media
+from loopy.data.media.orientation import UPRIGHT
+from loopy.data.media.video_colour import guessed_bt709
+from loopy.data.media.video_pictures import (
+    SEEK_S,
+    Picture,
+    Pixels,
+    decoded,
+    moving_pictures,
+    pictures_from,
+)
 from loopy.errors import DependencyError, MediaError
 from loopy.timing import FPS
 

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from loopy.data.media import AnyPath, open_media, sound_stream
-from loopy.data.mono import Mixer
-from loopy.data.sound_blocks import CENTRES, Block, Zero, check_rate, resampled, sound_blocks
+from loopy.data.media.container import AnyPath, open_media, sound_stream
+from loopy.data.media.mono import Mixer
+from loopy.data.media.sound_blocks import CENTRES, Block, Zero, check_rate, resampled, sound_blocks
 from loopy.errors import MediaError
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 from loopy.typed_values import check_number
@@ -74,7 +74,7 @@ def read_audio(
         path: Whatever PyAV can decode: wav, mp3, m4a, flac, ogg, opus, webm, mp4, mov ...
         zero: Where sample 0 is: "sound", the whole sound, also where pictures begin later or
             earlier; "pictures", at the first picture of a file that has any, as the frames of
-            `loopy.data.reader`.
+            `loopy.data.media.video_reader`.
         longest_s: More is an error: an hour takes 0.23 GB of memory.
 
     Returns:

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.media import AnyPath
-from loopy.data.shot_file import write_shot_file
+from loopy.data.media.container import AnyPath
+from loopy.data.store.shot_file import write_shot_file
 from loopy.drafts import draft
 from loopy.errors import LoopyError, OutputError, StoreError
 from loopy.motion import MotionSequence

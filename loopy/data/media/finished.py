@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loopy.data.media import existing_file
-from loopy.data.sound import Sound
-from loopy.data.writer import Writer, draft_of, filled
+from loopy.data.media.container import existing_file
+from loopy.data.media.sound import Sound
+from loopy.data.media.writer import Writer, draft_of, filled
 from loopy.drafts import check_name, has_name, writing
 from loopy.timing import FPS
 
@@ -57,7 +57,7 @@ def is_finished(out: Path, record: Mapping[str, Any]) -> bool:
 def open_result(
     out: Path, record: Mapping[str, Any], *, sound: Sound | None = None, crf: int = 18
 ) -> Iterator[Writer]:
-    """`loopy.data.writer.open_writer` for a result with a record.
+    """`loopy.data.media.writer.open_writer` for a result with a record.
 
     The record takes its place first. It holds the hash of the result that it is about, so that
     killed in between, what was there before is not taken for this result. A folder that is there

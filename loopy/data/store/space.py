@@ -4,8 +4,8 @@ import shutil
 from math import prod
 from pathlib import Path
 
-from loopy.data.description import StoreDescription
-from loopy.data.media import AnyPath
+from loopy.data.media.container import AnyPath
+from loopy.data.store.description import StoreDescription
 from loopy.errors import OutputError
 
 LARGEST_SHARE = 0.8

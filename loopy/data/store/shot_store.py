@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 from jaxtyping import Shaped
 from torch import Tensor
 
-from loopy.data.copies import Copies
-from loopy.data.description import NAME, TRACK, StoreDescription, load_description
-from loopy.data.headers import read_header
-from loopy.data.index import Index
-from loopy.data.media import AnyPath
-from loopy.data.places import Bucket, Folder, Place, is_address
-from loopy.data.remote_index import fetch_index
-from loopy.data.rows import RowRead, Rows
-from loopy.data.shot_file import CHECKSUM, CURE, Header, naming
-from loopy.data.shots import ShotRecord, save_shot, shot_path
+from loopy.data.media.container import AnyPath
+from loopy.data.store.cached_storage import Copies
+from loopy.data.store.description import NAME, TRACK, StoreDescription, load_description
+from loopy.data.store.headers import read_header
+from loopy.data.store.index import Index
+from loopy.data.store.remote_index import fetch_index
+from loopy.data.store.rows import RowRead, Rows
+from loopy.data.store.shot_file import CHECKSUM, CURE, Header, naming
+from loopy.data.store.shots import ShotRecord, save_shot, shot_path
+from loopy.data.store.storage import Bucket, Folder, Place, is_address
 from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.paths import path_of
 

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.box import SMALLEST_PX, Box, square_in
-from loopy.data.srgb import upright_srgb
-from loopy.data.still import Portrait, decoding, opened
+from loopy.data.media.box import SMALLEST_PX, Box, square_in
+from loopy.data.media.srgb import upright_srgb
+from loopy.data.media.still import Portrait, decoding, opened
 from loopy.errors import MediaError
 from loopy.pixels import from_pixels
 from loopy.typed_values import check_number
@@ -30,10 +30,10 @@ def read_portrait(
     source pixel).
 
     Args:
-        image: A file of one of `loopy.data.still.FORMATS`, a picture of Pillow, or uint8 pixels
-            (`loopy.data.still.of_pixels`). Of an animation, the first picture.
+        image: A file of one of `.still.FORMATS`, a picture of Pillow, or uint8 pixels
+            (`loopy.data.media.still.of_pixels`). Of an animation, the first picture.
         size_px: Side of the result.
-        box: Square to cut out, see `loopy.data.box.square_in`; None takes the largest centred one.
+        box: Square to cut out, see `square_in`; None takes the largest centred one.
         warn: Warn where no box is given and the picture is far from square.
 
     Returns:

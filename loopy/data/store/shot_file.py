@@ -17,7 +17,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from loopy.data.media import AnyPath
+from loopy.data.media.container import AnyPath
 from loopy.errors import CorruptFileError, StoreError
 from loopy.typed_values import plain_values
 

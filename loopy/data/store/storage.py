@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from loopy.data.rows import Piece, merge
-from loopy.data.shot_file import CURE
+from loopy.data.store.rows import Piece, merge
+from loopy.data.store.shot_file import CURE
 from loopy.errors import ConfigurationError, CorruptFileError, DependencyError, StoreError
 
 FOLDER_GAP_BYTES = 4096  # a page: the disk reads it anyway

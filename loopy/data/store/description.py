@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from loopy.data.media import AnyPath
-from loopy.data.places import read_file
-from loopy.data.shot_file import SCHEMA, check_schema, naming
+from loopy.data.media.container import AnyPath
+from loopy.data.store.shot_file import SCHEMA, check_schema, naming
+from loopy.data.store.storage import read_file
 from loopy.drafts import draft
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.motion.sequence import POINTS

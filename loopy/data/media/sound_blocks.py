@@ -15,7 +15,7 @@ from av.error import EOFError as NoMore
 from av.filter import Graph
 from jaxtyping import Float32
 
-from loopy.data.media import (
+from loopy.data.media.container import (
     file_name,
     has_time_stamps,
     picture_stream,

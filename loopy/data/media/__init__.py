@@ -1,0 +1,1 @@
+"""Sound, pictures and video of users: read on one clock, written whole or not at all."""
