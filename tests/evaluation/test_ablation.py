@@ -1,7 +1,6 @@
 """Runs of an ablation: what a run is judged on, and what the table makes of made-up runs."""
 
 import csv
-import json
 import math
 from dataclasses import replace
 
@@ -12,8 +11,7 @@ from safetensors.torch import save_file
 from loopy.errors import ConfigurationError
 from loopy.evaluation.ablation import judge as ablation_judge
 from loopy.evaluation.ablation.judge import JudgeOptions, judge_run
-from loopy.evaluation.ablation.runs import LOSS, Run, tabulate
-from loopy.evaluation.ablation.table import markdown, tables, terminal, write
+from loopy.evaluation.ablation.table import LOSS, JudgedRun, as_text, tabulate, write_table
 from loopy.evaluation.features.networks import Equipment
 from loopy.evaluation.table.columns import TOON_COLUMNS
 from loopy.evaluation.table.evaluate import MADE, REAL, Judge
@@ -53,14 +51,19 @@ def run_of(variant, seed, changes, *, talks=TALKS, steps=10, loss=0.5, real=None
     results = Results(
         variant, "made up", 0, (*columns, WHOLE), tuple(videos), means, own, judges={"talks": 1}
     )
-    return Run(variant, seed, steps, loss, results)
+    return JudgedRun(variant, seed, steps, loss, results)
 
 
 def against(changes, *others, **options):
     """The variant's row: full models of two seeds that are alike, and variants by their changes."""
     full = [run_of("full", seed, {}, **options) for seed in range(2)]
     own = [run_of("other", seed, each, **options) for seed, each in enumerate([changes, *others])]
-    return tabulate([*own, *full]).entries["other"]
+    return of_variant(tabulate([*own, *full]), "other")
+
+
+def of_variant(rows, variant):
+    """Rows of a variant by figure."""
+    return {row.figure: row for row in rows if row.variant == variant}
 
 
 def test_a_difference_is_of_the_same_talk_and_of_the_mean_over_seeds():
@@ -69,10 +72,9 @@ def test_a_difference_is_of_the_same_talk_and_of_the_mean_over_seeds():
     row = against({"Up": [0.5 + each for each in spread]}, {"Up": 0.7})
     assert row["Up"].seeds == pytest.approx({0: 12.0, 1: 12.2})
     assert row["Up"].value == pytest.approx(12.1)
-    value, low, high = row["Up"].difference
-    assert value == pytest.approx(0.6)
-    assert 0.54 < low < 0.6 < high < 0.66  # half of the spread: the other seed has none
-    assert row["Down"].difference.value == 0
+    assert row["Up"].difference == pytest.approx(0.6)
+    assert 0.54 < row["Up"].low < 0.6 < row["Up"].high < 0.66  # half of it: one seed has no spread
+    assert row["Down"].difference == 0
     assert row["Down"].verdict == "undecided"
 
 
@@ -98,7 +100,7 @@ def test_the_direction_of_a_column_says_what_is_better(column, change, verdict):
 def test_seeds_that_disagree_decide_nothing():
     """Their mean is beyond the noise of talks: only the seeds know that it was luck of training."""
     row = against({"Up": 1.0}, {"Up": -0.4})
-    assert row["Up"].difference.low > 0
+    assert row["Up"].low > 0
     assert row["Up"].verdict == "seeds disagree"
 
 
@@ -109,17 +111,17 @@ def test_few_talks_decide_nothing():
 def test_only_seeds_of_both_are_compared():
     full = [run_of("full", seed, {}) for seed in (0, 1)]
     own = [run_of("other", seed, {"Up": change}) for seed, change in [(1, 1.0), (2, 9.0)]]
-    table = tabulate([*full, *own])
-    assert table.entries["other"]["Up"].difference.value == pytest.approx(1.0)
-    assert table.seeds == {"full": [0, 1], "other": [1, 2]}
+    row = of_variant(tabulate([*full, *own]), "other")["Up"]
+    assert row.difference == pytest.approx(1.0)
+    assert list(row.seeds) == [1, 2]
     alone = tabulate([run_of("full", 0, {}), run_of("other", 1, {})])
-    assert math.isnan(alone.entries["other"]["Up"].difference.value)
+    assert math.isnan(of_variant(alone, "other")["Up"].difference)
 
 
 def test_a_figure_without_talks_has_a_difference_and_no_verdict():
     row = against({"Whole": 1.0}, {"Whole": 2.0})
-    assert row["Whole"].difference.value == pytest.approx(1.5)
-    assert math.isnan(row["Whole"].difference.low)
+    assert row["Whole"].difference == pytest.approx(1.5)
+    assert math.isnan(row["Whole"].low)
     assert row["Whole"].verdict == row[LOSS.name].verdict == ""
 
 
@@ -132,85 +134,25 @@ def test_runs_that_do_not_compare_are_refused():
     own = run_of("other", 0, {})
     elsewhere = replace(own.results, judges={"talks": 2})
     with pytest.raises(ConfigurationError, match="were judged on other talks"):
-        tabulate([full, Run("other", 0, 10, 0.5, elsewhere)])
+        tabulate([full, JudgedRun("other", 0, 10, 0.5, elsewhere)])
     with pytest.raises(ConfigurationError, match="no run was judged"):
         tabulate([])
 
 
-def claimed(variant, seed, *, distance=0.0, step=0.0):
-    """A run with the columns that stand for the paper's."""
-    run = run_of(variant, seed, {"Down": step}, loss=0.5 + step)
-    columns = (replace(DOWN, name="Sync-D (toon)"), replace(WHOLE, name="FID (toon)"))
-    figures = {
-        "Sync-D (toon)": run.results.figures["Down"],
-        "FID (toon)": SetFigure(2.0 + distance, n=TALKS),
-    }
-    videos = tuple(
-        replace(
-            video,
-            values={
-                "Sync-D (toon)": video.values["Down"],
-                "FID (toon)": 2.0 + distance + 0.01 * HARD[i],
-            },
-        )
-        for i, video in enumerate(run.results.videos)
-    )
-    return replace_run(run, replace(run.results, columns=columns, figures=figures, videos=videos))
-
-
-def replace_run(run, results):
-    return Run(run.variant, run.seed, run.steps, run.loss, results)
-
-
-def test_the_papers_order_is_told_as_it_comes_out():
-    runs = [
-        claimed(name, seed, distance=distance, step=step)
-        for name, distance, step in [
-            ("full", 0.0, 0.0),
-            ("s4_r1", 1.0, -1.0),
-            ("no_a2l", 0.5, 2.0),
-            ("no_tsm", 0.0, 0.0),
-        ]
-        for seed in (0, 1)
-    ]
-    rows = tables(tabulate(runs))[2].rows
-    says = {(row[0], row[1]): row[-1] for row in rows[:5]}
-    assert says == {
-        ("IQA", "s4_r1"): "agrees",  # the distance of faces grows
-        ("IQA", "no_tsm"): "undecided",
-        ("IQA", "single_layer"): "not trained here",
-        ("Sync-D", "s4_r1"): "the other way",
-        ("Smooth", "single_layer"): "not trained here",
-    }
-    assert [(row[3], row[-1]) for row in rows[5:]] == [
-        ("Sync-D (toon)", "agrees"),
-        ("FID (toon)", "the other way: s4_r1"),
-        (LOSS.name, "agrees"),
-    ]
-
-
-def test_every_form_of_the_table_holds_all_of_it(tmp_path):
+def test_both_forms_of_the_table_hold_all_of_it(tmp_path):
     full = [run_of("full", seed, {}, real=12.0) for seed in (0, 1)]
     own = [run_of("other", seed, {"Up": 1.0}, real=12.0, loss=math.nan) for seed in (0, 1)]
-    table = tabulate([*own, *full])
-    assert table.variants == ("full", "other")
-    text = terminal(table)
-    assert "n = 2; so few say little" in text
-    assert "10 steps" in text
-    for block in markdown(table).split("\n\n"):
-        widths = {line.count("|") for line in block.splitlines() if line.startswith("|")}
-        assert len(widths) < 2, block
-    assert "| Up | +1.000 [1.000, 1.000] better |" in markdown(table)
-    write(table, tmp_path)
-    with (tmp_path / "ablations.csv").open() as file:
-        rows = {(row["variant"], row["figure"]): row for row in csv.DictReader(file)}
-    assert float(rows["other", "Up"]["difference"]) == pytest.approx(1.0)
-    assert rows["other", "Up"]["verdict"] == "better"
-    assert rows["other", LOSS.name]["value"] == ""
-    kept = json.loads((tmp_path / "ablations.json").read_text())
-    assert kept["entries"]["other"]["Up"]["difference"]["value"] == pytest.approx(1.0)
-    assert kept["entries"]["other"][LOSS.name]["value"] is None
-    assert (tmp_path / "ablations.md").read_text() == markdown(table)
+    rows = tabulate([*own, *full])
+    assert [row.variant for row in rows[:2]] == ["full", "other"]
+    lines = as_text(rows).splitlines()
+    (up,) = (line.split() for line in lines if line.startswith("Up") and "other" in line)
+    assert up[1:] == "higher other 12.50 0:12.50 1:12.50 1.000 1.000 1.000 better -".split()
+    with write_table(rows, tmp_path).open() as file:
+        cells = {(row["variant"], row["figure"]): row for row in csv.DictReader(file)}
+    assert float(cells["other", "Up"]["difference"]) == pytest.approx(1.0)
+    assert cells["other", "Up"]["verdict"] == "better"
+    assert cells["other", LOSS.name]["value"] == ""
+    assert float(cells["other", "Like"]["real"]) == pytest.approx(13.5)
 
 
 def test_the_distance_of_a_set_is_shared_out_among_its_talks(tmp_path):
@@ -272,9 +214,9 @@ def test_a_run_is_judged_and_what_it_lacks_is_named(make_pipeline, tmp_path):
     options = JudgeOptions(talks=1, seconds=2.0, clips=2)
 
     def judged():
-        return judge_run(
-            tmp_path / "model", tmp_path / "run", tmp_path / "truth", name="toy", options=options
-        )
+        folders = {"model": tmp_path / "model", "out": tmp_path / "run"}
+        judge_run(**folders, shared=tmp_path / "truth", name="toy", options=options)
+        return Results.read(tmp_path / "run")
 
     results = judged()
     talk, *clips = results.videos

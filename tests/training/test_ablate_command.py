@@ -1,5 +1,7 @@
 """`loopy ablate`: what is done stays, what fails keeps nothing back, and the table is written."""
 
+import asyncio
+import csv
 import fcntl
 import json
 import math
@@ -15,7 +17,6 @@ import yaml
 
 from loopy.cli import main
 from loopy.commands import ablate as command
-from loopy.commands.ablate_runs import Plan, _child, plan_of
 from loopy.data.media.finished import content_hash, mark_finished
 from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
@@ -52,7 +53,18 @@ def ablate(recipes, tmp_path):
 
 
 @pytest.fixture
-def done(tmp_path):
+def table(tmp_path):
+    """The rows of the table that was written, by variant and figure."""
+
+    def read():
+        with (tmp_path / "out/ablations.csv").open() as file:
+            return {(row["variant"], row["figure"]): row for row in csv.DictReader(file)}
+
+    return read
+
+
+@pytest.fixture
+def done(recipes, tmp_path):
     """Puts a run there that is trained, exported and judged: (variant, seed, figure)."""
 
     def put(variant, seed, figure, *, steps=STEPS):
@@ -60,8 +72,10 @@ def done(tmp_path):
         checkpoint = folder / "checkpoints" / "last.ckpt"
         checkpoint.parent.mkdir(parents=True)
         torch.save({"global_step": steps, "of": f"{variant} {seed}"}, checkpoint)
-        told = {"trainer": {"max_steps": steps, "precision": None}}
-        write_yaml(folder / "config.yaml", told | (BROKEN if variant == "broken" else {}))
+        write_yaml(folder / "config.yaml", {"trainer": {"max_steps": steps, "precision": None}})
+        paths = [recipes / f"{name}.yaml" for name in ("base", variant)]
+        record = command._record([path for path in paths if path.is_file()])
+        (folder / "recipe.json").write_text(json.dumps(record))
         append_rows(folder / "losses.csv", [(1, "val/loss", 0.9), (2, "val/loss", 0.1 * figure)])
         videos = tuple(VideoResult(f"{i}", {"Up": figure + i}) for i in range(8))
         figures = {"Up": SetFigure(figure + 3.5, n=8)}
@@ -76,32 +90,37 @@ def done(tmp_path):
     return put
 
 
-def test_what_is_done_is_not_done_again(ablate, done, tmp_path, capsys):
+def test_what_is_done_is_not_done_again(ablate, done, table, capsys):
     folders = [done(name, 0, figure) for name, figure in [("full", 2.0), ("broken", 1.0)]]
     assert ablate("--variants", "broken,full", "--seeds", "0") == 0
     assert not any((folder / "ablate.log").exists() for folder in folders)
-    table = json.loads((tmp_path / "out/ablations.json").read_text())
-    assert table["variants"] == ["full", "broken"]
-    entry = table["entries"]["broken"]
-    assert entry["Up"]["difference"]["value"] == pytest.approx(-1.0)
-    assert entry["Up"]["verdict"] == "worse"
-    assert entry["Held-out loss"]["value"] == pytest.approx(0.1)  # of the last validation
-    assert "Against full" in capsys.readouterr().out
+    rows = table()
+    assert list(rows)[:2] == [("full", "Held-out loss"), ("broken", "Held-out loss")]
+    assert float(rows["broken", "Up"]["difference"]) == pytest.approx(-1.0)
+    assert rows["broken", "Up"]["verdict"] == "worse"
+    assert float(rows["broken", "Held-out loss"]["value"]) == pytest.approx(0.1)  # the last one
+    assert "2 runs of 2 steps each" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_is_one_line_and_the_others_are_in_the_table(
-    ablate, done, tmp_path, capsys
+    ablate, done, table, tmp_path, monkeypatch, capsys
 ):
+    real = command._child
+
+    async def child(module, words, place, lock):
+        await real("http.server", ["nonsense"], place, lock)  # fails at once
+
+    monkeypatch.setattr(command, "_child", child)
     done("full", 0, 2.0)
     assert ablate("--variants", "full,broken", "--seeds", "0") == 1
     told = capsys.readouterr()
     (line,) = (each for each in told.err.splitlines() if each.startswith("loopy: error: "))
     log = tmp_path / "out/broken/seed_0/ablate.log"
-    assert "broken/seed_0: fit failed with code" in line
+    assert "broken/seed_0: judging failed with code 2: " in line
     assert line.endswith(f"its log: {log}")
-    assert "nonsense" in log.read_text() or "model" in log.read_text()
+    assert log.read_text().startswith("$ python -m http.server nonsense\n")
     assert "failed, and not in the table: broken/seed_0" in told.err
-    assert list(json.loads((tmp_path / "out/ablations.json").read_text())["entries"]) == ["full"]
+    assert {variant for variant, _ in table()} == {"full"}
 
 
 def test_runs_that_are_not_trained_are_left_out_if_asked(ablate, done, tmp_path, capsys):
@@ -124,40 +143,35 @@ def test_runs_of_other_lengths_are_refused_before_anything_is_trained(
 
 
 def test_runs_by_other_recipes_are_refused(ablate, done, recipes, capsys):
-    """By the config.yaml of loopy fit, then by our own record, which also knows what is gone."""
+    """By the recipes laid over each other, however they are written; where none were noted, too."""
     folder = done("full", 0, 2.0)
     words = ("--variants", "full", "--seeds", "0")
-    base = {"trainer": {"max_steps": STEPS}}
-    write_yaml(
-        recipes / "base.yaml", base | {"model": {"init_args": {"self_generated_history": 0.6}}}
-    )
+    base = recipes / "base.yaml"
+    base.write_text("# said otherwise\n" + base.read_text())
+    write_yaml(base, {"trainer": {"max_steps": STEPS, "val_check_interval": 7}})  # ours to decide
+    assert ablate(*words) == 0
+    write_yaml(base, {"trainer": {"max_steps": STEPS}, "data": {"class_path": "a"}})
     assert ablate(*words) == 2
     told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"{folder} was trained by other recipes" in told
-    assert (
-        "model.init_args.self_generated_history differs; delete it, or give another --out" in told
-    )
-    write_yaml(recipes / "base.yaml", base | {"data": {"class_path": "a"}})
-    write_yaml(folder / "config.yaml", base | {"data": {"class_path": "a", "init_args": {}}})
-    assert ablate(*words) == 0
-    (recipes / "base.yaml").write_text("# said otherwise\n" + (recipes / "base.yaml").read_text())
-    assert ablate(*words) == 0
-    write_yaml(recipes / "base.yaml", base)
+    assert told.count(f"{folder} was trained by another recipe; delete it, or give another") == 1
+    write_yaml(base, {"trainer": {"max_steps": STEPS}})
+    (folder / "recipe.json").unlink()
     assert ablate(*words) == 2
-    assert "data.class_path differs" in capsys.readouterr().err
 
 
 def test_runs_from_other_weights_are_refused(ablate, done, recipes, tmp_path, capsys):
-    folder, start = done("full", 0, 2.0), {"init_from": str(tmp_path / "start")}
-    recipe = {"trainer": {"max_steps": STEPS}, "model": {"init_args": start}}
-    for path in (recipes / "base.yaml", folder / "config.yaml"):
-        write_yaml(path, recipe)
+    start = {"model": {"init_args": {"init_from": str(tmp_path / "start")}}}
+    write_yaml(recipes / "base.yaml", {"trainer": {"max_steps": STEPS}} | start)
     (tmp_path / "start").mkdir()
-    for content, code in (("one", 0), ("one", 0), ("other", 2)):
+    (tmp_path / "start/weights").write_text("one")
+    folder = done("full", 0, 2.0)
+    for content, code in (("one", 0), ("other", 2)):
         (tmp_path / "start/weights").write_text(content)
         assert ablate("--variants", "full", "--seeds", "0") == code
-    assert "from other weights: weights." in capsys.readouterr().err
+    assert "was trained by another model" in capsys.readouterr().err
+    record = json.loads((folder / "recipe.json").read_text())  # as it was once written
+    (folder / "recipe.json").write_text(json.dumps({"recipe": record["recipe"], "weights": {}}))
+    assert ablate("--variants", "full", "--seeds", "0") == 0
 
 
 def test_a_run_validates_behind_its_last_step(tmp_path):
@@ -170,13 +184,13 @@ def test_a_run_validates_behind_its_last_step(tmp_path):
         (1, 700, ()),  # by epochs, a larger number than their batches is refused
     ):
         write_yaml(recipe, {"trainer": trainer | {"check_val_every_n_epoch": every_n}})
-        plan = plan_of("full", 0, tmp_path / "run", [recipe], steps=steps)
+        plan = command._planned("full", 0, tmp_path / "run", (recipe,), steps)
         assert tuple(plan.words[10:]) == words
     (tmp_path / "run").mkdir()
     append_rows(tmp_path / "run/losses.csv", [(500, "val/loss", 0.5), (700, "loss", 0.4)])
-    assert math.isnan(plan.loss)
+    assert math.isnan(command._loss(plan))
     append_rows(tmp_path / "run/losses.csv", [(700, "val/loss", 0.3)])
-    assert plan.loss == pytest.approx(0.3)
+    assert command._loss(plan) == pytest.approx(0.3)
 
 
 def test_a_run_that_another_holds_is_left_alone(ablate, done, capsys):
@@ -200,7 +214,7 @@ def test_a_cut_off_checkpoint_is_named(ablate, done, capsys):
     [
         (["--variants", "full,nobody"], "nobody.yaml"),
         (["--variants", ","], "names nothing"),
-        (["--seeds", "one"], "'one' is no seed"),
+        (["--seeds", "0,one"], "'0,one' are no seeds"),
         (["--seconds", "1"], "and 2 s"),
         (["--talks", "many"], "see loopy ablate --help"),
     ],
@@ -215,7 +229,7 @@ def test_options_that_make_no_sense_are_one_line(ablate, capsys, options, words)
 @pytest.mark.slow
 @pytest.mark.weights
 def test_two_variants_from_recipes_to_the_table(
-    clip_recipe, make_store, make_pipeline, tmp_path, capsys
+    clip_recipe, make_store, make_pipeline, table, tmp_path, capsys
 ):
     """Trained, judged and written by one command; a second one finds all of it done."""
     make_pipeline().save_pretrained(tmp_path / "parts")
@@ -231,11 +245,10 @@ def test_two_variants_from_recipes_to_the_table(
     words += ["--variants", "full,no_a2l", "--seeds", "0", "--steps", str(STEPS)]
     words += ["--talks", "1", "--seconds", "2", "--clips", "2"]
     assert main(words) == 0, capsys.readouterr().err
-    table = json.loads((tmp_path / "out/ablations.json").read_text())
-    assert table["steps"] == STEPS
-    assert table["entries"]["full"]["Voice, in A2L"]["value"] is not None
-    assert table["entries"]["no_a2l"]["Voice, in A2L"]["value"] is None
-    assert table["entries"]["no_a2l"]["Voice, another's"]["value"] is not None
+    rows = table()
+    assert rows["full", "Voice, in A2L (growth)"]["value"]
+    assert not rows["no_a2l", "Voice, in A2L (growth)"]["value"]
+    assert rows["no_a2l", "Voice, another's (growth)"]["value"]
     logs = [(tmp_path / f"out/{name}/seed_0/ablate.log") for name in ("full", "no_a2l")]
     before = [log.read_text() for log in logs]
     assert main(words) == 0
@@ -245,15 +258,15 @@ def test_two_variants_from_recipes_to_the_table(
 def test_a_signal_to_the_command_alone_ends_its_children_too(tmp_path, monkeypatch):
     """As `kill` and a cluster send it; a terminal sends it to all."""
 
-    def endless(plan, options, shared, stop):
+    async def endless(run, options, truth):
         with (tmp_path / "lock").open("w") as lock:
-            _child("http.server", ["0"], tmp_path, lock.fileno(), stop)
+            await command._child("http.server", ["0"], tmp_path, lock.fileno())
 
-    monkeypatch.setattr(command, "carry_out", endless)
-    plans = [Plan(name, tmp_path, (), 1, ()) for name in ("one", "two", "waits")]
+    monkeypatch.setattr(command, "_make", endless)
+    runs = [command.PlannedRun("full", seed, tmp_path, (), 1) for seed in range(3)]
     start = time.monotonic()
-    Timer(2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with pytest.raises(Stopped), stopped_by_signals():
-        command._all(plans, JudgeOptions(), tmp_path, jobs=2)
+        asyncio.run(command._make_all(runs, JudgeOptions(), tmp_path, jobs=2))
     assert time.monotonic() - start < 30
     assert (tmp_path / "ablate.log").read_text().count("$ python -m http.server 0") == 2

@@ -4,10 +4,10 @@
 
     out/                        of all runs
       truth/NAME.mp4            held-out toons, written once
-      truth/looks/real/NAME...  what was seen in them
+      truth/looks/real/NAME...  their features
       VARIANT/seed_N/           a run
         videos/NAME.mp4         what its model made of portrait and voice
-        strips/NAME.jpg         frames of both to look at
+        strips/NAME.jpg         frames of both
         results.json            all figures; `loopy evaluate --compare` takes two such folders
 
 A process of its own judges each run (`python -m loopy.evaluation.ablation.judge --help`).
@@ -91,14 +91,12 @@ class JudgeOptions:
 
     def scenes(self) -> list[Scene]:
         """The talks."""
-        return [
-            Scene("ablation", FIRST + i, "speech", self.seconds, self.seed)
-            for i in range(self.talks)
-        ]
+        numbers = range(FIRST, FIRST + self.talks)
+        return [Scene("ablation", each, "speech", self.seconds, self.seed) for each in numbers]
 
 
-def judge_run(model: Path, out: Path, shared: Path, *, name: str, options: JudgeOptions) -> Results:
-    """Films the talks, reads them, and asks what the loss of held-out clips owes to sound and past.
+def judge_run(*, model: Path, out: Path, shared: Path, name: str, options: JudgeOptions) -> None:
+    """Films the talks, measures them and the loss with mismatched past and voice: results.json.
 
     Args:
         model: A model folder.
@@ -110,13 +108,14 @@ def judge_run(model: Path, out: Path, shared: Path, *, name: str, options: Judge
     Raises:
         LoopyError: The model does not load, or nothing can be written.
     """
+    torch.set_flush_denormal(True)
     pipe = LoopyPipeline.from_pretrained(model)
     equipment = equip(EvaluationModels()) | toon_equipment()
     known = {column.name: column for column in (*COLUMNS, *TOON_COLUMNS)}
     columns = [known[name] for name in SHOWN]
     judge = Judge(out, equipment, columns, seen=shared)
     scenes = options.scenes()
-    pairs = tqdm(filmed(pipe, scenes, out, shared), total=len(scenes), desc=name, unit="talk")
+    pairs = tqdm(_filmed(pipe, scenes, out, shared), total=len(scenes), desc=name, unit="talk")
     results = judged(judge, pairs, model=name, test_set=TEST_SET, seed=options.seed)
     for column in columns:
         _share(judge, column, results)
@@ -126,34 +125,30 @@ def judge_run(model: Path, out: Path, shared: Path, *, name: str, options: Judge
     ]
     reach = max(SegmentLayout().past_frames, pipe.settings.contract.layout.past_frames)
     clips = HeldOutClips(pipe, clips=options.clips, seed=options.seed, past_frames=reach)
-    grown = swaps(pipe, clips.load(workers=0))
+    grown = {SWAPPED[part].name: each for part, each in swaps(pipe, clips.load(workers=0)).items()}
     asked = [
-        VideoResult(
-            f"clip {i:04d}",
-            {SWAPPED[part].name: float(values[i]) for part, values in grown.items()},
-        )
+        VideoResult(f"clip {i:04d}", {part: float(values[i]) for part, values in grown.items()})
         for i in range(options.clips)
     ]
     more = (OPENING, BORDER, *SWAPPED.values())
-    lacking = [SWAPPED[part].name for part in SWAPPED if part not in grown]
-    return replace(
+    lacking = [column.name for column in SWAPPED.values() if column.name not in grown]
+    made_figures = _figures(more, [video.values for video in (*talks, *asked)], options.seed)
+    real_figures = _figures(more, [video.real for video in talks], options.seed)
+    replace(
         results,
         columns=(OPENING, *results.columns, *more[1:]),
         videos=(*talks, *asked),
-        figures=results.figures | _figures(more, [v.values for v in (*talks, *asked)], options),
-        real_figures=results.real_figures | _figures(more, [v.real for v in talks], options),
+        figures=results.figures | made_figures,
+        real_figures=results.real_figures | real_figures,
         missing=results.missing | dict.fromkeys(lacking, "not available: the model has no such"),
         judges=results.judges | {"talks": {**asdict(options), "past": reach, "version": VERSION}},
-    )
+    ).write(out)
 
 
-def filmed(pipe: LoopyPipeline, scenes: Iterable[Scene], out: Path, shared: Path) -> Iterator[Pair]:
-    """Makes each video when it is asked for, unless it is there; the true one once for all runs.
-
-    Raises:
-        OutputError: The folder cannot be written.
-        DependencyError: The synthetic voice is not installed.
-    """
+def _filmed(
+    pipe: LoopyPipeline, scenes: Iterable[Scene], out: Path, shared: Path
+) -> Iterator[Pair]:
+    """Makes each video when it is asked for, unless it is there; the true one once for all runs."""
     settings = asdict(pipe.settings)
     size_px = pipe.settings.size_px
     weights = fingerprint(nn.ModuleList([pipe.network, pipe.audio_encoder, pipe.vae]))
@@ -186,8 +181,8 @@ def _write(
 def _share(judge: Judge, column: Column, results: Results) -> None:
     """Shares the distance of a set out among its videos, so that it can be compared talk by talk.
 
-    Their mean is the distance; how far one is from it is what the distance changes, times n - 1,
-    when that video is left out: the jackknife (Tukey 1958), whose spread is that of the distance.
+    Jackknife pseudo-values (Tukey 1958): their mean is the distance, their spread that of the
+    distance. A video's is n - 1 times what the distance loses without it, around that mean.
     """
     fit = [video for video in results.videos if not video.problem]
     if column.kind not in ("frames", "rows") or column.name not in results.figures or len(fit) < 3:
@@ -208,41 +203,23 @@ def _with_truth(judge: Judge, scene: Scene, video: VideoResult, *, clip_frames: 
     if video.problem:
         return video
     opening = scene.talk().controls[:, CONTROLS.index("open")]
-    real = kept_tensor(judge.kept(REAL, video.name), "toon_tracks")
-    usual = variance(smoothed(_pose(real))).sqrt().clamp(min=1e-6)
+    pose = [OUTPUTS.index(name) for name in POSE]
+    made, real = (kept_tensor(judge.kept(kind, video.name), "toon_tracks") for kind in (MADE, REAL))
+    usual = variance(smoothed(real[:, pose])).sqrt().clamp(min=1e-6)
     figures = []
-    for what in (MADE, REAL):
-        tracks = kept_tensor(judge.kept(what, video.name), "toon_tracks")
+    for tracks in (made, real):
         r = correlation(opening, tracks[:, OUTPUTS.index("open")]).nan_to_num(0.0)
-        jumps = position_jumps(_pose(tracks) / usual, clip_frames=clip_frames)
+        jumps = position_jumps(tracks[:, pose] / usual, clip_frames=clip_frames)
         figures.append({OPENING.name: float(r), BORDER.name: jumps.border / jumps.inside})
     return replace(video, values=video.values | figures[0], real=video.real | figures[1])
 
 
-def _pose(tracks: Float[Tensor, "f o"]) -> Float[Tensor, "f 5"]:
-    return tracks[:, [OUTPUTS.index(name) for name in POSE]]
-
-
 def _figures(
-    columns: Sequence[ColumnInfo], values: Sequence[dict[str, float]], options: JudgeOptions
+    columns: Sequence[ColumnInfo], values: Sequence[dict[str, float]], seed: int
 ) -> dict[str, SetFigure]:
-    figures = {each.name: mean_figure(values, each.name, options.seed) for each in columns}
+    figures = {each.name: mean_figure(values, each.name, seed) for each in columns}
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def main(*, model: Path, out: Path, shared: Path, name: str, options: JudgeOptions) -> None:
-    """Judges a run and writes its results.json.
-
-    Args:
-        model: A model folder.
-        out: The folder of the run.
-        shared: The folder of the true videos, for all runs.
-        name: Of the run, in the results.
-        options: What it is judged on.
-    """
-    torch.set_flush_denormal(True)
-    judge_run(model, out, shared, name=name, options=options).write(out)
-
-
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    auto_cli(judge_run, as_positional=False)

@@ -1,250 +1,223 @@
-"""The table of an ablation, to read in a terminal, as Markdown and as CSV, beside the paper's."""
+"""The table of an ablation: each variant against the full model, talk by talk.
 
-import json
+The interval of a difference is Student's t over talks (`table.statistics`), of means over seeds.
+It covers the choice of talks, not the noise of training. For that there are the seeds: a verdict
+also needs every seed to point the same way.
+"""
+
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from textwrap import wrap
 from typing import NamedTuple
 
-from loopy.drafts import writing
-from loopy.evaluation.ablation.runs import FULL, LOSS, Ablation, Entry
-from loopy.evaluation.table.results import ColumnInfo
-from loopy.evaluation.table.text import (
-    DIRECTIONS,
-    WIDTH,
-    aligned,
-    count,
-    interval,
-    short,
-    write_rows,
+from loopy.errors import ConfigurationError
+from loopy.evaluation.table.compare import FEWEST, Difference, difference
+from loopy.evaluation.table.results import Better, ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.table.statistics import Figure
+from loopy.evaluation.table.text import WIDTH, aligned, short, write_rows
+
+FULL, FILE = "full", "ablations.csv"
+LOSS = ColumnInfo("Held-out loss", "lower", "", "of the validation after the last step")
+NOTES = (
+    "value: mean over seeds. difference: the value less the full model's, paired over talks (over "
+    "clips where sound or past are exchanged). low, high: its 95 % interval by Student's t.",
+    "better, worse: the interval excludes 0 and every seed agrees; where truth is best, nearer to "
+    "the real figure or farther. more, less: the same where no way is better.",
 )
 
 
-class Claim(NamedTuple):
-    """What the paper's Table 3 says of a variant, and our column beside it.
+@dataclass(frozen=True, eq=False)
+class JudgedRun:
+    """A variant that was trained with a seed, and judged.
 
     Attributes:
-        figure: The paper's column.
-        variant: Of `configs/ablations`.
-        full: The paper's figure of the full model, which it calls better.
-        value: The paper's figure of the variant.
-        ours: The column of toons that stands for it.
+        variant: Name of its recipe.
+        seed: Of its training.
+        steps: How many it was trained.
+        loss: Of the validation after its last step; NaN where there was none.
+        results: Its figures; of the same talks and clips as all other runs.
+    """
+
+    variant: str
+    seed: int
+    steps: int
+    loss: float
+    results: Results
+
+    def value(self, column: str) -> float:
+        """A figure; NaN where it has none."""
+        if column == LOSS.name:
+            return self.loss
+        figure = self.results.figures.get(column)
+        return math.nan if figure is None else figure.value
+
+
+class AblationRow(NamedTuple):
+    """One figure of one variant; a number that is not known is NaN.
+
+    Attributes:
+        figure: Which column of the results.
+        better: Which way it is better.
+        variant: Which variant.
+        value: Mean over seeds.
+        seeds: The figure by seed.
+        difference: Its mean less that of the full model, over the seeds that both have.
+        low: Lower end of the 95 % interval of the difference over talks.
+        high: Upper end.
+        verdict: "better" or "worse" than the full model, "more" or "less" where no way is better,
+            "undecided", "seeds disagree", "too few talks"; "" where nothing can be said.
+        real: The figure of the true videos.
     """
 
     figure: str
+    better: Better
     variant: str
-    full: float
     value: float
-    ours: str
+    seeds: dict[int, float]
+    difference: float
+    low: float
+    high: float
+    verdict: str
+    real: float
+
+    def cells(self, text: Callable[[float], str]) -> list[str]:
+        """Its fields as text."""
+        seeds = " ".join(f"{seed}:{text(value)}" for seed, value in self.seeds.items())
+        cells = self._replace(seeds=seeds)  # pyright: ignore[reportArgumentType]  # all are text
+        return [text(cell) if isinstance(cell, float) else str(cell) for cell in cells]
 
 
-CLAIMS = (
-    Claim("IQA", "s4_r1", 4.507, 4.424, "FID (toon)"),
-    Claim("IQA", "no_tsm", 4.507, 4.386, "FID (toon)"),
-    Claim("IQA", "single_layer", 4.507, 4.072, "FID (toon)"),
-    Claim("Sync-D", "s4_r1", 7.749, 8.004, "Sync-D (toon)"),
-    Claim("Smooth", "single_layer", 0.9932, 0.9752, "Smooth, linear"),
-)
-"""Of the cells that could be confirmed; nobody can judge toons by IQA, so FID stands for it."""
+def tabulate(runs: Sequence[JudgedRun]) -> list[AblationRow]:
+    """Each variant's figures, and how they differ from the full model's.
 
-LARGEST, RANKED = "no_a2l", ("Sync-D (toon)", "FID (toon)", LOSS.name)
-"""Whose loss is the largest, as a review of the paper says without a figure; and where we look."""
+    Args:
+        runs: At least one.
 
-
-class Table(NamedTuple):
-    """A table.
-
-    Attributes:
-        title: Above it.
-        head: Names of its columns.
-        rows: Cells.
-        notes: Sentences below it.
-    """
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-
-
-def tables(found: Ablation) -> list[Table]:
-    """All tables of an ablation: figures, differences, the paper's order."""
-    told = [_figures(found)]
-    if FULL in found.variants and len(found.variants) > 1:
-        told += [_differences(found), _paper(found)]
-    return told
-
-
-def terminal(found: Ablation) -> str:
-    """As text."""
-    parts = []
-    for table in tables(found):
-        notes = [line for note in table.notes for line in wrap(note, WIDTH)]
-        parts += [table.title, "", *aligned(table.head, table.rows), "", *notes, ""]
-    return "\n".join(parts).rstrip()
-
-
-def markdown(found: Ablation) -> str:
-    """To be pasted into a page, without headings."""
-    parts = []
-    for table in tables(found):
-        lines = [table.head, ["---"] * len(table.head), *table.rows]
-        parts += [f"**{table.title}**", "", *(f"| {' | '.join(row)} |" for row in lines), ""]
-        parts += [*table.notes, ""] if table.notes else []
-    return "\n".join(parts).rstrip() + "\n"
-
-
-def write(found: Ablation, folder: Path) -> None:
-    """Writes ablations.md, ablations.csv (a row for each variant and figure) and ablations.json.
+    Returns:
+        By figure, then by variant, the full model first.
 
     Raises:
-        OutputError: They cannot be written there.
+        ConfigurationError: No runs, runs of different numbers of steps, or judged on other talks.
     """
-    texts = {
-        "ablations.md": markdown(found),
-        "ablations.json": json.dumps(found.as_json(), indent=1) + "\n",
-    }
-    for name, text in texts.items():
-        with writing(folder / name) as hidden:
-            hidden.write_text(text, encoding="utf-8")
-    head = ["variant", "figure", "better", "unit", "value", "seeds", "full", "real"]
-    rows = [
-        [
-            variant,
-            column.name,
-            column.better,
-            column.unit,
-            _exact(entry.value),
-            " ".join(f"{seed}:{_exact(value)}" for seed, value in sorted(entry.seeds.items())),
-            *map(_exact, (_of(found, FULL, column), found.real.get(column.name, math.nan))),
-            *map(_exact, entry.difference),
-            entry.verdict,
-        ]
-        for variant, row in found.entries.items()
-        for column in found.columns
-        for entry in [row[column.name]]
+    if not runs:
+        raise ConfigurationError("no run was judged; train at least one variant")
+    check_steps({f"{run.variant}/seed_{run.seed}": run.steps for run in runs})
+    _check_talks(runs)
+    by_seed: dict[str, dict[int, JudgedRun]] = {}
+    for run in sorted(runs, key=lambda run: (run.variant != FULL, run.seed)):
+        by_seed.setdefault(run.variant, {})[run.seed] = run
+    return [
+        _row(column, own, {} if variant == FULL else by_seed.get(FULL, {}))
+        for column in (LOSS, *runs[0].results.columns)
+        for variant, own in by_seed.items()
     ]
-    write_rows([[*head, "difference", "low", "high", "verdict"], *rows], folder / "ablations.csv")
 
 
-def _figures(found: Ablation) -> Table:
-    seeds = found.seeds
-    counts = sorted({len(each) for each in seeds.values()})
-    rows = [
-        [
-            f"{column.name} ({column.unit})" if column.unit else column.name,
-            DIRECTIONS[column.better],
-            *(_cell(found.entries[name][column.name]) for name in found.variants),
-            short(found.real.get(column.name, math.nan)),
-        ]
-        for column in found.columns
-    ]
-    runs = sum(len(each) for each in seeds.values())
-    told = f"{count(found.variants, 'variant')}, {runs} runs of {found.steps} steps each."
-    spread = f"In brackets: each seed, n = {' to '.join(map(str, counts))}"
-    real = "Real: the true videos of the same talks."
-    losses = [found.entries[name][LOSS.name].value for name in found.variants]
-    unvalidated = (
-        []
-        if all(map(math.isfinite, losses))
-        else [f"{LOSS.name}, -: a run was not validated behind its last step."]
+def as_text(rows: Sequence[AblationRow]) -> str:
+    """The table, and how to read it."""
+    decided = sum(row.verdict not in ("", "too few talks") for row in rows)
+    chance = (
+        f"By chance alone about {decided / 20:.1f} of {decided} intervals would exclude 0, and two "
+        "seeds agree in sign half of the time."
     )
-    few = "; so few say little of the luck of training" if counts[0] < 5 else ""
-    return Table("Figures", ["figure", "better", *found.variants, "real"], rows,
-                 [told, f"{spread}{few}.", real, *unvalidated])  # fmt: skip
+    lines = [line for note in (*NOTES, chance) for line in wrap(note, WIDTH)]
+    cells = [row.cells(short) for row in rows]
+    return "\n".join([*aligned(AblationRow._fields, cells), "", *lines])
 
 
-def _differences(found: Ablation) -> Table:
-    others = found.variants[1:]
-    rows = [
-        [column.name, *(_against(found.entries[name][column.name]) for name in others)]
-        for column in found.columns
-    ]
-    decided = [
-        entry.verdict
-        for name in others
-        for entry in found.entries[name].values()
-        if entry.verdict not in ("", "too few talks")
-    ]
-    notes = [
-        "The variant less the full model, with 95 % intervals of Student's t over talks, paired "
-        "(over clips where sound or past are exchanged), means over the seeds of both. They hold "
-        "the luck of the talks, not that of training.",
-        "better, worse: beyond noise, and every seed says the same; of figures that should be as "
-        "real, nearer to the real one or farther. more, less: the same where no way is better.",
-    ]
-    if decided:
-        notes.append(
-            "By the luck of the talks alone a variant that is no other is beyond noise once in "
-            f"20: {len(decided) / 20:.1f} of these {len(decided)}. The luck of training comes on "
-            "top: runs of two seeds that differ by nothing agree in sign half of the time."
+def write_table(rows: Sequence[AblationRow], folder: Path) -> Path:
+    """Writes ablations.csv; what is not known is empty.
+
+    Raises:
+        OutputError: It cannot be written there.
+    """
+    exact = [row.cells(lambda value: repr(value) if math.isfinite(value) else "") for row in rows]
+    return write_rows([AblationRow._fields, *exact], folder / FILE)
+
+
+def check_steps(steps: dict[str, int]) -> None:
+    """Makes sure that all runs are of one length.
+
+    Args:
+        steps: By name of the run.
+
+    Raises:
+        ConfigurationError: They are not.
+    """
+    if len(set(steps.values())) > 1:
+        counts = ", ".join(f"{name} {count}" for name, count in steps.items())
+        raise ConfigurationError(
+            f"runs of different numbers of steps do not compare: {counts}; train the variants of "
+            "one table equally long, or give another --out"
         )
-    return Table(f"Against {FULL}", ["figure", *others], rows, notes)
 
 
-def _paper(found: Ablation) -> Table:
-    rows = []
-    for claim in CLAIMS:
-        row = found.entries.get(claim.variant)
-        head = [claim.figure, claim.variant, f"{claim.full:g}, {claim.value:g}"]
-        if row is None or claim.ours not in row:
-            rows.append([*head, "-", "-", "not trained here"])
-            continue
-        entry, full = row[claim.ours], found.entries[FULL][claim.ours]
-        ours = f"{claim.ours}: {short(full.value)}, {short(entry.value)}"
-        says = {"worse": "agrees", "better": "the other way"}.get(entry.verdict, entry.verdict)
-        rows.append([*head, ours, _against(entry), says or "no verdict"])
-    rows += [_largest(found, name) for name in RANKED] if LARGEST in found.variants else []
-    notes = [
-        "Paper: its Table 3, open set, as far as its cells are confirmed; the full model is the "
-        "better one in each. That audio-to-latents matters most is from a review, without a figure."
-        " There is no IQA of toons: the distance of faces (FID) stands for it.",
-        "The largest loss is by the figures as they are: no interval tells it from the next one.",
+def _check_talks(runs: Sequence[JudgedRun]) -> None:
+    first, *others = [
+        (run.results.judges, [video.name for video in run.results.videos]) for run in runs
     ]
-    return Table("The paper's order and ours",
-                 ["paper's figure", "variant", "paper: full, variant", "here: full, variant",
-                  "difference", "says"], rows, notes)  # fmt: skip
+    for run, other in zip(runs[1:], others, strict=True):
+        if other != first:
+            raise ConfigurationError(
+                f"{run.variant}/seed_{run.seed} and {runs[0].variant}/seed_{runs[0].seed} were "
+                "judged on other talks or by other networks; delete the results.json of one of "
+                "them and judge it again"
+            )
 
 
-def _largest(found: Ablation, name: str) -> list[str]:
-    """Which variant loses most in a figure, where the paper says the one without A2L does."""
-    drops = {
-        variant: found.entries[variant][name].difference.value  # lower is better in all of RANKED
-        for variant in found.variants[1:]
-        if name in found.entries[variant]
-    }
-    known = {variant: drop for variant, drop in drops.items() if math.isfinite(drop)}
-    head = ["largest loss", LARGEST, "without a figure"]
-    if not known or max(known.values()) <= 0:
-        return [*head, name, "-", "none loses"]
-    worst = max(known, key=known.__getitem__)
-    says = "agrees" if worst == LARGEST else f"the other way: {worst}"
-    return [*head, name, f"{worst} {_against(found.entries[worst][name])}", says]
+def _row(column: ColumnInfo, own: dict[int, JudgedRun], full: dict[int, JudgedRun]) -> AblationRow:
+    variant, results = next((run.variant, run.results) for run in own.values())
+    real = results.real_figures.get(column.name, SetFigure(math.nan)).value
+    seeds = {seed: run.value(column.name) for seed, run in own.items()}
+    both = [(full[seed], own[seed]) for seed in own if seed in full]
+    figure, verdict = Figure(math.nan, math.nan, math.nan), ""
+    if paired := _paired(column, both):
+        figure = paired.difference
+        verdict = _verdict(paired, [_paired(column, [of_seed]) for of_seed in both])
+    elif both:  # a figure without talks
+        apart = fmean(b.value(column.name) - a.value(column.name) for a, b in both)
+        figure = figure._replace(value=apart)
+    name = f"{column.name} ({column.unit})" if column.unit else column.name
+    return AblationRow(
+        name, column.better, variant, fmean(seeds.values()), seeds, *figure, verdict, real
+    )
 
 
-def _cell(entry: Entry) -> str:
-    if len(entry.seeds) < 2 or not math.isfinite(entry.value):
-        return short(entry.value)
-    each = ", ".join(short(value) for _, value in sorted(entry.seeds.items()))
-    return f"{short(entry.value)} ({each})"
+def _paired(column: ColumnInfo, runs: list[tuple[JudgedRun, JudgedRun]]) -> Difference | None:
+    """Full model and variant over talks, by means over seeds; None where no talk has a figure.
+
+    Args:
+        column: Which figure.
+        runs: Both, for each seed.
+    """
+    means = []
+    for side in zip(*runs, strict=True):
+        talks = zip(*(run.results.videos for run in side), strict=True)
+        means.append([_mean(column.name, videos) for videos in talks])
+    return difference(column, list(zip(*means, strict=True)), None) if means else None
 
 
-def _against(entry: Entry) -> str:
-    value, low, high = entry.difference
-    if not math.isfinite(value):
-        return "-"
-    ends = f" {interval(low, high)}" if math.isfinite(low + high) else ""
-    return f"{_signed(value)}{ends} {entry.verdict}".rstrip()
+def _mean(name: str, videos: Sequence[VideoResult]) -> VideoResult:
+    """One talk of several seeds; NaN where a seed has no figure."""
+    value = fmean(video.values.get(name, math.nan) for video in videos)
+    return replace(videos[0], values={name: value})
 
 
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + short(value)
+def _verdict(paired: Difference, each: Sequence[Difference | None]) -> str:
+    """What the talks say of the mean over seeds, unless a seed says otherwise."""
+    if paired.n < FEWEST:
+        return "too few talks"
+    if not paired.winner and (paired.column.better or not paired.beyond_noise):
+        return "undecided"
+    gains = [_gain(one) for one in (paired, *each) if one]
+    if min(gains) <= 0 <= max(gains):
+        return "seeds disagree"
+    words = {"a": "worse", "b": "better", "": "more" if gains[0] > 0 else "less"}
+    return words[paired.winner]
 
 
-def _of(found: Ablation, variant: str, column: ColumnInfo) -> float:
-    row = found.entries.get(variant)
-    return math.nan if row is None else row[column.name].value
-
-
-def _exact(value: float) -> str:
-    return repr(float(value)) if math.isfinite(value) else ""
+def _gain(paired: Difference) -> float:
+    return (paired.nearer if paired.column.better == "truth" else paired.difference).value
