@@ -146,7 +146,18 @@ def test_both_forms_of_the_table_hold_all_of_it(tmp_path):
     assert [row.variant for row in rows[:2]] == ["full", "other"]
     lines = as_text(rows).splitlines()
     (up,) = (line.split() for line in lines if line.startswith("Up") and "other" in line)
-    assert up[1:] == "higher other 12.50 0:12.50 1:12.50 1.000 1.000 1.000 better -".split()
+    assert up[1:] == [
+        "higher",
+        "other",
+        "12.50",
+        "0:12.50",
+        "1:12.50",
+        "1.000",
+        "1.000",
+        "1.000",
+        "better",
+        "-",
+    ]
     with write_table(rows, tmp_path).open() as file:
         cells = {(row["variant"], row["figure"]): row for row in csv.DictReader(file)}
     assert float(cells["other", "Up"]["difference"]) == pytest.approx(1.0)
