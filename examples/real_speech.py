@@ -14,7 +14,7 @@ from torch import Tensor
 from loopy import LoopyPipeline
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video import contact_sheet, evenly_spread
-from loopy.evaluation.toon.tracker import OUTPUTS, Tracker
+from loopy.models.tracker import OUTPUTS, Tracker
 from loopy.evaluation.toon.tracks import correlation
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from loopy.data.media.sound import read_audio
-from loopy.evaluation.toon.tracker import Tracker
+from loopy.models.tracker import Tracker
 
 PATH = Path(__file__).parents[1] / "examples/real_speech.py"
 HALF_SECOND = 8000  # samples

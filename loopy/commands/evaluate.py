@@ -16,17 +16,15 @@ from loopy.evaluation.sets.layouts import SETS
 from loopy.evaluation.toon.columns import Evidence
 from loopy.evaluation.toon.conditions import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
 from loopy.evaluation.toon.filming import Studio, film
-from loopy.evaluation.toon.recogniser import Recogniser
 from loopy.evaluation.toon.report import Report, sheet
 from loopy.evaluation.toon.talks import scenes
 from loopy.evaluation.toon.thresholds import judge
-from loopy.evaluation.toon.tracker import Tracker, unread
-from loopy.models import judge as judges
 from loopy.models.folder import read_places
+from loopy.models.recogniser import Recogniser
+from loopy.models.tracker import Tracker, unread
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
 
-JUDGES = (Tracker, Recogniser)
 HELP = f"""{__doc__} The benchmark of toons is below; for the test sets of the paper and for videos
 that anybody made: loopy evaluate {{{",".join((*SETS, "videos"))}}} --help; to compare evaluations
 or ask people: loopy evaluate --compare --help"""
@@ -87,7 +85,7 @@ def evaluate(
     tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
     chosen[0].talk()  # a missing voice is said here, in one line, not by a worker
     studio = Studio(pipe, tracker, recogniser, chosen, videos=out if videos else None)
-    cards = {each.name: judges.read_card(each.home(), each.name) for each in JUDGES}
+    cards = {probe.name: probe.card() for probe in (Tracker, Recogniser)}
     takes = film(studio, workers=workers)
     clips = HeldOutClips(pipe, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
     grown = swaps(pipe, clips.load(workers=workers))

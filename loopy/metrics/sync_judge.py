@@ -14,7 +14,7 @@ from loopy.metrics.means import MeanOverVideos
 from loopy.metrics.sync_scores import SyncScores
 from loopy.models import AudioEncoder
 from loopy.models.folder import ASSETS, load_part
-from loopy.models.judge import AT_ONCE
+from loopy.models.probe import AT_ONCE
 from loopy.models.sync import LARGEST_OFFSET, WINDOW, SyncJudge, offset_distances
 
 FEWEST_FRAMES = 2 * LARGEST_OFFSET + WINDOW

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loopy.models.judge import SIDE_PX, Judge
+from loopy.models.probe import SIDE_PX, ToonProbe
 
 
-class Gate(Judge):
+class Gate(ToonProbe):
     """Five convolutions down to 4 x 4, which keep where things are, and two linear maps."""
 
     name: ClassVar[str] = "gate"

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loopy.models.judge import Judge, to_pictures
+from loopy.models.probe import ToonProbe, to_pictures
 
 WINDOW = 5
 """Frames that a unit vector stands for; it is the middle one's."""
@@ -119,7 +119,7 @@ class LatentTower(nn.Module):
         return self.windows(self.code(cells.flatten(2)).relu())
 
 
-class SyncJudge(Judge):
+class SyncJudge(ToonProbe):
     """One tower that hears and three that see; all vectors lie on one sphere."""
 
     name: ClassVar[str] = "sync"

@@ -6,7 +6,7 @@ import torch
 
 from loopy.data.media.sound import read_audio
 from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
-from loopy.models.judge import SIDE_PX
+from loopy.models.probe import SIDE_PX
 from loopy.preprocess.crop import Box, crop_frames
 from loopy.preprocess.measurements import Sync
 from loopy.preprocess.tracks import chunks

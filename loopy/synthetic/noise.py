@@ -32,7 +32,7 @@ def random_noise(samples: int, generator: torch.Generator) -> Float[Tensor, " sa
     return noise / _rms(noise)
 
 
-def add_noise(
+def mix_noise(
     sound: Float[Tensor, " samples"], noise: Float[Tensor, " samples"], *, snr_db: float
 ) -> Float[Tensor, " samples"]:
     """Sound with noise below it by a signal-to-noise ratio; silence stays as it is."""
@@ -58,7 +58,7 @@ def augment(
         sound = sound + _convolve(sound, _room(generator))
     if _uniform(0, 1, generator) < 0.8:
         noise = random_noise(samples, generator)
-        sound = add_noise(sound, noise, snr_db=_uniform(5, 60, generator))
+        sound = mix_noise(sound, noise, snr_db=_uniform(5, 60, generator))
     peak = sound.abs().max().clamp(min=1e-5)
     return sound / peak * 10 ** (-_uniform(0, 20, generator) / 20) * (peak > 1e-5)
 

@@ -13,7 +13,7 @@ from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence
 from loopy.synthetic.face import CONTROLS, Identity, landmarks, random_identities, render
 from loopy.synthetic.movement import random_movement, smooth
-from loopy.synthetic.noise import add_noise, random_noise
+from loopy.synthetic.noise import mix_noise, random_noise
 from loopy.synthetic.voice import Phoneme, random_sentence, random_voice, speak, viseme_tracks
 from loopy.timing import FPS, SAMPLE_RATE_HZ, frame_count
 
@@ -143,7 +143,7 @@ def _with_background(
     chance, amount = torch.rand(2, generator=generator).tolist()
     noise = random_noise(len(voice), generator)
     if kind in ("speech", "mixed"):
-        sound = add_noise(voice, noise, snr_db=5 + 40 * amount) if chance < 0.5 else voice
+        sound = mix_noise(voice, noise, snr_db=5 + 40 * amount) if chance < 0.5 else voice
     elif kind == "noise":
         sound = noise * 10 ** (-(12 + 23 * amount) / 20)
     elif kind == "listening" and chance < 0.5:

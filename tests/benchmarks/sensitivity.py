@@ -33,7 +33,7 @@ from loopy.synthetic.face import CONTROLS
 from loopy.synthetic.movement import POSE_LIMITS
 from loopy.synthetic.talker import Talk
 from loopy.timing import sample_span
-from tools.judges.degradation import blur
+from tools.judges.augmentation import blur
 
 FIRST = 20_000
 """Number of the first talk; no other benchmark has these."""

@@ -12,7 +12,7 @@ from loopy.evaluation.toon.measure import Reading
 from loopy.evaluation.toon.report import Report, sheet, worst_first
 from loopy.evaluation.toon.talks import Scene, held_out_talk
 from loopy.evaluation.toon.thresholds import ENDLESS_ROWS, ROWS, SOURCES, Bar, Verdict, judge
-from loopy.evaluation.toon.tracker import OUTPUTS
+from loopy.models.tracker import OUTPUTS
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
 

@@ -12,11 +12,12 @@ from PIL import Image
 from loopy.data.media.portrait import read_portrait
 from loopy.data.media.video_reader import iterate_frames
 from loopy.models.gate import Gate
-from loopy.models.judge import SIDE_PX, read_card
+from loopy.models.probe import SIDE_PX
 from loopy.randomness import generator
-from tools.judges.degradation import degrade
+from tools.judges.augmentation import corrupt
 from tools.judges.foreign import KINDS, foreign, framed, toons
-from tools.judges.train_gate import accuracy, odds, train_and_save, train_gate
+from tools.judges.practice import in_parts
+from tools.judges.train_gate import accuracy, train_and_save, train_gate
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
@@ -56,18 +57,18 @@ class TestWhatItSays:
     def test_toons_it_never_saw_pass(self, gate):
         draw = generator("toons of the test")
         drawn = toons(60, draw)
-        assert (odds(gate, drawn) > 0).float().mean() >= 0.95
-        assert (odds(gate, degrade(framed(drawn, draw), draw)) > 0).float().mean() >= 0.95
+        assert (in_parts(gate, drawn) > 0).float().mean() >= 0.95
+        assert (in_parts(gate, corrupt(framed(drawn, draw), draw)) > 0).float().mean() >= 0.95
 
     def test_drawn_pictures_of_other_things_do_not(self, gate):
         draw = generator("others of the test")
         others = torch.cat(list(foreign(100, draw).values()))
-        assert (odds(gate, others) <= 0).float().mean() >= 0.95
+        assert (in_parts(gate, others) <= 0).float().mean() >= 0.95
 
     def test_photographs_do_not(self, gate):
         """Of its training no picture was one."""
         shown = pictures_of(sample_pictures("skimage", "data", SKIMAGE))
-        assert (odds(gate, shown) <= 0).float().mean() >= 0.95
+        assert (in_parts(gate, shown) <= 0).float().mean() >= 0.95
 
     @pytest.mark.parametrize("level", [0, 128, 255])
     def test_a_plain_picture_does_not(self, gate, level):
@@ -116,7 +117,7 @@ def right(gate, kind, shown, *, passes):
 def test_of_forty_toons_and_forty_other_pictures_it_knows_most(gate):
     """95 % of both together: renders and the example; speakers of GRID and other photographs."""
     draw = generator("forty toons")
-    renders = torch.cat([toons(20, draw), degrade(framed(toons(19, draw), draw), draw)])
+    renders = torch.cat([toons(20, draw), corrupt(framed(toons(19, draw), draw), draw)])
     ours = dict(enumerate(renders))
     ours["example"] = read_portrait(ROOT / "examples/portrait.png", size_px=SIDE_PX)
     others, nearer = {}, {}
@@ -142,7 +143,7 @@ def test_of_forty_toons_and_forty_other_pictures_it_knows_most(gate):
 
 class TestHowItIsMade:
     def test_the_card_says_what_is_measured(self, gate):
-        told, measured = read_card(Gate.home(), "gate")["accuracy"], accuracy(gate, pictures=80)
+        told, measured = Gate.card()["accuracy"], accuracy(gate, pictures=80)
         assert set(told) == set(measured)
         for kind, share in {**measured["passed"], **measured["refused"]}.items():
             assert share == pytest.approx((told["passed"] | told["refused"])[kind], abs=0.08)
@@ -173,4 +174,4 @@ class TestHowItIsMade:
         assert Gate.from_pretrained(tmp_path)
         card = json.loads((tmp_path / "gate.json").read_text())
         assert set(card["accuracy"]["refused"]) == set(KINDS)
-        assert "passed: clean" in capsys.readouterr().out
+        assert "passed" in capsys.readouterr().out

@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from loopy.evaluation.toon.talks import pixels
 from loopy.metrics.sync_judge import load_judge, scores_of
-from loopy.models.judge import AT_ONCE, read_card
+from loopy.models.probe import AT_ONCE
 from loopy.models.sync import WINDOW, SyncJudge
 from loopy.randomness import generator
-from tools.judges.degradation import degrade
+from tools.judges.augmentation import corrupt
 from tools.judges.sync_accuracy import SHOWN, accuracy, late, unseen_talk
-from tools.judges.train_sync import SPAN, Practice, contrast, train_and_save, train_sync
+from tools.judges.train_sync import SPAN, Practice, train_and_save, train_sync, window_contrast
 
 SEED = 99
 
@@ -25,11 +25,11 @@ def ears():
 
 @pytest.fixture(scope="module")
 def seen(ears):
-    """What is seen of a held-out talk, in both forms, spoiled, and the talk."""
+    """What is seen of a held-out talk, in both forms, corrupted, and the talk."""
     talk, (judge, _) = unseen_talk(SEED, 0), ears
-    spoiled = degrade(talk.frames(SHOWN), generator(SEED))
+    corrupted = corrupt(talk.frames(SHOWN), generator(SEED))
     points = talk.motion.points[SHOWN.start : SHOWN.stop]
-    pictures = judge.watch(pixels(spoiled).split(AT_ONCE))
+    pictures = judge.watch(pixels(corrupted).split(AT_ONCE))
     return talk, {"pictures": pictures, "landmarks": judge.follow(points)}
 
 
@@ -62,8 +62,8 @@ def test_the_sound_of_a_shut_mouth_gives_no_confidence(ears, seen):
 
 
 def test_the_card_tells_of_unseen_speakers():
-    card = read_card(SyncJudge.home(), "sync")["accuracy"]
-    for kind in ("pictures", "pictures, blurred", "pictures, spoiled", "landmarks"):
+    card = SyncJudge.card()["accuracy"]
+    for kind in ("pictures", "pictures, blurred", "pictures, corrupted", "landmarks"):
         assert card[kind]["right"] >= 0.95
         assert card[kind]["moved_right"] >= 0.95
         assert card[kind]["stranger_confidence_95"] < card[kind]["confidence_5"]
@@ -80,11 +80,11 @@ def test_offsets_are_right_in_clips_of_five_seconds(ears):
 class TestTraining:
     def test_other_moments_and_other_talks_are_what_it_is_told_from(self):
         heard = functional.normalize(torch.randn(3, 4, 64), dim=-1)
-        assert contrast(heard, heard) < 0.1
-        assert contrast(heard, heard.roll(2, 1)) > 5  # the same talk at another time
-        assert contrast(heard, heard.roll(1, 0)) > 5  # another talk at the same time
+        assert window_contrast(heard, heard) < 0.1
+        assert window_contrast(heard, heard.roll(2, 1)) > 5  # the same talk at another time
+        assert window_contrast(heard, heard.roll(1, 0)) > 5  # another talk at the same time
         still = heard[:, :1].expand(-1, 4, -1)  # knows who, not when
-        assert contrast(still, still) == pytest.approx(math.log(4), abs=0.1)
+        assert window_contrast(still, still) == pytest.approx(math.log(4), abs=0.1)
 
     def test_it_is_a_function_of_the_seed_and_learns(self):
         practice = Practice.of(4, seed=3)
@@ -98,13 +98,14 @@ class TestTraining:
         taught = train_sync(practice, steps=40, talks=3, seed=1)
         with torch.no_grad():
             losses = [
-                contrast(judge.sound(sound), judge.landmarks(shape)) for judge in (fresh, taught)
+                window_contrast(judge.sound(sound), judge.landmarks(shape))
+                for judge in (fresh, taught)
             ]
         assert losses[1] < losses[0] - 0.5
 
     def test_weights_and_card_are_written(self, tmp_path, capsys):
         train_and_save(out=tmp_path, practice=2, steps=1, unseen=1)
-        assert "pictures, spoiled" in capsys.readouterr().out
+        assert "pictures, corrupted" in capsys.readouterr().out
         again = SyncJudge.from_pretrained(tmp_path)
         assert again.state_dict().keys() == SyncJudge().state_dict().keys()
         card = read_card(tmp_path, "sync")

@@ -116,7 +116,7 @@ def test_a_model_says_itself_whether_its_faces_are_toons(data, make_pipeline, to
 
 @pytest.mark.weights
 def test_toons_are_judged_between_bounds(data, capsys):
-    from loopy.evaluation.toon.recogniser import Recogniser
+    from loopy.models.recogniser import Recogniser
 
     assert evaluate(data, "--toons", "--bounds", "--seeds", "2") == 0
     made, still, compressed = (

@@ -18,7 +18,6 @@ from loopy.evaluation.toon.filming import (
     without_past,
 )
 from loopy.evaluation.toon.measure import Eyes, read
-from loopy.evaluation.toon.recogniser import Recogniser
 from loopy.evaluation.toon.talks import (
     ENDLESS,
     SETS,
@@ -27,7 +26,8 @@ from loopy.evaluation.toon.talks import (
     pixels,
     scenes,
 )
-from loopy.evaluation.toon.tracker import OUTPUTS, Tracker
+from loopy.models.recogniser import Recogniser
+from loopy.models.tracker import OUTPUTS, Tracker
 from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from loopy.evaluation.toon.tracker import MOUTH, OUTPUTS, Tracker, read_card, unread
 from loopy.evaluation.toon.tracks import correlation
+from loopy.models.tracker import MOUTH, OUTPUTS, Tracker, unread
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
 from loopy.synthetic.talker import random_talk
-from tools.judges.degradation import blur, degrade
+from tools.judges.augmentation import blur, corrupt
 from tools.judges.train_tracker import (
     accuracy,
     accuracy_in_talks,
@@ -33,7 +33,7 @@ def test_outputs_are_controls_each_once():
 
 def test_tracker_follows_talks_it_never_saw(tracker):
     measured = accuracy_in_talks(tracker, talks=4, seconds=2, seed=7)
-    told = read_card()["talks"]
+    told = Tracker.card()["talks"]
     for kind in ("clean", "blurred"):
         for name in ("open", "wide", "round", "yaw"):
             assert measured[kind][name]["median"] > told[kind][name]["median"] - 0.1
@@ -41,8 +41,8 @@ def test_tracker_follows_talks_it_never_saw(tracker):
 
 
 def test_card_tells_the_accuracy_that_is_measured(tracker):
-    told, measured = read_card()["accuracy"], accuracy(tracker, faces=256, seed=99)
-    for kind in ("clean", "blurred", "spoiled"):
+    told, measured = Tracker.card()["accuracy"], accuracy(tracker, faces=256, seed=99)
+    for kind in ("clean", "blurred", "corrupted"):
         assert measured[kind]["open_r"] == pytest.approx(told[kind]["open_r"], abs=0.03)
         assert measured[kind]["open_mae"] == pytest.approx(told[kind]["open_mae"], abs=0.03)
 
@@ -99,7 +99,7 @@ def test_training_is_a_function_of_its_seed():
 def test_training_writes_weights_and_card(tmp_path, capsys):
     train_and_save(out=tmp_path, steps=1, faces=1, unseen=8, talks=2)
     assert Tracker.from_pretrained(tmp_path)
-    card = read_card(tmp_path)
+    card = Tracker.card(tmp_path)
     assert card["made_by"]["steps"] == 1
     assert set(card["talks"]["clean"]) == set(OUTPUTS)
     assert "blurred" in capsys.readouterr().out
@@ -107,11 +107,11 @@ def test_training_writes_weights_and_card(tmp_path, capsys):
 
 def test_degradation_keeps_range_and_shape_and_is_a_function_of_its_generator():
     pictures, _ = draw_faces(12, generator(2))
-    spoiled, again = (degrade(pictures, generator(3)) for _ in range(2))
-    assert spoiled.shape == pictures.shape
-    assert spoiled.abs().max() <= 1
-    assert torch.equal(spoiled, again)
-    untouched = (spoiled == pictures).flatten(1).all(1)
+    corrupted, again = (corrupt(pictures, generator(3)) for _ in range(2))
+    assert corrupted.shape == pictures.shape
+    assert corrupted.abs().max() <= 1
+    assert torch.equal(corrupted, again)
+    untouched = (corrupted == pictures).flatten(1).all(1)
     assert 0 < untouched.sum() < 12
 
 

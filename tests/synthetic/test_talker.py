@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from loopy.errors import ConfigurationError
 from loopy.synthetic.face import CONTROLS, random_identities
 from loopy.synthetic.movement import POSE_LIMITS
-from loopy.synthetic.noise import add_noise, augment, random_noise
+from loopy.synthetic.noise import augment, mix_noise, random_noise
 from loopy.synthetic.talker import random_talk
 from loopy.timing import frame_count
 
@@ -157,9 +157,9 @@ def test_noise_has_the_asked_ratio():
     sound = torch.sin(torch.arange(16_000) / 10)
     noise = random_noise(16_000, generator)
     assert noise.square().mean() == pytest.approx(1, rel=1e-3)
-    rest = add_noise(sound, noise, snr_db=20) - sound
+    rest = mix_noise(sound, noise, snr_db=20) - sound
     assert sound.square().mean() / rest.square().mean() == pytest.approx(100, rel=1e-3)
-    assert add_noise(torch.zeros(16_000), noise, snr_db=20).abs().max() < 1e-6
+    assert mix_noise(torch.zeros(16_000), noise, snr_db=20).abs().max() < 1e-6
 
 
 def test_augmentation_keeps_length_range_and_time():

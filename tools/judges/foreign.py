@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from loopy.models.judge import SIDE_PX
+from loopy.models.probe import SIDE_PX
 from loopy.synthetic.face import random_identities, render
-from loopy.synthetic.scenery import coloured_fields, fields, leaves, pixels, uniform
-from loopy.synthetic.soft_portrait import soft_portraits
 from tools.judges.practice import random_controls
+from tools.judges.scenery import coloured_fields, fields, leaves, pixels, uniform
+from tools.judges.soft_portrait import soft_portraits
 
 Pictures = Float[Tensor, "n 3 128 128"]
 

@@ -1,16 +1,24 @@
-"""What both judges are trained with: states of faces, pictures used more than once, a schedule."""
+"""What the probes are trained with: states of faces, pictures used more than once, one loop."""
 
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm import tqdm
 
+from loopy.models.probe import AT_ONCE, ToonProbe
 from loopy.pixels import from_pixels, to_pixels
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
 from loopy.synthetic.movement import POSE_LIMITS
 from loopy.synthetic.talker import random_talk
+
+P = TypeVar("P", bound=ToonProbe)
 
 PASSES = 5
 """How often a picture is trained on: once fresh, then from the pool: drawing is the dear part."""
@@ -80,14 +88,58 @@ class Pool:
         return faces, values
 
 
-def optimizer_for(
-    network: nn.Module, *, steps: int, learning_rate: float
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW; the rate rises over a twentieth of the steps and falls as a cosine."""
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
+def train_probe(
+    kind: type[P],
+    loss_of: Callable[[P, torch.Generator], Float[Tensor, ""]],
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+) -> P:
+    """Train a probe from nothing, with a progress bar, and round its weights as its file does.
+
+    AdamW; the rate rises over a twentieth of the steps and falls as a cosine.
+
+    Args:
+        kind: Which probe.
+        loss_of: The loss of a new batch, drawn by the generator.
+        steps: Batches.
+        learning_rate: At its peak.
+        seed: Of the first weights and of every batch.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = kind()
+    optimizer = torch.optim.AdamW(probe.parameters(), learning_rate, weight_decay=0.01)
     warm = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * step / steps)),
     )
-    return optimizer, schedule
+    for step in (bar := tqdm(range(steps), desc=kind.name, unit="batch", mininterval=5)):
+        loss = loss_of(probe, generator(seed, kind.name, step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    probe.round_weights()
+    return probe.eval()
+
+
+@torch.no_grad()
+def in_parts(probe: ToonProbe, pictures: Float[Tensor, "n 3 H W"]) -> Tensor:
+    """A probe's outputs for many pictures, a few at a time."""
+    return torch.cat([probe(part) for part in pictures.split(AT_ONCE)])
+
+
+def save_and_print(probe: ToonProbe, out: Path | None, card: dict[str, Any]) -> None:
+    """Write weights and card to a folder, the package's own if None, and print the card."""
+    probe.save_pretrained(out or probe.home(), card=card)
+    for section, figures in card.items():
+        print(f"{section}: {json.dumps(figures, indent=1)}")
+
+
+def rounded(value: Tensor | float) -> float:
+    """A figure of a card."""
+    return round(float(value), 4)

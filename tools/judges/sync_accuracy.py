@@ -9,13 +9,13 @@ from torch import Tensor
 from loopy.evaluation.toon.talks import pixels
 from loopy.metrics.sync_judge import scores_of
 from loopy.models.folder import ASSETS, load_part
-from loopy.models.judge import AT_ONCE
 from loopy.models.latents import encode_images
+from loopy.models.probe import AT_ONCE
 from loopy.models.sync import LARGEST_OFFSET, MOUTH_CELLS, SyncJudge
 from loopy.randomness import generator
 from loopy.synthetic.talker import Talk, random_talk
 from loopy.timing import SAMPLE_RATE_HZ
-from tools.judges.degradation import blur, degrade
+from tools.judges.augmentation import versions
 
 CLIP_S = 5
 SHOWN = range(LARGEST_OFFSET, LARGEST_OFFSET + 25 * CLIP_S)
@@ -36,11 +36,11 @@ def unseen_talk(seed: int, number: int) -> Talk:
 
 @torch.no_grad()
 def accuracy(judge: SyncJudge, *, talks: int = 40, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Judge clips of 5 s with their own sound, with it at another time, and with another's.
+    """Judge talks of 5 s with their own sound, with it moved, and with a mismatched sound.
 
     Returns:
-        For each form, and for pictures as drawn, blurred to half their size, and spoiled: shares
-        of clips whose offset is right, and right within a frame, in place and moved by up to 15
+        For each form, and for pictures as drawn, blurred to half their size, and corrupted: shares
+        of talks whose offset is right, and right within a frame, in place and moved by up to 15
         frames; the 5 % quantile and the median of the confidence with the own sound; the median
         and the 95 % quantile of that with the sound of another talk; the mean distances.
     """
@@ -71,9 +71,13 @@ def _forms(
 ) -> dict[str, Float[Tensor, "g d"]]:
     """Unit vectors of each form of one talk; the shaken points err by 2 of 512 px."""
     shaken = points + 2 * torch.randn(points.shape, generator=draw)
-    kinds = {"": pictures, ", blurred": blur(pictures), ", spoiled": degrade(pictures, draw)}
+    kinds = versions(pictures, draw).items()
+    names = ("pictures", "pictures, blurred", "pictures, corrupted")
     return {
-        **{f"pictures{n}": judge.watch(pixels(p).split(AT_ONCE)) for n, p in kinds.items()},
+        **{
+            name: judge.watch(pixels(shown).split(AT_ONCE))
+            for name, (_, shown) in zip(names, kinds, strict=True)
+        },
         "landmarks": judge.follow(points),
         "landmarks, shaken": judge.follow(shaken),
         "latents": judge.latents(latents[None, :, :, *MOUTH_CELLS])[0],

@@ -1,26 +1,34 @@
 """Trains the recogniser on renders: `python -m tools.judges.train_recogniser`; minutes.
 
 A batch is five groups of people who share background, clothes and skin, in half of the groups
-hair as well; each person is shown in three states, most of them spoiled. The weights are a
+hair as well; each person is shown in three states, most of them corrupted. The weights are a
 function of the options (threads and library builds fixed).
 """
 
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from loopy.evaluation.toon.gallery import gallery, look_alikes, nearest_is_own
-from loopy.evaluation.toon.recogniser import Recogniser
-from loopy.models.judge import AT_ONCE, SIDE_PX, rounded
+from loopy.models.probe import SIDE_PX
+from loopy.models.recogniser import Recogniser
 from loopy.randomness import generator
 from loopy.synthetic.face import Identity, random_identities, render
 from loopy.synthetic.talker import random_talk
-from tools.judges.degradation import blur, degrade
-from tools.judges.practice import Pool, optimizer_for, states, talk_controls
+from tools.judges.augmentation import corrupt, versions
+from tools.judges.practice import (
+    Pool,
+    in_parts,
+    rounded,
+    save_and_print,
+    states,
+    talk_controls,
+    train_probe,
+)
 
 PEOPLE, STATES = 16, 3
 TEMPERATURE = 0.1
@@ -29,16 +37,16 @@ TEMPERATURE = 0.1
 def draw_group(
     talks: Float[Tensor, "talks f 14"], draw: torch.Generator
 ) -> Float[Tensor, "s 3 H W"]:
-    """Spoiled pictures of look-alikes, one after another, each in `STATES` states."""
+    """Corrupted pictures of look-alikes, one after another, each in `STATES` states."""
     people = look_alikes(random_identities(1, draw), PEOPLE, draw)
     if torch.rand((), generator=draw) < 0.5:
         people = _same_hair(people)
     controls = states(PEOPLE, STATES, talks, draw).flatten(0, 1)
     rows = torch.arange(PEOPLE).repeat_interleave(STATES)
-    return degrade(render(people[rows], controls, size_px=SIDE_PX), draw)
+    return corrupt(render(people[rows], controls, size_px=SIDE_PX), draw)
 
 
-def contrast(
+def person_contrast(
     vectors: Float[Tensor, "i s d"], *, states: int = STATES, temperature: float = TEMPERATURE
 ) -> Float[Tensor, ""]:
     """Supervised contrast, Khosla et al. (2020), eq. 2, inside each group of look-alikes.
@@ -57,35 +65,25 @@ def contrast(
 
 
 def train_recogniser(*, steps: int = 500, learning_rate: float = 3e-3, seed: int = 0) -> Recogniser:
-    """Train a recogniser from nothing, with a progress bar, in bfloat16 (weights in float32).
+    """Train a recogniser from nothing in bfloat16 (the weights in float32).
 
     Args:
         steps: Batches, each of one new group of people and four seen before.
         learning_rate: At its peak.
         seed: Of the first weights and of every picture.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        recogniser = Recogniser()
-    optimizer, schedule = optimizer_for(recogniser, steps=steps, learning_rate=learning_rate)
     talks, pool, nothing = talk_controls(seed), Pool(60), torch.zeros(PEOPLE * STATES, 0)
-    for step in (bar := tqdm(range(steps), desc="recogniser", unit="batch", mininterval=5)):
-        draw = generator(seed, "recogniser", step)
+
+    def loss(recogniser: Recogniser, draw: torch.Generator) -> Tensor:
         group = draw_group(talks, draw)
         pictures, _ = pool.batch(group[None], nothing[None], nothing[0], draw)
         with torch.autocast("cpu", torch.bfloat16):
             vectors = recogniser(pictures.flatten(0, 1))
-        loss = contrast(vectors.float().unflatten(0, pictures.shape[:2]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    rounded(recogniser)
-    return recogniser.eval()
+        return person_contrast(vectors.float().unflatten(0, pictures.shape[:2]))
+
+    return train_probe(Recogniser, loss, steps=steps, learning_rate=learning_rate, seed=seed)
 
 
-@torch.no_grad()
 def accuracy(
     recogniser: Recogniser, *, talks: int = 96, seconds: float = 4.0, every: int = 10, seed: int = 0
 ) -> dict[str, dict[str, float]]:
@@ -99,22 +97,21 @@ def accuracy(
         seed: Of talks and galleries.
 
     Returns:
-        For pictures as drawn, blurred to half their size, and spoiled as in training: the share
+        For pictures as drawn, blurred to half their size, and corrupted as in training: the share
         over all frames, and that of the worst talk.
     """
     draw = generator(seed, "recogniser accuracy")
     seeds = torch.randint(2**40, (talks,), generator=draw).tolist()
-    found: dict[str, list[float]] = {"clean": [], "blurred": [], "spoiled": []}
+    found: dict[str, list[float]] = defaultdict(list)
     for each in seeds:
         talk = random_talk(each, seconds=seconds)
         people = gallery(recogniser, talk.identity, draw)
         frames = talk.frames(range(0, len(talk.controls), every))
-        kinds = {"clean": frames, "blurred": blur(frames), "spoiled": degrade(frames, draw)}
-        for kind, shown in kinds.items():
-            vectors = torch.cat([recogniser(part) for part in shown.split(AT_ONCE)])
-            found[kind].append(float(nearest_is_own(vectors, people).float().mean()))
+        for kind, shown in versions(frames, draw).items():
+            right = nearest_is_own(in_parts(recogniser, shown), people)
+            found[kind].append(float(right.float().mean()))
     return {
-        kind: {"share": round(sum(shares) / len(shares), 4), "worst": round(min(shares), 4)}
+        kind: {"share": rounded(sum(shares) / len(shares)), "worst": rounded(min(shares))}
         for kind, shares in found.items()
     }
 
@@ -133,11 +130,7 @@ def train_and_save(
     recogniser = train_recogniser(steps=steps, seed=seed)
     measured = accuracy(recogniser, talks=talks, seed=seed)
     made = {"steps": steps, "seed": seed}
-    card = {"made_by": made, "accuracy": measured}
-    recogniser.save_pretrained(out or Recogniser.home(), card=card)
-    for kind, figures in measured.items():
-        share, worst = figures["share"], figures["worst"]
-        print(f"{kind:8} nearest of 32 is the own: {share:.2%} of frames, worst talk {worst:.0%}")
+    save_and_print(recogniser, out, {"made_by": made, "accuracy": measured})
 
 
 def _same_hair(people: Identity) -> Identity:

@@ -17,14 +17,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from loopy.models.folder import ASSETS, load_part
-from loopy.models.judge import rounded
 from loopy.models.latents import encode_images
 from loopy.models.sync import MOUTH_CELLS, WINDOW, SyncJudge, upright
 from loopy.pixels import from_pixels, to_pixels
 from loopy.randomness import generator
 from loopy.synthetic.talker import random_talk
-from tools.judges.degradation import degrade
-from tools.judges.practice import optimizer_for
+from tools.judges.augmentation import corrupt
+from tools.judges.practice import save_and_print, train_probe
 from tools.judges.sync_accuracy import accuracy
 
 SECONDS = 4.0
@@ -49,7 +48,7 @@ class Practice:
 
     @classmethod
     def of(cls, talks: int, *, seed: int) -> Self:
-        """Talk, draw and encode, with a progress bar; two talks in three are spoiled."""
+        """Talk, draw and encode, with a progress bar; two talks in three are corrupted."""
         hearing = load_part(ASSETS / "toon", "audio_encoder").float()
         vae = load_part(ASSETS / "toon", "vae").float()
         made: list[tuple[Tensor, ...]] = []
@@ -58,7 +57,7 @@ class Practice:
             drawn = int(torch.randint(2**40, (), generator=draw))
             talk = random_talk(drawn, seconds=SECONDS)
             pictures = talk.frames(SHOWN)
-            pictures = degrade(pictures, draw) if number % 3 else pictures
+            pictures = corrupt(pictures, draw) if number % 3 else pictures
             around = functional.avg_pool2d(pictures, 2)[:, :, *AROUND]
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 cells = encode_images(vae, pictures)[:, :, *MOUTH_CELLS]
@@ -95,7 +94,9 @@ class Practice:
         )
 
 
-def contrast(heard: Float[Tensor, "b g d"], seen: Float[Tensor, "b g d"]) -> Float[Tensor, ""]:
+def window_contrast(
+    heard: Float[Tensor, "b g d"], seen: Float[Tensor, "b g d"]
+) -> Float[Tensor, ""]:
     """InfoNCE (arXiv 1807.03748) over all windows of a batch, both ways round."""
     alike = SHARPNESS * heard.flatten(0, 1) @ seen.flatten(0, 1).T
     own = torch.arange(len(alike))
@@ -110,7 +111,7 @@ def train_sync(
     learning_rate: float = 2e-3,
     seed: int = 0,
 ) -> SyncJudge:
-    """Train a judge from nothing, with a progress bar.
+    """Train a judge from nothing.
 
     Args:
         practice: Talks.
@@ -119,24 +120,14 @@ def train_sync(
         learning_rate: At its peak.
         seed: Of the first weights and of every batch.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        judge = SyncJudge()
-    optimizer, schedule = optimizer_for(judge, steps=steps, learning_rate=learning_rate)
-    for step in (bar := tqdm(range(steps), desc="sync judge", unit="batch", mininterval=5)):
-        sound, mouths, shape, cells = practice.batch(talks, generator(seed, "sync", step))
+
+    def loss(judge: SyncJudge, draw: torch.Generator) -> Tensor:
+        sound, mouths, shape, cells = practice.batch(talks, draw)
         heard = judge.sound(sound)
-        losses = [
-            contrast(heard, seen)
-            for seen in (judge.pictures(mouths), judge.landmarks(shape), judge.latents(cells))
-        ]
-        optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        optimizer.step()
-        schedule.step()
-        bar.set_postfix_str(" ".join(f"{loss.item():.2f}" for loss in losses), refresh=False)
-    rounded(judge)
-    return judge.eval()
+        views = (judge.pictures(mouths), judge.landmarks(shape), judge.latents(cells))
+        return torch.stack([window_contrast(heard, seen) for seen in views]).sum()
+
+    return train_probe(SyncJudge, loss, steps=steps, learning_rate=learning_rate, seed=seed)
 
 
 def train_and_save(
@@ -159,9 +150,7 @@ def train_and_save(
     judge = train_sync(Practice.of(practice, seed=seed), steps=steps, seed=seed)
     measured = accuracy(judge, talks=unseen, seed=seed)
     made = {"practice": practice, "steps": steps, "seed": seed}
-    judge.save_pretrained(out or SyncJudge.home(), card={"made_by": made, "accuracy": measured})
-    for kind, figures in measured.items():
-        print(f"{kind:20}", "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    save_and_print(judge, out, {"made_by": made, "accuracy": measured})
 
 
 def _elsewhere(around: UInt8[Tensor, "f 3 38 48"], draw: torch.Generator) -> Tensor:

@@ -37,8 +37,8 @@ from loopy.evaluation.toon.columns import POSE
 from loopy.evaluation.toon.conditions import HeldOutClips, swaps
 from loopy.evaluation.toon.filming import true_frames
 from loopy.evaluation.toon.talks import Scene, held_out_portrait
-from loopy.evaluation.toon.tracker import OUTPUTS
 from loopy.evaluation.toon.tracks import correlation, position_jumps, smoothed, variance
+from loopy.models.tracker import OUTPUTS
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
 from loopy.segments import SegmentLayout

@@ -15,13 +15,13 @@ from loopy.errors import MetricError, ModelError
 from loopy.evaluation.features.extract import EachFrame, Film, Look
 from loopy.evaluation.features.faces import sound_of
 from loopy.evaluation.features.networks import Equipment
-from loopy.evaluation.toon.recogniser import Recogniser
-from loopy.evaluation.toon.tracker import OUTPUTS, Tracker
 from loopy.evaluation.toon.tracks import smoothed
 from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
 from loopy.metrics.video_features import SEGMENT
 from loopy.models import AudioEncoder
+from loopy.models.recogniser import Recogniser
 from loopy.models.sync import SyncJudge
+from loopy.models.tracker import OUTPUTS, Tracker
 from loopy.models.weights import fingerprint
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS, landmarks, random_identities

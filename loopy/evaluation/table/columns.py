@@ -11,13 +11,13 @@ from torch import Tensor
 
 from loopy.evaluation.features.extract import Look
 from loopy.evaluation.table.results import ColumnInfo
-from loopy.evaluation.toon.tracker import OUTPUTS
 from loopy.metrics.beat import beat_alignment, head_speed
 from loopy.metrics.blinks import blink_rate, eye_openness
 from loopy.metrics.diversity import motion_diversity
 from loopy.metrics.drift import colour_slope, sharpness_slope
 from loopy.metrics.identity import identity_similarity
 from loopy.metrics.motion_variance import motion_variances
+from loopy.models.tracker import OUTPUTS
 from loopy.motion import MotionSequence
 
 OfOne = Callable[[Look], float]

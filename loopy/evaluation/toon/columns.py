@@ -15,7 +15,6 @@ from torch import Tensor
 from loopy.evaluation.toon.filming import Take
 from loopy.evaluation.toon.gallery import nearest_is_own
 from loopy.evaluation.toon.measure import Reading
-from loopy.evaluation.toon.tracker import OUTPUTS
 from loopy.evaluation.toon.tracks import (
     STILL,
     best_lag,
@@ -27,6 +26,7 @@ from loopy.evaluation.toon.tracks import (
     variance,
 )
 from loopy.metrics.colour import palette_distance
+from loopy.models.tracker import OUTPUTS
 from loopy.synthetic.face import CONTROLS
 from loopy.timing import FPS
 

@@ -27,11 +27,11 @@ from loopy.diffusion.options import RolloutState
 from loopy.diffusion.rollout import next_clip
 from loopy.evaluation.toon.gallery import gallery
 from loopy.evaluation.toon.measure import Eyes, Reading, read
-from loopy.evaluation.toon.recogniser import Recogniser
 from loopy.evaluation.toon.steadiness import always_background, face_box
 from loopy.evaluation.toon.talks import Scene, held_out_portrait, pixels, portrait_controls
-from loopy.evaluation.toon.tracker import Tracker
 from loopy.models.latents import decode_latents, encode_images
+from loopy.models.recogniser import Recogniser
+from loopy.models.tracker import Tracker
 from loopy.pipeline import LoopyPipeline
 from loopy.pixels import from_pixels
 from loopy.subject import Subject

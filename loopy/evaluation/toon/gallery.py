@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from loopy.evaluation.toon.recogniser import Recogniser
-from loopy.models.judge import AT_ONCE, SIDE_PX
+from loopy.models.probe import AT_ONCE, SIDE_PX
+from loopy.models.recogniser import Recogniser
 from loopy.synthetic.face import CONTROLS, Identity, random_identities, render
 
 PEOPLE = 32

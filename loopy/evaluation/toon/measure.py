@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from loopy.evaluation.toon.recogniser import Recogniser
 from loopy.evaluation.toon.steadiness import differences, rigid_differences
-from loopy.evaluation.toon.tracker import Tracker
+from loopy.models.recogniser import Recogniser
+from loopy.models.tracker import Tracker
 
 CELLS = 16
 """Cells along each side of the picture, for its colours."""
@@ -38,7 +38,7 @@ class Reading:
     """A video as numbers.
 
     Attributes:
-        tracks: What the tracker reads; columns as in `loopy.evaluation.toon.tracker.OUTPUTS`.
+        tracks: What the tracker reads; columns as in `loopy.models.tracker.OUTPUTS`.
         whose: The recogniser's unit vectors.
         colours: Mean sRGB colour of each cell, in [0, 1].
         flicker: Mean absolute difference to the frame before over the background, in 1/255.

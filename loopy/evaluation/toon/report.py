@@ -13,7 +13,7 @@ from loopy.data.media.video import contact_sheet
 from loopy.evaluation.toon.columns import Evidence, drift, opening
 from loopy.evaluation.toon.filming import Take
 from loopy.evaluation.toon.thresholds import SOURCES, Verdict
-from loopy.evaluation.toon.tracker import OUTPUTS
+from loopy.models.tracker import OUTPUTS
 
 ON_SHEET = {"speech": 4, "long": 2, "silence": 2, "noise": 2, "endless": 1}
 """How many talks of each set the sheet shows, the worst first."""

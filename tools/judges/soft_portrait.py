@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.synthetic.scenery import coloured_fields, fields, leaves, pixels, uniform
-from loopy.synthetic.soft_face import Field, Places, lay, paint_features, places, shading, soft
+from tools.judges.scenery import coloured_fields, fields, leaves, pixels, uniform
+from tools.judges.soft_face import Field, Places, lay, paint_features, places, shading, soft
 
 
 def soft_portraits(n: int, side: int, draw: torch.Generator) -> Float[Tensor, "n 3 H W"]:

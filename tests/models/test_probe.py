@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from loopy.errors import ModelError, OutputError
-from loopy.evaluation.toon.recogniser import Recogniser
-from loopy.evaluation.toon.tracker import Tracker
 from loopy.models.gate import Gate
-from loopy.models.judge import read_card, rounded, to_pictures
+from loopy.models.probe import to_pictures
+from loopy.models.recogniser import Recogniser
+from loopy.models.tracker import Tracker
 from loopy.randomness import generator
 
 JUDGES = pytest.mark.parametrize("kind", [Tracker, Recogniser, Gate])
@@ -22,7 +22,7 @@ def test_judges_of_the_package_are_small(kind):
 @JUDGES
 def test_saved_judge_is_the_rounded_one_in_full_precision(kind, tmp_path):
     judge = kind().eval()
-    rounded(judge)
+    judge.round_weights()
     judge.save_pretrained(tmp_path, card=CARD)
     again = kind.from_pretrained(tmp_path)
     assert all(
@@ -30,7 +30,7 @@ def test_saved_judge_is_the_rounded_one_in_full_precision(kind, tmp_path):
     )
     assert all(weight.dtype == torch.float32 for weight in again.parameters())
     assert not again.training
-    assert read_card(tmp_path, kind.name) == CARD
+    assert kind.card(tmp_path) == CARD
 
 
 @JUDGES
@@ -38,7 +38,7 @@ def test_a_lost_or_damaged_file_is_said(kind, tmp_path):
     with pytest.raises(ModelError, match=f"train_{kind.name}"):
         kind.from_pretrained(tmp_path)
     with pytest.raises(ModelError, match=f"{kind.name}.json"):
-        read_card(tmp_path, kind.name)
+        kind.card(tmp_path)
     (tmp_path / f"{kind.name}.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot be read"):
         kind.from_pretrained(tmp_path)

@@ -1,10 +1,10 @@
-"""Faces of `loopy.synthetic.soft_portrait`: relief, light, and features of natural size."""
+"""Faces of `tools.judges.soft_portrait`: relief, light, and features of natural size."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.synthetic.scenery import uniform
+from tools.judges.scenery import uniform
 
 Field = Float[Tensor, "n H W"]
 Places = dict[str, Float[Tensor, "n 1 1"]]

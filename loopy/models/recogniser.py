@@ -11,13 +11,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loopy.models.judge import AT_ONCE, Judge, to_pictures
+from loopy.models.probe import AT_ONCE, ToonProbe, to_pictures
 
 CROP = (slice(8, 104), slice(16, 112))
 """Rows and columns of a 128 px picture that hold the face, however turned; little else."""
 
 
-class Recogniser(Judge):
+class Recogniser(ToonProbe):
     """Five convolutions down to 6 x 6, then two linear maps to a unit vector."""
 
     name: ClassVar[str] = "recogniser"

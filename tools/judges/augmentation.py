@@ -11,16 +11,16 @@ from torch.nn import functional
 from loopy.pixels import from_pixels, to_pixels
 
 
-def degrade(
+def corrupt(
     pictures: Float[Tensor, "n 3 H W"], generator: torch.Generator
 ) -> Float[Tensor, "n 3 H W"]:
-    """Spoil each picture in its own way, a fifth of them not at all.
+    """Damage each picture in its own way, a fifth of them not at all.
 
     Args:
         pictures: In [-1, 1].
         generator: Draws which faults, and how strong.
     """
-    return torch.cat([_spoil(picture[None], generator) for picture in pictures])
+    return torch.cat([_corrupt_one(picture[None], generator) for picture in pictures])
 
 
 def blur(pictures: Float[Tensor, "n 3 H W"], *, keep: float = 0.5) -> Float[Tensor, "n 3 H W"]:
@@ -31,7 +31,15 @@ def blur(pictures: Float[Tensor, "n 3 H W"], *, keep: float = 0.5) -> Float[Tens
     return functional.interpolate(small, size, mode="bicubic").clamp(-1, 1)
 
 
-def _spoil(picture: Tensor, generator: torch.Generator) -> Tensor:
+def versions(
+    pictures: Float[Tensor, "n 3 H W"], generator: torch.Generator
+) -> dict[str, Float[Tensor, "n 3 H W"]]:
+    """What accuracy is measured on: pictures as drawn, blurred to half their size, corrupted."""
+    damaged = corrupt(pictures, generator)
+    return {"clean": pictures, "blurred": blur(pictures), "corrupted": damaged}
+
+
+def _corrupt_one(picture: Tensor, generator: torch.Generator) -> Tensor:
     """One picture: smoothed, tinted, blotched as by an autoencoder's cells, grained, packed."""
     clean, smooth, packed, keep, cells, blotch, grain, quality = torch.rand(
         8, generator=generator

@@ -1,18 +1,16 @@
 """The tracker: a small network that reads mouth, lids, brows and pose of a toon head.
 
-It was trained on renders alone (`tools.judges.train_tracker`) and never sees what it judges.
+It was trained on renders alone (`tools.judges.train_tracker`).
 """
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from loopy.models import judge
-from loopy.models.judge import AT_ONCE, Judge, to_pictures
+from loopy.models.probe import AT_ONCE, ToonProbe, to_pictures
 
 OUTPUTS = (
     "open", "wide", "round", "teeth", "blink", "brow", "yaw", "pitch", "roll", "shift_x", "shift_y",
@@ -25,15 +23,6 @@ SPANS = (0.3, 0.3, 0.3, 0.3, 0.3, 0.5, 0.2, 0.1, 0.1, 0.03, 0.03)
 EYES = (slice(28, 76), slice(24, 104))
 MOUTH = (slice(48, 108), slice(24, 104))
 """Rows and columns of a 128 px picture in which they stay, however the head turns."""
-
-
-def read_card(folder: str | Path | None = None) -> dict[str, Any]:
-    """How a tracker was made ("made_by") and how well it reads unseen faces ("accuracy").
-
-    Raises:
-        ModelError: The file is missing or damaged.
-    """
-    return judge.read_card(folder or Tracker.home(), Tracker.name)
 
 
 def unread(card: dict[str, Any], *, least: float = 0.5) -> set[str]:
@@ -63,7 +52,7 @@ class ReadHead(nn.Module):
         return self.narrow(x).relu().flatten(1)
 
 
-class Tracker(Judge):
+class Tracker(ToonProbe):
     """One branch sees the whole face, two see eyes and mouth at full size; one head reads all."""
 
     name: ClassVar[str] = "tracker"

@@ -1,7 +1,7 @@
-"""What the learned judges share: the size they see, their weights on disk, and their card.
+"""What the small networks that measure toons share: their input size, their files and their card.
 
-A judge is trained on renders alone, comes with the package, and never sees what it judges before
-it judges it. Its card says how it was made and how well it does on faces that it never saw.
+A probe is trained on renders alone (`tools.judges`) and comes with the package. Its card says how
+it was made and how accurate it is on faces outside of its training.
 """
 
 import json
@@ -27,32 +27,15 @@ AT_ONCE = 32
 
 
 def to_pictures(frames: UInt8[Tensor, "f H W 3"]) -> Float[Tensor, "f 3 128 128"]:
-    """Frames of a video of any size as pictures in [-1, 1] of the judges' size."""
+    """Frames of a video of any size as pictures in [-1, 1] of the probes' size."""
     pictures = from_pixels(frames.permute(0, 3, 1, 2))
     if pictures.shape[-2:] == (SIDE_PX, SIDE_PX):
         return pictures
     return functional.interpolate(pictures, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True)
 
 
-def read_card(folder: str | Path, name: str) -> dict[str, Any]:
-    """How a judge was made ("made_by") and how well it does on unseen faces ("accuracy").
-
-    Args:
-        folder: Where it lies.
-        name: Which judge: "tracker", "recogniser" or "sync".
-
-    Raises:
-        ModelError: The file is missing or damaged.
-    """
-    path = Path(folder) / f"{name}.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the {name}'s {path} cannot be read ({error}); copy it again") from error
-
-
-class Judge(nn.Module):
-    """A small network with weights in the package, or in a folder; kept in half precision there.
+class ToonProbe(nn.Module):
+    """A small network with weights in the package, or in a folder, in half precision.
 
     Attributes:
         name: Stem of its two files; its folder in the package is `toon_` and this.
@@ -67,7 +50,7 @@ class Judge(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path | None = None) -> Self:
-        """Load the judge of the package, or one from a folder.
+        """Load the probe of the package, or one from a folder.
 
         Raises:
             ModelError: The file is missing or damaged, or a tensor does not fit.
@@ -77,15 +60,30 @@ class Judge(nn.Module):
             raise ModelError(
                 f"the {cls.name} lacks {path}; train it by python -m tools.judges.train_{cls.name}"
             )
-        judge = cls()
+        probe = cls()
         try:
-            load_by_name(judge, {name: _full(value) for name, value in load_file(path).items()})
+            load_by_name(probe, {name: _full(value) for name, value in load_file(path).items()})
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} cannot be read ({error}); copy it again") from error
-        return judge.eval()
+        return probe.eval()
+
+    @classmethod
+    def card(cls, folder: str | Path | None = None) -> dict[str, Any]:
+        """How the probe was made ("made_by") and how accurate it is on unseen faces ("accuracy").
+
+        Raises:
+            ModelError: The file is missing or damaged.
+        """
+        path = Path(folder or cls.home()) / f"{cls.name}.json"
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"the {cls.name}'s {path} cannot be read ({error}); copy it again"
+            ) from error
 
     def save_pretrained(self, folder: str | Path, *, card: dict[str, Any]) -> None:
-        """Write the weights, and beside them how they were made and how well they do.
+        """Write the weights and the card.
 
         Raises:
             OutputError: It cannot be written there.
@@ -101,14 +99,13 @@ class Judge(nn.Module):
         except OSError as error:
             raise OutputError(f"cannot write the {self.name} to {folder}: {error}") from error
 
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round the weights to the precision of the file, so that a card describes the file."""
+        for value in self.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(value.half())
+
 
 def _full(value: Tensor) -> Tensor:
     return value.float() if value.is_floating_point() else value
-
-
-def rounded(judge: Judge) -> None:
-    """Round the weights to what `save_pretrained` keeps, so that the card is of the file."""
-    with torch.no_grad():
-        for value in judge.state_dict().values():
-            if value.is_floating_point():
-                value.copy_(value.half())
