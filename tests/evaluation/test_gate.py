@@ -143,10 +143,10 @@ def test_of_forty_toons_and_forty_other_pictures_it_knows_most(gate):
 
 class TestHowItIsMade:
     def test_the_card_says_what_is_measured(self, gate):
-        told, measured = Gate.card()["accuracy"], accuracy(gate, pictures=80)
+        told, measured = Gate.card()["accuracy"], accuracy(gate, pictures=40)
         assert set(told) == set(measured)
         for kind, share in {**measured["passed"], **measured["refused"]}.items():
-            assert share == pytest.approx((told["passed"] | told["refused"])[kind], abs=0.08)
+            assert share == pytest.approx((told["passed"] | told["refused"])[kind], abs=0.1)
 
     def test_its_file_is_small(self):
         assert (Gate.home() / "gate.safetensors").stat().st_size < 300_000

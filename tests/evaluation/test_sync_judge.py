@@ -87,14 +87,14 @@ class TestTraining:
         assert window_contrast(still, still) == pytest.approx(math.log(4), abs=0.1)
 
     def test_it_is_a_function_of_the_seed_and_learns(self):
-        practice = Practice.of(4, seed=3)
-        assert torch.equal(practice.around, Practice.of(4, seed=3).around)
+        practice = Practice.of(3, seed=3)
+        assert torch.equal(practice.around[:1], Practice.of(1, seed=3).around)
         sound, mouths, shape, cells = practice.batch(3, generator(0))
         for given in (sound, mouths, shape, cells):
             assert given.shape[:2] == (3, SPAN + WINDOW - 1)
-        again = [train_sync(practice, steps=3, talks=3, seed=1).state_dict() for _ in range(2)]
-        assert all(torch.equal(a, b) for a, b in zip(*(x.values() for x in again), strict=True))
-        fresh = train_sync(practice, steps=1, talks=3, seed=1)
+        fresh, again = (train_sync(practice, steps=1, talks=3, seed=1) for _ in range(2))
+        pairs = zip(fresh.state_dict().values(), again.state_dict().values(), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
         taught = train_sync(practice, steps=40, talks=3, seed=1)
         with torch.no_grad():
             losses = [
@@ -108,6 +108,6 @@ class TestTraining:
         assert "pictures, corrupted" in capsys.readouterr().out
         again = SyncJudge.from_pretrained(tmp_path)
         assert again.state_dict().keys() == SyncJudge().state_dict().keys()
-        card = read_card(tmp_path, "sync")
+        card = SyncJudge.card(tmp_path)
         assert card["made_by"] == {"practice": 2, "steps": 1, "seed": 0}
         assert 0 <= card["accuracy"]["landmarks"]["right"] <= 1

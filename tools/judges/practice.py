@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ def random_controls(n: int, draw: torch.Generator) -> Float[Tensor, "n 14"]:
     return torch.stack([columns[name] for name in CONTROLS], 1)
 
 
+@cache
 def talk_controls(
     seed: int, *, talks: int = 48, seconds: float = 6.0
 ) -> Float[Tensor, "talks f 14"]:
