@@ -14,8 +14,8 @@ from torch import Tensor
 from loopy import LoopyPipeline
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video import contact_sheet, evenly_spread
-from loopy.models.tracker import OUTPUTS, Tracker
 from loopy.evaluation.toon.tracks import correlation
+from loopy.models.tracker import OUTPUTS, Tracker
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
 PAUSE_S = 0.5
