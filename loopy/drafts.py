@@ -55,7 +55,7 @@ def draft(path: AnyPath, *, folder: bool = False, replace: bool = False) -> Iter
     check_place(path, folder=folder, replace=replace)
     with hidden_beside(path, folder=folder) as hidden:
         yield hidden
-        with _output_errors(path):
+        with output_errors(path):
             if not folder:
                 with hidden.open("rb") as file:
                     os.fsync(file.fileno())  # else a power cut may leave the name without content
@@ -74,7 +74,7 @@ def writing(path: AnyPath) -> Iterator[Path]:
     Raises:
         OutputError: As of `draft`, and the disk refuses what is written.
     """
-    with draft(path) as hidden, _output_errors(Path(path)):
+    with draft(path) as hidden, output_errors(Path(path)):
         yield hidden
 
 
@@ -84,7 +84,7 @@ def existing_folder(path: AnyPath) -> Path:
     Raises:
         OutputError: It cannot be.
     """
-    with _output_errors(Path(path)):
+    with output_errors(Path(path)):
         Path(path).mkdir(parents=True, exist_ok=True)
     return Path(path)
 
@@ -104,7 +104,7 @@ def hidden_beside(path: AnyPath, *, folder: bool = False) -> Iterator[Path]:
         OutputError: It cannot be made.
     """
     path = Path(path)
-    with _output_errors(path):
+    with output_errors(path):
         hidden, lock = _begun(path, folder=folder)
     try:
         yield hidden
@@ -122,7 +122,7 @@ def check_place(path: AnyPath, *, folder: bool = False, replace: bool = False) -
     """
     check_name(path)
     path = Path(path)
-    with _output_errors(path):
+    with output_errors(path):
         if not path.parent.is_dir():
             raise OutputError(f"{path}: folder {path.parent} does not exist; make it first")
         empty = path.is_dir() and (replace or not any(path.iterdir()))
@@ -266,11 +266,12 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses into an OutputError."""
+def output_errors(path: AnyPath, *kinds: type[Exception]) -> Iterator[None]:
+    """Turns what the disk refuses, and errors of these kinds, into an OutputError."""
     try:
         yield
-    except OSError as error:
+    except (OSError, *kinds) as error:
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); check permission and free space"
+            f"{path} cannot be written ({reason}); check permission and free space"
         ) from error

@@ -18,7 +18,8 @@ from loopy.data.media.outputs import check_outputs
 from loopy.data.media.sound import SHORTEST_SAMPLES, read_audio
 from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.writer import open_writer
-from loopy.data.store.index import CURRENT, FOLDER, Index, build_index
+from loopy.data.store.index import CURRENT, FOLDER, Index
+from loopy.data.store.index_build import build_index
 from loopy.data.store.rows import Rows
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from loopy.commands.recipes import with_recipe
 from loopy.data.media.outputs import check_outputs
 from loopy.data.store.description import NAME, StoreDescription, create_store
-from loopy.data.store.index import build_index
+from loopy.data.store.index_build import build_index
 from loopy.data.store.space import check_space, estimate_size
 from loopy.devices import usable
 from loopy.errors import ConfigurationError, MediaError

@@ -134,7 +134,7 @@ def report(root: AnyPath) -> DataReport:
 
 
 def listed_shots(root: AnyPath) -> set[str] | None:
-    """Ids of the clips that ledgers keep, for `loopy.data.store.index.build_index`.
+    """Ids of the clips that ledgers keep, for `loopy.data.store.index_build.build_index`.
 
     Returns:
         None where there are no ledgers: the store was made in another way, all its clips count.

@@ -23,7 +23,7 @@ from loopy.data.media.sound import read_audio
 from loopy.data.media.video_reader import read_frames
 from loopy.data.media.writer import open_writer
 from loopy.data.store.description import StoreDescription, create_store
-from loopy.data.store.index import build_index
+from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore, write_shot
 from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path
 from loopy.models import AudioEncoder

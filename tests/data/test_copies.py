@@ -1,4 +1,4 @@
-"""Clips of a bucket that are kept on this disk: read once over the network, bounded, shared."""
+"""Shots of a bucket that are copied to this disk: read once over the network, bounded, shared."""
 
 import pickle
 import shutil

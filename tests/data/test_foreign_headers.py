@@ -11,7 +11,8 @@ import torch
 
 from loopy.cli import main
 from loopy.data.store.description import StoreDescription
-from loopy.data.store.index import TYPES, Index, build_index
+from loopy.data.store.index import TYPES, Index
+from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path
 from loopy.data.store.windows import APART, draw_window
@@ -151,7 +152,7 @@ def test_another_place_in_the_store_is_not_the_clip(make_store, make_record):
     (root / "clips/zz").mkdir()
     path.rename(root / "clips/zz" / path.name)
     with pytest.warns(
-        UserWarning, match=f"zz/{path.name}: it holds clip .* clips/{path.stem[:2]}/"
+        UserWarning, match=f"zz/{path.name}: it holds shot .* clips/{path.stem[:2]}/"
     ):
         assert len(build_index(root)) == 1
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from loopy.cli import main
-from loopy.data.store.cached_storage import Copies
-from loopy.data.store.index import Index, build_index, write_index
+from loopy.data.store.cached_storage import CachedStorage
+from loopy.data.store.index import Index
+from loopy.data.store.index_build import build_index, write_build
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path
-from loopy.data.store.storage import Bucket
 from loopy.errors import StoreError
 from loopy.preprocess.ledger import Ledger, Outcome, ledger_path, write_ledger
 from loopy.preprocess.plan import Take
@@ -44,7 +44,7 @@ def edit_index(root, row, name):
     columns = {kind: np.array(index[kind]) for kind in ("id", "frames", "split", "identity")}
     columns |= {kind: np.array(index[kind]) for kind in ("head_motion", "expression")}
     columns["id"][row] = name.encode()
-    write_index(root, columns)
+    write_build(root, columns)
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -61,7 +61,7 @@ def test_a_check_deletes_nothing_outside(make_store, victim, door, capfd):
         wrong = edit_ledger(root, "a.mp4", clip="../../victim/model").name
     else:
         edit_index(root, 0, "../../victim/model")
-        wrong = "row 0: a clip's id is 32 hexadecimal digits, got '../../victim/model'"
+        wrong = "row 0: a shot's id is 32 hexadecimal digits, got '../../victim/model'"
     assert main(["data", "check", str(root), "--remove"]) == 1
     told = capfd.readouterr().out
     assert wrong in told
@@ -111,8 +111,8 @@ def test_copies_make_no_room_in_a_store_beside_them(make_store, tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     own = shutil.copytree(make_store(["mine"], folder="other"), folder / "own")
-    bucket = Bucket(f"file://{make_store()}")
-    copies = Copies(bucket, folder, most_bytes=1)
-    store = ShotStore.open(bucket.root, cache=tmp_path / "cache")
+    address = f"file://{make_store()}"
+    copies = CachedStorage(address, folder, most_bytes=1)
+    store = ShotStore.open(address, cache=tmp_path / "cache")
     copies.start(shot_path(store.index.id(0)), 10)
     ShotStore.open(own).check(0)

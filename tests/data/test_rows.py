@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.data.store.rows import Piece, RowRead, merge
+from loopy.data.store.rows import ByteRange, RowRead, merge
 from loopy.data.store.shot_file import TensorPlace, row_checksums
 from loopy.errors import StoreError
 
@@ -19,7 +19,7 @@ def spans(groups):
 @given(st.sets(st.integers(0, 80)), st.integers(0, 12))
 def test_merged_ranges_hold_what_is_asked_and_no_wider_gap(bytes_asked, gap):
     """Against a plain count of bytes: the fewest ranges, and nothing but gaps besides."""
-    pieces = [Piece(start, memoryview(bytearray(1))) for start in bytes_asked]
+    pieces = [ByteRange(start, memoryview(bytearray(1))) for start in bytes_asked]
     expected = []
     for byte in sorted(bytes_asked):
         if expected and byte - expected[-1][1] <= gap:
@@ -29,9 +29,9 @@ def test_merged_ranges_hold_what_is_asked_and_no_wider_gap(bytes_asked, gap):
     assert spans(merge(pieces, gap)) == expected
 
 
-def test_neighbouring_rows_are_one_piece_and_repeats_are_read_once():
+def test_neighbouring_rows_are_one_range_and_repeats_are_read_once():
     read = RowRead("latents", PLACE, SUMS, [4, 3, 9, 4, 5])
-    pieces = [(piece.start, piece.stop) for piece in read.pieces()]
+    pieces = [(piece.start, piece.stop) for piece in read.ranges()]
     assert pieces == [(1030, 1060), (1090, 1100), (212, 224), (236, 240)]
 
 
@@ -41,7 +41,7 @@ def test_rows_come_back_in_the_order_asked_for(rows):
     file = bytearray(PLACE.start) + whole.numpy().tobytes()
     file[SUMS.start : SUMS.start + 4 * ROWS] = row_checksums(whole).numpy().tobytes()
     read = RowRead("latents", PLACE, SUMS, rows)
-    for piece in read.pieces():
+    for piece in read.ranges():
         piece.memory[:] = file[piece.start : piece.stop]
     expected = whole[list(range(*rows.indices(ROWS))) if isinstance(rows, slice) else rows]
     assert torch.equal(read.finish(), expected)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.headers import FIRST_BYTES
-from loopy.data.store.index import build_index, remove_drafts
+from loopy.data.store.index_build import build_index, remove_drafts
 from loopy.data.store.shot_file import SCHEMA
 from loopy.data.store.shot_store import ShotStore, write_shot
 from loopy.data.store.shots import shot_path

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopy.data.store.description import StoreDescription, create_store
-from loopy.data.store.index import build_index
+from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore, write_shot
 from loopy.data.store.shots import Provenance, ShotRecord, shot_id
 from loopy.data.store.windows import APART, Window, draw_window, read_window

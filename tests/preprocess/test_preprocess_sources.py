@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from loopy.commands.preprocess import preprocess
-from loopy.data.store.index import identity_hash
+from loopy.data.store.index_build import identity_hash
 from loopy.data.store.shot_store import ShotStore
 from loopy.errors import ConfigurationError
 from loopy.preprocess.report import report

@@ -10,7 +10,8 @@ import yaml
 
 from loopy.cli import main
 from loopy.data.store.description import StoreDescription, create_store
-from loopy.data.store.index import TRAIN, build_index
+from loopy.data.store.index import TRAIN
+from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore, write_shot
 from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path
 from loopy.models import AudioToLatents

@@ -13,7 +13,7 @@ from transformers import Wav2Vec2Config
 from loopy.cli import main
 from loopy.commands.recipes import find_recipe
 from loopy.data.store.description import StoreDescription, create_store
-from loopy.data.store.index import build_index
+from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import write_shot
 from loopy.data.store.shots import Provenance, ShotRecord, shot_id
 from loopy.diffusion.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 
 from loopy.data.media.container import existing_file
 from loopy.data.media.sound import Sound
-from loopy.data.media.writer import Writer, draft_of, filled
+from loopy.data.media.writer import Writer, draft_of, writer_of
 from loopy.drafts import check_name, has_name, writing
 from loopy.timing import FPS
 
@@ -78,7 +78,7 @@ def open_result(
     """
     check_name(out)
     with draft_of(out, crf=crf, replace=_is_as_made(out)) as hidden:
-        with filled(hidden, out, FPS, sound, crf) as writer:
+        with writer_of(hidden, out, FPS, sound, crf) as writer:
             yield writer
         with writing(record_path(out)) as hidden_record:
             hidden_record.write_bytes(_bytes(hidden, record))

@@ -16,7 +16,7 @@ from torch import Tensor
 from loopy.data.media.container import AnyPath
 from loopy.data.media.sound import Sound
 from loopy.data.media.video_file import VIDEO_FORMATS, VideoFile
-from loopy.drafts import check_name, check_place, draft
+from loopy.drafts import check_name, check_place, draft, output_errors
 from loopy.errors import OutputError
 from loopy.timing import FPS
 from loopy.typed_values import check_number
@@ -53,7 +53,7 @@ def open_writer(
         OutputError: Unknown suffix, no such folder, no permission, a full disk, or no frames.
         MediaError: The sound cannot be read.
     """
-    with draft_of(path, crf=crf) as hidden, filled(hidden, path, fps, sound, crf) as writer:
+    with draft_of(path, crf=crf) as hidden, writer_of(hidden, path, fps, sound, crf) as writer:
         yield writer
 
 
@@ -95,7 +95,7 @@ def check_result(path: AnyPath, *, replace: bool = False) -> bool:
 
 
 @contextmanager
-def filled(
+def writer_of(
     hidden: Path, path: AnyPath, fps: Fraction | int, sound: Sound | None, crf: int
 ) -> Iterator["Writer"]:
     """The writer of a draft, which is whole after the block; other arguments as of `open_writer`.
@@ -110,7 +110,7 @@ def filled(
     path = Path(path)
     kind = path.suffix.lower()
     check_number("fps", fps, float, least=0.001, most=1000)
-    with _output_errors(path):
+    with output_errors(path, FFmpegError):
         if kind in VIDEO_FORMATS:
             sink = VideoFile(hidden, fps=fps, sound=sound, crf=crf)
         else:
@@ -182,7 +182,7 @@ class Writer:
                 f"{self._path}: frames are {pixels.shape[1:]}, the first ones were {self._size}; "
                 "write frames of one size"
             )
-        with _output_errors(self._path):
+        with output_errors(self._path, FFmpegError):
             for frame in pixels:
                 self._sink.put(np.ascontiguousarray(frame))
 
@@ -194,7 +194,7 @@ class Writer:
         """
         if self._size is None:
             raise OutputError(f"{self._path}: no frame was written; write at least one")
-        with _output_errors(self._path):
+        with output_errors(self._path, FFmpegError):
             self._sink.finish()
 
 
@@ -244,14 +244,3 @@ class ArrayFile:
     def _write_header(self) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._file, header)
-
-
-@contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    """Turns what the disk or the encoder refuses into an OutputError."""
-    try:
-        yield
-    except (OSError, FFmpegError) as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); check permission and free space"
-        ) from error

@@ -1,4 +1,4 @@
-"""store.json: what every clip of a store has in common."""
+"""store.json: what every shot of a store has in common."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ import torch
 from loopy.data.media.container import AnyPath
 from loopy.data.store.shot_file import SCHEMA, check_schema, naming
 from loopy.data.store.storage import read_file
-from loopy.drafts import draft
-from loopy.errors import ConfigurationError, OutputError, StoreError
+from loopy.drafts import draft, output_errors
+from loopy.errors import ConfigurationError, StoreError
 from loopy.motion.sequence import POINTS
 from loopy.timing import FPS
 from loopy.typed_values import plain_values, record_of
@@ -67,7 +67,7 @@ class StoreDescription:
         return int(FPS)
 
     def tensors(self, frames: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-        """Name -> type and shape of what each clip of so many frames holds."""
+        """Name -> type and shape of what each shot of so many frames holds."""
         latents = (torch.float16, (frames, *self.latent_shape))
         rows = frames * self.audio_rate_hz // self.fps
         return (
@@ -122,12 +122,10 @@ def create_store(root: AnyPath, description: StoreDescription) -> None:
                 "the options it was made with"
             )
         return
-    try:
+    with output_errors(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft(path) as hidden:
             hidden.write_text(json.dumps(description.to_json(), indent=2) + "\n")
-    except OSError as error:
-        raise OutputError(f"no shot store can be made at {root}: {error.strerror}") from error
 
 
 def load_description(root: AnyPath) -> StoreDescription:

@@ -1,4 +1,4 @@
-"""From a place to the header of a clip file; whatever it says is checked here, once."""
+"""Headers of shots, read from a storage; whatever they say is checked here, once."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from loopy.data.store.shot_file import (
     parse_header,
 )
 from loopy.data.store.shots import Provenance, checked_id, shot_path
-from loopy.data.store.storage import Folder, Place
+from loopy.data.store.storage import LocalStorage, Storage
 from loopy.errors import CorruptFileError, StoreError
 from loopy.typed_values import record_of
 
@@ -28,7 +28,7 @@ LARGEST = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True)
 class _About:
-    """What a header tells of its clip; see `ShotRecord.about`."""
+    """What a header tells of its shot; see `ShotRecord.about`."""
 
     id: str
     frames: int
@@ -37,30 +37,25 @@ class _About:
     expression: float | None
 
     def __post_init__(self) -> None:
-        """Refuse what no clip has."""
+        """Refuse what no shot has."""
         checked_id(self.id)
         for name in ("head_motion", "expression"):
             if not 0 <= (getattr(self, name) or 0) <= LARGEST:
                 raise ValueError(f"{name} is {getattr(self, name)}")
 
 
-def read_header(place: Place, path: str, description: StoreDescription) -> Header:
-    """The header of a clip, checked.
-
-    Args:
-        place: Where the store is.
-        path: Of the clip within the store.
-        description: What the store holds of each frame.
+def read_header(storage: Storage, path: str, description: StoreDescription) -> Header:
+    """The header of a shot, by its path in a store of this description.
 
     Raises:
         CorruptFileError: Missing, damaged, cut off, renamed, of another kind than the store's
             shots, or with values that no shot has.
         StoreError: Of another schema, or out of reach.
     """
-    start, size = place.start(path, FIRST_BYTES)
+    start, size = storage.start(path, FIRST_BYTES)
     end = 8 + header_length(start, size)
     if end > len(start):
-        start, size = place.start(path, end)
+        start, size = storage.start(path, end)
     header = parse_header(start[8:end], size)
     try:
         known = _About.__dataclass_fields__
@@ -70,19 +65,19 @@ def read_header(place: Place, path: str, description: StoreDescription) -> Heade
         raise CorruptFileError(f"its header makes no sense ({error}); {CURE}") from error
     if path != shot_path(about.id):
         right = shot_path(about.id)
-        raise CorruptFileError(f"it holds clip {about.id}; give it that name again, {right}")
+        raise CorruptFileError(f"it holds shot {about.id}; give it that name again, {right}")
     return header
 
 
 def read_abouts(
     root: AnyPath, description: StoreDescription, *, keep: Collection[str] | None = None
 ) -> tuple[list[dict[str, Any]], list[StoreError]]:
-    """What the clips of a store on this disk say of themselves.
+    """What the shots of a store on this disk say of themselves.
 
     Args:
         root: The store.
         description: What store.json says.
-        keep: Ids of those that are wanted, as far as they are there; None takes all.
+        keep: Ids of those that are wanted, as far as they exist; None takes all.
 
     Returns:
         That, by id, and what is wrong with the others.
@@ -90,20 +85,20 @@ def read_abouts(
     Raises:
         StoreError: There are some, and not one can be read.
     """
-    place, abouts, damaged = Folder(Path(root)), list[dict[str, Any]](), list[StoreError]()
+    storage, abouts, damaged = LocalStorage(Path(root)), list[dict[str, Any]](), list[StoreError]()
     for path in sorted(Path(root).glob("clips/*/[!.]*.safetensors")):
         if keep is not None and path.stem not in keep:
             continue
         try:
             with naming(path):
-                header = read_header(place, path.relative_to(root).as_posix(), description)
+                header = read_header(storage, path.relative_to(root).as_posix(), description)
         except StoreError as error:
             damaged.append(error)
             continue
         abouts.append(header.about)
     if damaged and not abouts:
         told = "; ".join(map(str, damaged))
-        raise StoreError(f"{len(damaged)} clips cannot be read: {told}")
+        raise StoreError(f"{len(damaged)} shots cannot be read: {told}")
     return sorted(abouts, key=lambda about: about["id"]), damaged
 
 

@@ -1,28 +1,22 @@
 """Which bytes of a file hold the rows that are asked for, and whether they came back whole."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 from zlib import crc32
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from loopy.data.store.shot_file import CURE, TensorPlace, bytes_of
+from loopy.data.store.shot_file import CURE, TensorPlace, memory_of
 from loopy.errors import CorruptFileError, StoreError
 
 Rows = slice | Sequence[int] | Int[Tensor, " rows"]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Bytes of a file and the memory that they go to.
-
-    Args:
-        start: Offset of the first byte in the file.
-        memory: Where to put them; its length says how many there are.
-    """
+class ByteRange(NamedTuple):
+    """Bytes of a file, from an offset on, and the memory that they go to."""
 
     start: int
     memory: memoryview
@@ -47,7 +41,7 @@ class RowRead:
     """
 
     def __init__(self, name: str, place: TensorPlace, checksums: TensorPlace, rows: Rows) -> None:
-        self._name = name
+        self._name, self._places = name, (place, checksums)
         count = place.shape[0]
         if isinstance(rows, slice):
             rows = range(*rows.indices(count))
@@ -58,20 +52,19 @@ class RowRead:
                 f"it has rows 0 to {count - 1}"
             )
         self._rows, self._order = torch.unique(wanted, return_inverse=True)
-        self._places = place, checksums
         self._values = torch.empty(len(self._rows), *place.shape[1:], dtype=place.dtype)
         self._sums = torch.empty(len(self._rows), dtype=torch.uint32)
 
-    def pieces(self) -> Iterator[Piece]:
+    def ranges(self) -> Iterator[ByteRange]:
         """What has to be read: neighbouring rows as one."""
         ends = [0, *((self._rows.diff() != 1).nonzero()[:, 0] + 1).tolist(), len(self._rows)]
         rows = self._rows.tolist()
         for place, target in zip(self._places, (self._values, self._sums), strict=True):
-            memory, size = bytes_of(target), place.row_bytes
+            memory, size = memory_of(target), place.row_bytes
             for first, stop in pairwise(ends):
                 if first < stop:
                     offset = place.start + rows[first] * size
-                    yield Piece(offset, memory[first * size : stop * size])
+                    yield ByteRange(offset, memory[first * size : stop * size])
 
     def finish(self) -> Tensor:
         """The rows in the order in which they were asked for, once they are read.
@@ -79,7 +72,7 @@ class RowRead:
         Raises:
             CorruptFileError: The bytes of a row are not those that were written.
         """
-        memory, size = bytes_of(self._values), self._places[0].row_bytes
+        memory, size = memory_of(self._values), self._places[0].row_bytes
         sums = self._sums.tolist()
         for index, row in enumerate(self._rows.tolist()):
             if crc32(memory[index * size : (index + 1) * size]) != sums[index]:
@@ -88,18 +81,18 @@ class RowRead:
         return self._values if in_order else self._values[self._order]
 
 
-def merge(pieces: Sequence[Piece], gap_bytes: int) -> list[list[Piece]]:
-    """Pieces in the order of the file, in groups that are read as one.
+def merge(ranges: Sequence[ByteRange], gap_bytes: int) -> list[list[ByteRange]]:
+    """Ranges in the order of the file, in groups that are read as one.
 
     Args:
-        pieces: Not overlapping, in any order.
-        gap_bytes: So many bytes that nobody asked for may lie between two pieces of a group;
+        ranges: Not overlapping, in any order.
+        gap_bytes: So many bytes that nobody asked for may lie between two ranges of a group;
             on a distant disk they cost less than another request.
     """
-    groups: list[list[Piece]] = []
-    for piece in sorted(pieces, key=lambda piece: piece.start):
-        if groups and piece.start - groups[-1][-1].stop <= gap_bytes:
-            groups[-1].append(piece)
+    groups: list[list[ByteRange]] = []
+    for each in sorted(ranges, key=lambda each: each.start):
+        if groups and each.start - groups[-1][-1].stop <= gap_bytes:
+            groups[-1].append(each)
         else:
-            groups.append([piece])
+            groups.append([each])
     return groups

@@ -1,4 +1,4 @@
-"""The bytes of a clip file: safetensors in which every row can be read, and checked, alone.
+"""The bytes of a shot's file: safetensors in which every row can be read, and checked, alone.
 
 Beside each tensor stands `<name>.crc32`, one checksum a row; the header carries a checksum of
 itself. So nothing of a file goes unseen when it is damaged, and nothing else needs to be read.
@@ -8,10 +8,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import torch
@@ -45,15 +44,8 @@ def naming(path: AnyPath) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
 
 
-@dataclass(frozen=True)
-class TensorPlace:
-    """Where a tensor is in its file.
-
-    Args:
-        dtype: Type of its numbers.
-        shape: Its shape; the first size counts rows.
-        start: Offset of its first byte from the start of the file.
-    """
+class TensorPlace(NamedTuple):
+    """Where a tensor is in its file: its rows, from a byte of the file on."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -70,19 +62,16 @@ class TensorPlace:
         return self.start + self.shape[0] * self.row_bytes
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the start of a clip file says.
+class Header(NamedTuple):
+    """What the start of a file says.
 
-    Args:
-        about: What is known of the clip: id, frames, measures and provenance.
+    Attributes:
+        about: What is known of the shot: id, frames, measures and provenance.
         tensors: Name -> place, checksums included.
-        size: Bytes of the whole file.
     """
 
     about: dict[str, Any]
     tensors: dict[str, TensorPlace]
-    size: int
 
 
 def write_shot_file(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -93,7 +82,7 @@ def write_shot_file(path: Path, tensors: Mapping[str, Tensor], about: Mapping[st
     Args:
         path: The file, which is overwritten.
         tensors: Name -> rows, of the types in `DTYPES`.
-        about: What goes into the header beside them; anything that JSON can say.
+        about: Of the shot, for the header; anything that JSON can say.
 
     Raises:
         OSError: The disk is full or refuses.
@@ -105,7 +94,7 @@ def write_shot_file(path: Path, tensors: Mapping[str, Tensor], about: Mapping[st
     with path.open("wb") as file:
         file.write(_encode_header(dict(order), about))
         for _, tensor in order:
-            file.write(bytes_of(tensor))
+            file.write(memory_of(tensor))
         file.flush()
         os.fsync(file.fileno())
 
@@ -126,7 +115,7 @@ def parse_header(text: bytes, size: int) -> Header:
     """What the text of a header says, once its checksum, schema and sizes fit.
 
     Args:
-        text: The header without the eight bytes before it.
+        text: What stands after the first eight bytes.
         size: Bytes of the whole file.
 
     Raises:
@@ -135,7 +124,7 @@ def parse_header(text: bytes, size: int) -> Header:
     """
     digits = text[len(BEFORE_CHECKSUM) : AFTER_CHECKSUM]
     if not text.startswith(BEFORE_CHECKSUM) or digits != _checksum(text):
-        raise CorruptFileError(f"its header is damaged, or it is no clip of a store; {CURE}")
+        raise CorruptFileError(f"its header is damaged, or it is no shot of a store; {CURE}")
     try:
         header = plain_values(text)
         metadata = header.pop("__metadata__")
@@ -148,7 +137,7 @@ def parse_header(text: bytes, size: int) -> Header:
                 raise ValueError(f"{name} has no checksum for each row")
         about = plain_values(metadata["clip"])
         if not isinstance(about, dict):
-            raise ValueError(f"it tells {about!r:.80} of its clip")
+            raise ValueError(f"it tells {about!r:.80} of its shot")
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         if isinstance(error, StoreError):
             raise
@@ -156,17 +145,11 @@ def parse_header(text: bytes, size: int) -> Header:
     end = max((place.stop for place in places.values()), default=data)
     if end != size:
         raise CorruptFileError(f"it has {size} bytes, expected {end}; {CURE}")
-    return Header(about, places, size)
+    return Header(about, places)
 
 
 def _tensor_place(entry: Mapping[str, Any], data: int) -> TensorPlace:
-    """Where a tensor is, of a file whose data begin there.
-
-    Raises:
-        ValueError: Sizes that no tensor has, or that disagree with each other.
-        TypeError: Something else stands there.
-        KeyError: No type that is known, or something is missing.
-    """
+    """Where a tensor is, of a file whose data begin there; what makes no sense raises anything."""
     start, stop = entry["data_offsets"]
     shape = tuple(entry["shape"])
     if not shape or not all(type(size) is int for size in (start, stop, *shape)):
@@ -191,12 +174,12 @@ def check_schema(schema: int) -> None:
 
 def row_checksums(tensor: Tensor) -> Tensor:
     """CRC-32 (that of zlib, PNG and gzip) of the bytes of each row, uint32."""
-    data, row_bytes = bytes_of(tensor), prod(tensor.shape[1:]) * tensor.dtype.itemsize
+    data, row_bytes = memory_of(tensor), prod(tensor.shape[1:]) * tensor.dtype.itemsize
     sums = [crc32(data[row * row_bytes : (row + 1) * row_bytes]) for row in range(len(tensor))]
     return torch.tensor(sums, dtype=torch.uint32)
 
 
-def bytes_of(tensor: Tensor) -> memoryview:
+def memory_of(tensor: Tensor) -> memoryview:
     """The memory of a contiguous tensor on the CPU, not a copy."""
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 

@@ -1,4 +1,4 @@
-"""The shot store: prepared clips on disk or in a bucket, read row by row."""
+"""The shot store: prepared shots on disk or in a bucket, read row by row."""
 
 import os
 from collections import OrderedDict
@@ -10,39 +10,38 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from loopy.data.media.container import AnyPath
-from loopy.data.store.cached_storage import Copies
+from loopy.data.store.cached_storage import CachedStorage
 from loopy.data.store.description import NAME, TRACK, StoreDescription, load_description
 from loopy.data.store.headers import read_header
-from loopy.data.store.index import Index
-from loopy.data.store.remote_index import fetch_index
+from loopy.data.store.index import Index, fetch_index
 from loopy.data.store.rows import RowRead, Rows
 from loopy.data.store.shot_file import CHECKSUM, CURE, Header, naming
 from loopy.data.store.shots import ShotRecord, save_shot, shot_path
-from loopy.data.store.storage import Bucket, Folder, Place, is_address
+from loopy.data.store.storage import LocalStorage, ObjectStorage, Storage, is_address
 from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.paths import path_of
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 CHECKED_BYTES = 2**24
 """Rows that `ShotStore.check` holds at once."""
 
 
 def write_shot(root: AnyPath, record: ShotRecord) -> Path:
-    """Adds a clip to a store, whole or not at all; the same clip written before is replaced.
+    """Adds a shot to a store, whole or not at all; the same shot written before is replaced.
 
     The index knows it after the next `build_index`.
 
     Args:
         root: The store, made by `create_store`.
-        record: The clip.
+        record: The shot.
 
     Returns:
         Its file.
 
     Raises:
         StoreError: There is no store.
-        ConfigurationError: The clip is not of the kind that the store holds.
+        ConfigurationError: The shot is not of the kind that the store holds.
         OutputError: The disk is full or refuses. Nothing is left behind.
     """
     description = load_description(root)
@@ -52,29 +51,29 @@ def write_shot(root: AnyPath, record: ShotRecord) -> Path:
     found = {name: tuple(each.shape) for name, each in tensors if name not in TRACK}
     if found != expected or record.motion.size_px != description.size_px:
         raise ConfigurationError(
-            f"clip {record.id} has {found} and points at {record.motion.size_px} px; the store "
+            f"shot {record.id} has {found} and points at {record.motion.size_px} px; the store "
             f"{root} holds {expected} and points at {description.size_px} px"
         )
     return save_shot(root, record)
 
 
 class ShotStore:
-    """Reads clips; made by `ShotStore.open`.
+    """Reads shots; made by `ShotStore.open`.
 
     It pickles without connections and open files, so that workers of a DataLoader may be
     spawned with it. A store in a bucket cannot be used in forked workers.
 
     Args:
-        place: Where the files are.
+        storage: Where the files are.
         description: What store.json says.
-        index: Which clips there are.
-        headers: How many headers of clips are remembered, the last used ones.
+        index: Which shots there are.
+        headers: How many headers are remembered, the last used ones.
     """
 
     def __init__(
-        self, place: Place, description: StoreDescription, index: Index, *, headers: int = 1024
+        self, storage: Storage, description: StoreDescription, index: Index, *, headers: int = 1024
     ) -> None:
-        self._place, self.description, self.index = place, description, index
+        self._storage, self.description, self.index = storage, description, index
         self._most, self._headers = headers, OrderedDict[str, Header]()
 
     @classmethod
@@ -96,11 +95,11 @@ class ShotStore:
                 http(s), file.
             gap_bytes: So many unasked bytes are read with two ranges rather than asking twice;
                 None takes a page on disk, 64 KiB in a bucket.
-            headers: How many headers of clips are remembered.
+            headers: How many headers of shots are remembered.
             cache: Folder for the indices of buckets; None takes the user's cache folder.
-            copies: Folder that clips of a bucket are copied to, whole, at their first use; None
+            copies: Folder that shots of a bucket are copied to, whole, at their first use; None
                 asks the bucket for the rows of each sample.
-            copies_gb: Bound of that folder; clips unused for longest make room.
+            copies_gb: Bound of that folder; shots unused for longest make room.
             options: Of `obstore.store.from_url`, for a bucket.
 
         Raises:
@@ -110,20 +109,20 @@ class ShotStore:
         gap = {} if gap_bytes is None else {"gap_bytes": gap_bytes}
         folder = path_of(root, StoreError)
         if not is_address(root):
-            place = Folder(folder, **gap)
             description, index = load_description(root), Index.open(root)
             index.verify()
-            return cls(place, description, index, headers=headers)
-        place = Bucket(os.fspath(root), options=options, **gap)
-        with naming(f"{root}/{NAME}"):
-            description = StoreDescription.from_json(place.whole(NAME))
-        index = fetch_index(place, cache)
+            return cls(LocalStorage(folder, **gap), description, index, headers=headers)
+        address = os.fspath(root)
+        storage = ObjectStorage(address, options=options, **gap)
         if copies is not None:
-            place = Copies(place, copies, most_bytes=round(copies_gb * 1e9))
-        return cls(place, description, index, headers=headers)
+            bound = round(copies_gb * 1e9)
+            storage = CachedStorage(address, copies, most_bytes=bound, options=options)
+        with naming(f"{root}/{NAME}"):
+            description = StoreDescription.from_json(storage.whole(NAME))
+        return cls(storage, description, fetch_index(storage, cache), headers=headers)
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Number of shots."""
         return len(self.index)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,33 +132,30 @@ class ShotStore:
     @property
     def root(self) -> AnyPath:
         """Folder or address."""
-        return self._place.root
+        return self._storage.root
 
     @property
     def bytes_requested(self) -> int:
         """Bytes that this process has asked for: rows, checksums, headers, and gaps between."""
-        return self._place.bytes_requested
+        return self._storage.bytes_requested
 
-    def about(self, clip: int | str) -> dict[str, Any]:
-        """Id, frames, measures and provenance of a clip.
-
-        Args:
-            clip: Row of the index, or id.
+    def about(self, shot: int | str) -> dict[str, Any]:
+        """Id, frames, measures and provenance of a shot, by its row of the index or its id.
 
         Raises:
             CorruptFileError: Missing, damaged, or cut off.
             StoreError: Of another schema, or out of reach.
         """
-        path = self._path(clip)
+        path = self._path(shot)
         return self._tried(path, lambda: self._header(path)).about
 
     def read(
-        self, clip: int | str, rows: Mapping[str, Rows]
+        self, shot: int | str, rows: Mapping[str, Rows]
     ) -> dict[str, Shaped[Tensor, "rows ..."]]:
-        """Rows of a clip's tensors, of which nothing else is read.
+        """Rows of a shot's tensors, of which nothing else is read.
 
         Args:
-            clip: Row of the index, or id.
+            shot: Row of the index, or id.
             rows: Tensor -> rows, as in `tensor[rows]`: a slice, or row numbers from 0 in any
                 order, with repeats. A row is a frame (in a store of 50 Hz two of audio are).
 
@@ -171,25 +167,17 @@ class ShotStore:
             CorruptFileError: Missing, damaged, or cut off.
             StoreError: Of another schema, out of reach, or without such a tensor or row.
         """
-        path = self._path(clip)
+        path = self._path(shot)
         return self._tried(path, lambda: self._rows(path, rows))
 
-    def check(self, clip: int | str) -> None:
-        """Compares all rows of a clip with their checksums, some at a time.
-
-        Args:
-            clip: Row of the index, or id.
-
-        Raises:
-            CorruptFileError: Missing, damaged, or cut off.
-            StoreError: Of another schema, or out of reach.
-        """
-        path = self._path(clip)
+    def check(self, shot: int | str) -> None:
+        """Compares all rows of a shot with their checksums, some at a time; raises as `about`."""
+        path = self._path(shot)
         for name, place in self._tried(path, lambda: self._header(path)).tensors.items():
             if not name.endswith(CHECKSUM):
                 step = max(CHECKED_BYTES // place.row_bytes, 1)
                 for start in range(0, place.shape[0], step):
-                    self.read(clip, {name: slice(start, start + step)})
+                    self.read(shot, {name: slice(start, start + step)})
 
     def _rows(self, path: str, rows: Mapping[str, Rows]) -> dict[str, Tensor]:
         places = self._header(path).tensors
@@ -200,30 +188,27 @@ class ShotStore:
             name: RowRead(name, places[name], places[f"{name}{CHECKSUM}"], wanted)
             for name, wanted in rows.items()
         }
-        self._place.fill(path, [piece for read in reads.values() for piece in read.pieces()])
+        self._storage.fill(path, [each for read in reads.values() for each in read.ranges()])
         return {name: read.finish() for name, read in reads.items()}
 
-    def _tried(self, path: str, work: Callable[[], Answer]) -> Answer:
+    def _tried(self, path: str, work: Callable[[], Result]) -> Result:
         """What reading a file gives; once more where it was a copy that is damaged."""
-        with naming(self._full(path)):
+        with naming(f"{self.root}/{path}"):
             try:
                 return work()
             except CorruptFileError:
                 self._headers.pop(path, None)
-                if not self._place.forget(path):
+                if not self._storage.forget(path):
                     raise
                 return work()
 
-    def _path(self, clip: int | str) -> str:
-        return shot_path(clip if isinstance(clip, str) else self.index.id(clip))
-
-    def _full(self, path: str) -> str:
-        return f"{self._place.root}/{path}"
+    def _path(self, shot: int | str) -> str:
+        return shot_path(shot if isinstance(shot, str) else self.index.id(shot))
 
     def _header(self, path: str) -> Header:
         """From memory, or read and remembered in place of the one unused for longest."""
         if path not in self._headers:
-            self._headers[path] = read_header(self._place, path, self.description)
+            self._headers[path] = read_header(self._storage, path, self.description)
             if len(self._headers) > self._most:
                 self._headers.popitem(last=False)
         self._headers.move_to_end(path)

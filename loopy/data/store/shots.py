@@ -1,4 +1,4 @@
-"""One clip for the store: what it holds, what it is called, and how it gets to the disk."""
+"""One shot for the store: what it holds, what it is called, and how it gets to the disk."""
 
 import json
 import math
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from loopy.data.media.container import AnyPath
 from loopy.data.store.shot_file import write_shot_file
-from loopy.drafts import draft
-from loopy.errors import LoopyError, OutputError, StoreError
+from loopy.drafts import draft, output_errors
+from loopy.errors import LoopyError, StoreError
 from loopy.motion import MotionSequence
 from loopy.motion.measures import expression_variance, head_motion_variance
 
@@ -27,16 +27,16 @@ ID = re.compile(f"[0-9a-f]{{{ID_LETTERS}}}")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a clip comes from.
+    """Where a shot comes from.
 
     Args:
         source: Path or address of the video.
         source_hash: SHA-256 of its bytes, hexadecimal.
-        start_s: First moment of the clip on the clock of the video.
+        start_s: First moment of the shot on the clock of the video.
         stop_s: The moment after its last one.
         crop_px: Square cut out of the upright picture: left, top, right, bottom.
         source_fps: Frames a second of the video, on average.
-        identity: Who is seen. All clips of one identity are in the same split, so where people
+        identity: Who is seen. All shots of one identity are in the same split, so where people
             have no names the video's hash stands here.
         notes: Anything else that JSON can say.
     """
@@ -53,7 +53,7 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class ShotRecord:
-    """A clip as the store holds it: 25 frames a second, one row a frame.
+    """A shot as the store holds it: 25 frames a second, one row a frame.
 
     Args:
         id: Its name; see `shot_id`.
@@ -84,11 +84,11 @@ class ShotRecord:
         for name, tensor in self.tensors().items():
             allowed = (frames, 2 * frames) if name == "audio" else (frames,)
             if frames == 0 or len(tensor) not in allowed:
-                raise LoopyError(f"clip {self.id}: {len(tensor)} rows of {name}, {frames} frames")
+                raise LoopyError(f"shot {self.id}: {len(tensor)} rows of {name}, {frames} frames")
             if name != "points" and not tensor.isfinite().all():
-                raise LoopyError(f"clip {self.id}: {name} is not finite in {tensor.dtype}")
+                raise LoopyError(f"shot {self.id}: {name} is not finite in {tensor.dtype}")
         if not self.motion.points[self.motion.valid].isfinite().all():
-            raise LoopyError(f"clip {self.id}: a valid point is not finite")
+            raise LoopyError(f"shot {self.id}: a valid point is not finite")
 
     def tensors(self) -> dict[str, Tensor]:
         """Name in the file -> rows, in the types of the file."""
@@ -120,10 +120,10 @@ class ShotRecord:
 
 
 def shot_id(source_hash: str, start_s: float, stop_s: float, config: Mapping[str, Any]) -> str:
-    """The name of a clip: a hash of video, span and everything that shaped the result.
+    """The name of a shot: a hash of video, span and everything that shaped the result.
 
     Args:
-        source_hash: Of the video's bytes.
+        source_hash: See `Provenance`.
         start_s: See `Provenance`.
         stop_s: See `Provenance`.
         config: Options of preprocessing and fingerprints of the models; anything JSON can say.
@@ -133,27 +133,27 @@ def shot_id(source_hash: str, start_s: float, stop_s: float, config: Mapping[str
 
 
 def checked_id(name: object) -> str:
-    """The id of a clip, which may have come from anywhere, before it becomes the name of a file.
+    """The id of a shot, which may have come from anywhere, before it becomes the name of a file.
 
     Raises:
         StoreError: It is no id, but a path for example.
     """
     if not isinstance(name, str) or ID.fullmatch(name) is None:
-        raise StoreError(f"a clip's id is {ID_LETTERS} hexadecimal digits, got {name!r:.80}")
+        raise StoreError(f"a shot's id is {ID_LETTERS} hexadecimal digits, got {name!r:.80}")
     return name
 
 
 def shot_path(name: str) -> str:
-    """Path of a clip in its store, by its id.
+    """Path of a shot in its store, by its id.
 
     Raises:
-        StoreError: It is no id: no path leads out of the store.
+        StoreError: It is no id.
     """
     return f"clips/{checked_id(name)[:2]}/{name}.safetensors"
 
 
 def save_shot(root: AnyPath, record: ShotRecord) -> Path:
-    """Writes one clip, whole or not at all; the same clip written before is replaced.
+    """Writes one shot, whole or not at all; the same shot written before is replaced.
 
     `store.write_shot` does this after it has compared the record with the store.
 
@@ -161,21 +161,16 @@ def save_shot(root: AnyPath, record: ShotRecord) -> Path:
         OutputError: The disk is full or refuses. Nothing is left behind.
     """
     path = Path(root) / shot_path(record.id)
-    try:
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft(path) as hidden:
             write_shot_file(hidden, record.tensors(), record.about())
         _sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror}); check permission and free space, then "
-            "run again: finished clips are kept"
-        ) from error
     return path
 
 
 def _sync_folder(folder: Path) -> None:
-    """Waits until the disk knows the new name; without it a power cut may lose the clip."""
+    """Waits until the disk knows the new name; without it a power cut may lose the shot."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,59 +3,38 @@
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import FileIO
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from loopy.data.store.rows import Piece, merge
+from loopy.data.store.rows import ByteRange, merge
 from loopy.data.store.shot_file import CURE
 from loopy.errors import ConfigurationError, CorruptFileError, DependencyError, StoreError
 
-FOLDER_GAP_BYTES = 4096  # a page: the disk reads it anyway
-BUCKET_GAP_BYTES = 65_536  # far cheaper than one more request
-
+PAGE_BYTES = 4096
+"""Gap of a local store that is read over: the disk reads a page anyway."""
+REQUEST_BYTES = 65_536
+"""The same for a bucket: far cheaper than one more request."""
 LARGEST_BYTES = 2**28
 """Of files that are read whole: descriptions and ledgers, in JSON."""
+Buffer = bytes | memoryview
 
 
-class Place(Protocol):
-    """What the reader needs; `shot_file.naming` puts the file's name before its errors."""
-
-    @property
-    def root(self) -> Any:
-        """Address or folder, for messages."""
-        ...
-
-    @property
-    def bytes_requested(self) -> int:
-        """Bytes asked for by this process, gaps within merged ranges included."""
-        ...
-
-    def start(self, path: str, count: int) -> tuple[bytes, int]:
-        """The first `count` bytes of a file, or all it has, and the size of the file."""
-        ...
-
-    def fill(self, path: str, pieces: Sequence[Piece]) -> None:
-        """Reads each piece into its memory."""
-        ...
-
-    def forget(self, path: str) -> bool:
-        """Drops what may be a damaged copy of a file; whether another read may give another one."""
-        ...
-
-
-class Folder:
-    """Files on a local disk or NFS; each read opens and closes its file.
+class Storage(ABC):
+    """Files by their path below a root; `shot_file.naming` puts the path before its errors.
 
     Args:
-        root: The folder.
+        root: Folder or address.
         gap_bytes: See `rows.merge`.
     """
 
-    def __init__(self, root: Path, *, gap_bytes: int = FOLDER_GAP_BYTES) -> None:
-        self.root, self.gap_bytes, self.bytes_requested = root, gap_bytes, 0
+    def __init__(self, root: Any, gap_bytes: int) -> None:
+        self.root, self.gap_bytes = root, gap_bytes
+        self.bytes_requested = 0
+        """By this process, gaps within merged ranges included."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Each process counts its own bytes."""
@@ -66,38 +45,57 @@ class Folder:
 
         Raises:
             CorruptFileError: There is no such file.
-            StoreError: It cannot be read.
+            StoreError: It cannot be read, or reached.
         """
-        try:
-            with open_file(self.root / path) as file:
-                found = file.read(count) or b""
-                size = os.fstat(file.fileno()).st_size
-        except OSError as error:
-            raise _unreadable(error) from error
+        found, size = self._start(path, count)
         self.bytes_requested += len(found)
         return found, size
 
-    def fill(self, path: str, pieces: Sequence[Piece]) -> None:
-        """Reads each piece into its memory.
+    def fill(self, path: str, ranges: Sequence[ByteRange]) -> None:
+        """Reads each range into its memory.
 
         Raises:
             CorruptFileError: The file is gone, or ends too early.
-            StoreError: It cannot be read.
+            StoreError: It cannot be read, or reached.
         """
-        try:
-            with open_file(self.root / path) as file:
-                for group in merge(pieces, self.gap_bytes):
-                    self.bytes_requested += group[-1].stop - group[0].start
-                    _read_group(file.fileno(), group)
-        except OSError as error:
-            raise _unreadable(error) from error
+        groups = merge(ranges, self.gap_bytes)
+        spans = [(group[0].start, group[-1].stop) for group in groups]
+        for group, (start, stop), found in zip(groups, spans, self._read(path, spans), strict=True):
+            self.bytes_requested += stop - start
+            if len(found) < stop - start:
+                raise CorruptFileError(f"it is cut off; {CURE}")
+            for each in group:
+                each.memory[:] = found[each.start - start : each.stop - start]
 
     def forget(self, path: str) -> bool:
-        """The files here are no copies: what is damaged stays so."""
+        """Drops a copy of a file that may be damaged; whether another read may give other bytes."""
         return False
 
+    @abstractmethod
+    def _start(self, path: str, count: int) -> tuple[bytes, int]: ...
 
-class Bucket:
+    @abstractmethod
+    def _read(self, path: str, spans: Sequence[tuple[int, int]]) -> Iterable[Buffer]:
+        """The bytes of each span; fewer, where the file ends too early."""
+
+
+class LocalStorage(Storage):
+    """Files on a local disk or NFS; each read opens and closes its file."""
+
+    def __init__(self, root: Path, *, gap_bytes: int = PAGE_BYTES) -> None:
+        super().__init__(root, gap_bytes)
+
+    def _start(self, path: str, count: int) -> tuple[bytes, int]:
+        with _store_errors(), open_file(self.root / path) as file:
+            return file.read(count) or b"", os.fstat(file.fileno()).st_size
+
+    def _read(self, path: str, spans: Sequence[tuple[int, int]]) -> Iterator[Buffer]:
+        with _store_errors(), open_file(self.root / path) as file:
+            for start, stop in spans:
+                yield _span(file.fileno(), start, stop)
+
+
+class ObjectStorage(Storage):
     """Files behind an address that obstore knows: s3, gs, az, http(s), file.
 
     The connection is made at first use, and not taken along to another process: its runtime does
@@ -107,77 +105,46 @@ class Bucket:
         address: Of the folder, like `s3://bucket/folder`.
         gap_bytes: See `rows.merge`.
         options: Arguments of `obstore.store.from_url`, as plain values.
+
+    Raises:
+        DependencyError: At the first read: obstore is not installed.
+        ConfigurationError: At a read: this process is a fork of the one that connected.
     """
 
     def __init__(
         self,
         address: str,
         *,
-        gap_bytes: int = BUCKET_GAP_BYTES,
+        gap_bytes: int = REQUEST_BYTES,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.root, self.gap_bytes, self.bytes_requested = address, gap_bytes, 0
-        self._options: dict[str, Any] = dict(options or {})
+        super().__init__(address, gap_bytes)
+        self._options = dict(options or {})
         self._connection: Any = None
         self._process = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the connection behind; each process counts its own bytes."""
-        return self.__dict__ | {"bytes_requested": 0, "_connection": None}
-
-    def start(self, path: str, count: int) -> tuple[bytes, int]:
-        """The first `count` bytes of a file, or all it has, and the size of the file.
-
-        Raises:
-            CorruptFileError: There is no such file.
-            StoreError: It cannot be reached.
-            DependencyError: obstore is not installed.
-            ConfigurationError: This process is a fork of the one that connected.
-        """
-        obstore = self._connect()
-        try:
-            answer = obstore.get(self._connection, path, options={"range": (0, count)})
-            found, size = bytes(answer.bytes()), answer.meta["size"]
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise _unreadable(error) from error
-        self.bytes_requested += len(found)
-        return found, size
+        """Without the connection."""
+        return super().__getstate__() | {"_connection": None}
 
     def whole(self, path: str) -> bytes:
         """A whole file; raises what `start` raises."""
-        return self.start(path, sys.maxsize)[0]
+        return ObjectStorage.start(self, path, sys.maxsize)[0]
 
-    def fill(self, path: str, pieces: Sequence[Piece]) -> None:
-        """Reads each piece into its memory; ranges travel side by side.
-
-        Raises:
-            CorruptFileError: The file is gone, or ends too early.
-            StoreError: It cannot be reached.
-            DependencyError: obstore is not installed.
-            ConfigurationError: This process is a fork of the one that connected.
-        """
+    def _start(self, path: str, count: int) -> tuple[bytes, int]:
         obstore = self._connect()
-        groups = merge(pieces, self.gap_bytes)
-        starts, ends = [g[0].start for g in groups], [g[-1].stop for g in groups]
-        try:
-            # Its own merging would fetch gaps of up to a megabyte, unseen.
-            answers = obstore.get_ranges(
-                self._connection, path, starts=starts, ends=ends, coalesce=0
-            )
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise _unreadable(error) from error
-        for group, answer in zip(groups, answers, strict=True):
-            self.bytes_requested += group[-1].stop - group[0].start
-            found = memoryview(answer)
-            if len(found) != group[-1].stop - group[0].start:  # obstore gives what is there
-                raise CorruptFileError(f"it is cut off; {CURE}")
-            for piece in group:
-                first = piece.start - group[0].start
-                piece.memory[:] = found[first : first + len(piece.memory)]
+        with _store_errors(obstore.exceptions.BaseError):
+            answer = obstore.get(self._connection, path, options={"range": (0, count)})
+            return bytes(answer.bytes()), answer.meta["size"]
 
-    def forget(self, path: str) -> bool:
-        """Nothing of a file is kept here: it is read as it is."""
-        return False
+    def _read(self, path: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """All spans travel at once."""
+        obstore = self._connect()
+        starts, ends = [start for start, _ in spans], [stop for _, stop in spans]
+        with _store_errors(obstore.exceptions.BaseError):
+            # Its own merging would fetch gaps of up to a megabyte, unseen.
+            parts = obstore.get_ranges(self._connection, path, starts=starts, ends=ends, coalesce=0)
+            return [memoryview(part) for part in parts]
 
     def _connect(self) -> Any:
         """The library, once there is a connection."""
@@ -224,7 +191,7 @@ def is_address(where: str | os.PathLike[str]) -> bool:
 
 
 def library(address: str) -> Any:
-    """obstore, which not everybody needs.
+    """obstore, which is optional.
 
     Raises:
         DependencyError: It is not installed.
@@ -261,34 +228,34 @@ def connect(address: str, options: Mapping[str, Any] | None = None) -> Any:
         ) from error
 
 
-def _read_group(file: int, group: Sequence[Piece]) -> None:
-    """Fills the memories of neighbouring pieces by as few calls as the system allows."""
-    memories, offset = [group[0].memory], group[0].start
-    for before, piece in pairwise(group):
-        if piece.start > before.stop:
-            memories.append(memoryview(bytearray(piece.start - before.stop)))
-        memories.append(piece.memory)
-    while memories:
-        read = os.preadv(file, memories[:1024], offset)  # 1024: the most that Linux takes
-        if read == 0:
-            raise CorruptFileError(f"it is cut off; {CURE}")
-        offset += read
-        while memories and read >= len(memories[0]):
-            read -= len(memories.pop(0))
-        if read:
-            memories[0] = memories[0][read:]
+def first_line(error: Exception) -> str:
+    """Of what obstore says: the rest is for its authors."""
+    return str(error).strip().partition("\n")[0]
+
+
+def _span(file: int, start: int, stop: int) -> bytes:
+    """Bytes of an open file, of which one call gives at most 2 GiB."""
+    parts = list[bytes]()
+    while start < stop and (part := os.pread(file, stop - start, start)):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
 
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _unreadable(error: Exception) -> StoreError:
-    if isinstance(error, FileNotFoundError):
-        return CorruptFileError("it is not there; check the address, or preprocess again")
-    return StoreError(f"it cannot be read ({first_line(error)}); check permission and connection")
-
-
-def first_line(error: Exception) -> str:
-    """Of what obstore says: the rest is for its authors."""
-    return str(error).strip().partition("\n")[0]
+@contextmanager
+def _store_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Errors of the system, and of these kinds, as those of a store."""
+    try:
+        yield
+    except (OSError, *kinds) as error:
+        if isinstance(error, FileNotFoundError):
+            raise CorruptFileError(
+                "it is not there; check the address, or preprocess again"
+            ) from error
+        raise StoreError(
+            f"it cannot be read ({first_line(error)}); check permission and connection"
+        ) from error

@@ -1,4 +1,4 @@
-"""A training sample out of a stored clip: which rows it needs, and the reading of just those.
+"""A training sample out of a stored shot: which rows it needs, and the reading of just those.
 
 ::
 
@@ -12,9 +12,10 @@ A window is drawn from a generator of the sample's own, so it is a function of (
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from loopy.data.store.description import TRACK
 from loopy.data.store.shot_store import ShotStore
 from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance, mirrored
@@ -28,7 +29,7 @@ APART = 30
 
 @dataclass(frozen=True)
 class Window:
-    """A place in a stored clip.
+    """A place in a stored shot.
 
     Args:
         start: First frame of the clip to learn.
@@ -122,15 +123,16 @@ def read_window(
         StoreError: The file is missing, damaged, or lacks what is asked for.
     """
     start, stop = window.start, window.start + clip_frames
-    slots, present = _slots(window, layout)
+    distances = layout.distances()
+    slots, present = window.start - 1 - distances, distances < window.history
     if window.still:
         slots, present = slots.where(present, window.reference), torch.ones_like(present)
-    sound = _heard(store, row, range(start, stop), audio_window)
+    sound = _audio_rows(store, row, range(start, stop), audio_window)
     name = "latents_mirrored" if window.mirrored else "latents"
     pictures = torch.tensor([*slots[present].tolist(), *range(start, stop), window.reference])
     frames, places = pictures.unique(return_inverse=True)
     drawn = {} if noise is None else {"log_variance": frames}
-    track = dict.fromkeys(_TRACK, slice(start, stop))
+    track = dict.fromkeys(TRACK, slice(start, stop))
     read = store.read(row, {name: frames, "audio": sound.flatten()} | track | drawn)
     latents = read[name].float()
     if noise is not None:
@@ -157,16 +159,9 @@ def read_window(
     return clip, motion
 
 
-_TRACK = ("points", "pose", "valid")
-
-
-def _slots(window: Window, layout: SegmentLayout) -> tuple[Int[Tensor, " m"], Bool[Tensor, " m"]]:
-    """Rows of the past, oldest first, and which of them exist."""
-    distances = layout.distances()
-    return window.start - 1 - distances, distances < window.history
-
-
-def _heard(store: ShotStore, row: int, span: range, window: AudioWindow) -> Int[Tensor, "f n r"]:
+def _audio_rows(
+    store: ShotStore, row: int, span: range, window: AudioWindow
+) -> Int[Tensor, "f n r"]:
     """Rows of audio of each frame and its neighbours; two a frame in a store of 50 Hz."""
     frames = int(store.index["frames"][row])
     around = window.indices(span, frames)
