@@ -1,1 +1,1 @@
-"""The figures of the paper's tables: functions of tensors, each with a thin torchmetrics class."""
+"""The figures of the paper's tables: functions of tensors, one figure a file."""

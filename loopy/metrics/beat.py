@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
-from loopy.metrics.means import MeanOverVideos
 from loopy.motion import NOSE_TIP, MotionSequence
 from loopy.motion.measures import REFERENCE_SIZE_PX
 from loopy.timing import FPS, sample_span
@@ -109,20 +108,6 @@ def beat_alignment(
         [_score(head, beats(smooth.roll(shift)), width) for shift in range(len(smooth))]
     )
     return BeatAlignment(float(_score(head, voice, width)), float(scores.nanmean()))
-
-
-class HeadBeats(MeanOverVideos):
-    """Mean "beat_alignment", "by chance" and "gain" over videos."""
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__("beat_alignment", "beat_chance", "beat_gain", **kwargs)
-
-    def update(self, motion: MotionSequence, audio: Float[Tensor, "n"]) -> None:
-        """Count in one video of 25 frames a second with its sound of 16 kHz."""
-        if motion.fps != FPS:
-            raise MetricError(f"a track of {FPS} frames a second is expected, got {motion.fps}")
-        found = beat_alignment(head_speed(motion), speech_energy(audio, frames=len(motion)))
-        self.add(found.score, found.chance, found.gain)
 
 
 def _score(head: Tensor, voice: Tensor, width: float) -> Tensor:

@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import MetricError
-from loopy.metrics.means import MeanOverVideos
 from loopy.motion import MotionSequence
 from loopy.timing import FPS
 
@@ -73,14 +72,3 @@ def blink_rate(openness: Float[Tensor, "f"], *, fps: float = float(FPS)) -> floa
         raise MetricError(f"blinks are missed at {fps:g} frames a second; give 10 at least")
     seen = int((~openness.isnan()).sum())
     return len(blinks(openness)) / (seen / fps / 60)
-
-
-class BlinkRate(MeanOverVideos):
-    """Mean "blinks_a_minute" over videos."""
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__("blinks_a_minute", **kwargs)
-
-    def update(self, motion: MotionSequence) -> None:
-        """Count in one video; see `blink_rate`."""
-        self.add(blink_rate(eye_openness(motion), fps=float(motion.fps)))

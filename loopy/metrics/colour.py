@@ -19,11 +19,6 @@ def to_lab(colours: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
-def delta_e(first: Float[Tensor, "*n 3"], second: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
-    """Distance of sRGB colours in Lab (CIE76); about 2.3 is just noticeable."""
-    return (to_lab(first) - to_lab(second)).norm(dim=-1)
-
-
 def palette_distance(
     first: Float[Tensor, "n 3"], second: Float[Tensor, "m 3"]
 ) -> Float[Tensor, ""]:

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
-from loopy.metrics.means import MeanOverVideos
 from loopy.motion import MotionSequence
 from loopy.motion.measures import REFERENCE_SIZE_PX
 
@@ -52,14 +51,3 @@ def motion_diversity(motions: list[MotionSequence]) -> float:
         raise MetricError("no point is found in all tracks; look at them")
     scaled = [motion.points * (REFERENCE_SIZE_PX / motion.size_px) for motion in motions]
     return diversity(torch.stack([points[found] for points in scaled]))
-
-
-class SeedDiversity(MeanOverVideos):
-    """Mean "diversity" over portraits with their sounds."""
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__("diversity", **kwargs)
-
-    def update(self, motions: list[MotionSequence]) -> None:
-        """Count in the videos of one portrait and sound; see `motion_diversity`."""
-        self.add(motion_diversity(motions))

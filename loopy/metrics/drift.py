@@ -7,7 +7,6 @@ from torch import Tensor
 from loopy.errors import MetricError
 from loopy.metrics.colour import to_lab
 from loopy.metrics.extractors import check_numbers
-from loopy.metrics.means import MeanOverVideos
 from loopy.timing import FPS
 
 _GREY = (0.299, 0.587, 0.114)
@@ -17,11 +16,6 @@ _AT_ONCE = 16
 def mean_colours(frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f 3"]:
     """Mean L*a*b* of each frame; a head that turns changes it a little, and back again."""
     return torch.cat([to_lab(part.float() / 255).mean((1, 2)) for part in frames.split(_AT_ONCE)])
-
-
-def colour_curve(colours: Float[Tensor, "f 3"], *, fps: float = float(FPS)) -> Float[Tensor, "f"]:
-    """How far the mean colour of each frame is from that of the first second, in delta-E."""
-    return (colours - colours[: max(1, round(fps))].mean(0)).norm(dim=1)
 
 
 def colour_slope(colours: Float[Tensor, "f 3"], *, fps: float = float(FPS)) -> float:
@@ -71,17 +65,6 @@ def sharpness_slope(variances: Float[Tensor, "f"], *, fps: float = float(FPS)) -
 def sharpness_drift(frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)) -> float:
     """`sharpness_slope` of a video in memory."""
     return sharpness_slope(sharpness(frames), fps=fps)
-
-
-class Drift(MeanOverVideos):
-    """Mean "colour_drift" and "sharpness_drift" over videos."""
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__("colour_drift", "sharpness_drift", **kwargs)
-
-    def update(self, frames: UInt8[Tensor, "f h w 3"], *, fps: float = float(FPS)) -> None:
-        """Count in one video; see `colour_slope` and `sharpness_slope`."""
-        self.add(colour_drift(frames, fps=fps), sharpness_drift(frames, fps=fps))
 
 
 def _laplacian_variance(frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n"]:

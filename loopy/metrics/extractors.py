@@ -5,9 +5,10 @@ it the figure is missing, and never a number of another network under the same n
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,49 +17,20 @@ from torch import Tensor
 from loopy.errors import MetricError, ModelError
 from loopy.models.tensor_files import told
 
+Frames = UInt8[Tensor, "f h w 3"]
+"""sRGB pictures of one video."""
 
-class FrameFeatures(Protocol):
-    """A row of features for each picture: FID, identity."""
+FrameFeatures = Callable[[Frames], Float[Tensor, "f d"]]
+"""A row of features for each picture: FID, identity."""
 
-    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f d"]:
-        """Look at sRGB pictures of one video."""
-        ...
+FrameScores = Callable[[Frames], Float[Tensor, "f"]]
+"""A grade for each picture: IQA."""
 
+SegmentFeatures = Callable[[UInt8[Tensor, "s t h w 3"]], Float[Tensor, "s d"]]
+"""A row of features for each stretch of frames, all of equal length: FVD."""
 
-class SegmentFeatures(Protocol):
-    """A row of features for each stretch of frames: FVD."""
-
-    def __call__(self, segments: UInt8[Tensor, "s t h w 3"]) -> Float[Tensor, "s d"]:
-        """Look at stretches of equal length."""
-        ...
-
-
-class SyncFeatures(Protocol):
-    """What is seen and what is heard, in one space and in step: Sync-C and Sync-D."""
-
-    def __call__(
-        self, frames: UInt8[Tensor, "f h w 3"], audio: Float[Tensor, "n"]
-    ) -> tuple[Float[Tensor, "w d"], Float[Tensor, "w d"]]:
-        """Look at a video (25 frames a second) and hear its sound (16 kHz): pictures, sound."""
-        ...
-
-
-class FrameScores(Protocol):
-    """A grade for each picture: IQA."""
-
-    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f"]:
-        """Grade sRGB pictures."""
-        ...
-
-
-class Interpolator(Protocol):
-    """The picture in the middle of two: smoothness."""
-
-    def __call__(
-        self, before: UInt8[Tensor, "n h w 3"], after: UInt8[Tensor, "n h w 3"]
-    ) -> UInt8[Tensor, "n h w 3"]:
-        """Make up what stood between them."""
-        ...
+Interpolator = Callable[[Frames, Frames], Frames]
+"""The pictures in the middle of others: smoothness."""
 
 
 @dataclass(frozen=True)

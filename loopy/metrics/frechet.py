@@ -5,12 +5,12 @@ the sum of the singular values of R1 R2', which needs no inverse and no square r
 so that it is exact where fewer rows than features make both covariances singular.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics import Metric
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
@@ -55,6 +55,7 @@ def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) 
         MetricError: A set of fewer than 2 rows, sets of different widths, NaN or infinity.
     """
     _check(first, second)
+    _check_rows(len(first), len(second))
     sets = [rows.double() for rows in (first, second)]
     means = [rows.mean(0) for rows in sets]
     roots = [
@@ -64,77 +65,62 @@ def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) 
     return Frechet(distance, (len(first), len(second)), first.shape[1])
 
 
-class FrechetDistance(Metric):
-    """`frechet_distance` of sets that come in parts, in memory that does not grow with them.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What the distance needs of a real and a generated set; it does not grow with them.
 
-    Args:
-        width: Features of a row.
-        **kwargs: Of `torchmetrics.Metric`.
+    Those of parts add up, also those of other ranks.
+
+    Attributes:
+        rows: How many the real and the generated set have.
+        sums: Of their rows.
+        products: Sums of the outer product of each row with itself.
     """
 
-    full_state_update = False
-    higher_is_better = False
-    rows: Tensor
-    sums: Tensor
-    products: Tensor
+    rows: Int[Tensor, "2"]
+    sums: Float[Tensor, "2 d"]
+    products: Float[Tensor, "2 d d"]
 
-    def __init__(self, width: int, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.width = width
-        products = torch.zeros(2, width, width, dtype=torch.float64)  # real, generated
-        self.add_state("rows", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("sums", products[:, 0].clone(), dist_reduce_fx="sum")
-        self.add_state("products", products, dist_reduce_fx="sum")
-
-    def update(self, features: Float[Tensor, "n d"], *, real: bool) -> None:
-        """Count in rows.
-
-        Args:
-            features: Of frames or of videos.
-            real: Of the real set, else of the generated one.
+    @classmethod
+    def of(cls, real: Float[Tensor, "n d"], made: Float[Tensor, "m d"]) -> Self:
+        """Moments of the features of both sets, or of a part of them.
 
         Raises:
-            MetricError: Another width, NaN or infinity; nothing is counted in then.
+            MetricError: Different widths, NaN or infinity.
         """
-        if features.ndim != 2 or features.shape[1] != self.width:
-            got = tuple(features.shape)
-            raise MetricError(f"rows of {self.width} features are expected, got shape {got}")
-        check_numbers(features, name="the features")
-        rows, which = features.to(self.sums), 0 if real else 1
-        self.rows[which] += len(rows)
-        self.sums[which] += rows.sum(0)
-        self.products[which] += rows.T @ rows
+        _check(real, made)
+        sets = real.double(), made.double()
+        return cls(
+            torch.tensor([len(rows) for rows in sets]),
+            torch.stack([rows.sum(0) for rows in sets]),
+            torch.stack([rows.T @ rows for rows in sets]),
+        )
 
-    def compute(self) -> Frechet:
-        """The distance of all rows so far.
+    def __add__(self, other: "Moments") -> "Moments":
+        """Of both parts together."""
+        products = self.products + other.products
+        return Moments(self.rows + other.rows, self.sums + other.sums, products)
+
+    def __sub__(self, other: "Moments") -> "Moments":
+        """Without a part."""
+        products = self.products - other.products
+        return Moments(self.rows - other.rows, self.sums - other.sums, products)
+
+    def distance(self) -> Frechet:
+        """Frechet distance of the two sets.
 
         Raises:
             MetricError: A set has fewer than 2 rows.
         """
-        return distance_of_moments(self.rows, self.sums, self.products)
-
-
-def distance_of_moments(
-    rows: Int[Tensor, "2"], sums: Float[Tensor, "2 d"], products: Float[Tensor, "2 d d"]
-) -> Frechet:
-    """Frechet distance of two sets of which no more is known.
-
-    Args:
-        rows: How many rows the real and the generated set have.
-        sums: Of their rows.
-        products: Sums of the outer product of each row with itself.
-
-    Raises:
-        MetricError: A set has fewer than 2 rows.
-    """
-    real, made = (int(count) for count in rows)
-    _check_rows(real, made)
-    means = sums / rows[:, None]
-    squares = rows[:, None, None] * means[:, :, None] * means[:, None]
-    covariances = (products - squares) / (rows[:, None, None] - 1)
-    values, vectors = torch.linalg.eigh(covariances)
-    roots = values.clamp(min=0).sqrt()[..., None] * vectors.mT
-    return Frechet(_distance(means[0] - means[1], *roots), (real, made), sums.shape[1])
+        real, made = self.rows.tolist()
+        _check_rows(real, made)
+        rows = self.rows[:, None, None]
+        means = self.sums / self.rows[:, None]
+        squares = rows * means[:, :, None] * means[:, None]
+        covariances = (self.products - squares) / (rows - 1)
+        values, vectors = torch.linalg.eigh(covariances)
+        roots = values.clamp(min=0).sqrt()[..., None] * vectors.mT
+        return Frechet(_distance(means[0] - means[1], *roots), (real, made), means.shape[1])
 
 
 def _distance(shift: Tensor, first: Tensor, second: Tensor) -> float:
@@ -154,7 +140,6 @@ def _check(first: Tensor, second: Tensor) -> None:
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
         raise MetricError(f"both sets must be rows of as many features, got shapes {shapes}")
-    _check_rows(len(first), len(second))
     check_numbers(first, name="the real features")
     check_numbers(second, name="the generated features")
 

@@ -7,7 +7,6 @@ from torch.nn import functional
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
-from loopy.metrics.means import MeanOverVideos
 
 
 def identity_curve(
@@ -36,16 +35,3 @@ def identity_curve(
 def identity_similarity(frames: Float[Tensor, "f d"], portrait: Float[Tensor, "d"]) -> float:
     """Mean of `identity_curve` over the frames of a video."""
     return float(identity_curve(frames, portrait).double().mean())
-
-
-class IdentitySimilarity(MeanOverVideos):
-    """Mean "identity" over videos."""
-
-    higher_is_better = True
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__("identity", **kwargs)
-
-    def update(self, frames: Float[Tensor, "f d"], portrait: Float[Tensor, "d"]) -> None:
-        """Count in one video; see `identity_curve`."""
-        self.add(identity_similarity(frames, portrait))

@@ -2,16 +2,17 @@
 
 The paper gives neither window nor unit. Windows of 12 frames, as in training, and px^2 at 512 px
 fit its figures of real videos; whole videos do not. Nearer to the real video is better, not more.
+DGlo and DExp are named by the paper's reviewers without a definition: here they are the absolute
+difference of a video's figure and its real one's, mean over videos (`evaluation.table.columns`).
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import MetricError
-from loopy.metrics.means import MeanOverVideos
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.motion.measures import REFERENCE_SIZE_PX
 from loopy.timing import FPS
@@ -71,35 +72,3 @@ def interocular_px(motion: MotionSequence) -> Float[Tensor, ""]:
     left, right = (motion.points[:, corner] for corner in OUTER_EYE_CORNERS)
     found = motion.valid[:, list(OUTER_EYE_CORNERS)].all(1)
     return (left - right)[found].norm(dim=1).mean() * (REFERENCE_SIZE_PX / motion.size_px)
-
-
-class MotionVariance(MeanOverVideos):
-    """Mean Glo and Exp over videos, with real ones DGlo and DExp too.
-
-    DGlo and DExp are named by the paper's reviewers and defined nowhere we could read: ours are the
-    mean absolute difference of a video and its real one.
-
-    Args:
-        against_real: Whether `update` is given real tracks too.
-        **kwargs: Of `torchmetrics.Metric`.
-    """
-
-    def __init__(self, *, against_real: bool = False, **kwargs: object) -> None:
-        names = [field.name for field in fields(MotionVariances)]
-        apart = [f"d{name}" for name in names] if against_real else []
-        super().__init__(*names, *apart, **kwargs)
-        self.against_real = against_real
-
-    def update(self, motion: MotionSequence, real: MotionSequence | None = None) -> None:
-        """Count in one video.
-
-        Raises:
-            MetricError: As for `motion_variances`, or a real track is given or left out against
-                what the constructor was told.
-        """
-        if (real is not None) != self.against_real:
-            raise MetricError("give a real track to each video or to none; see `against_real`")
-        own = astuple(motion_variances(motion))
-        theirs = astuple(motion_variances(real)) if real is not None else ()
-        apart = [abs(a - b) for a, b in zip(own, theirs, strict=True)] if theirs else []
-        self.add(*own, *apart)

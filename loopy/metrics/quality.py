@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from loopy.errors import ConfigurationError, DependencyError, MetricError, ModelError
 from loopy.metrics.extractors import FrameScores, check_numbers
-from loopy.metrics.means import MeanOverVideos
 
 NEEDS = (
     "Q-Align by pyiqa (pip install pyiqa; licence: PolyForm Noncommercial 1.0.0) with the weights "
@@ -73,22 +72,3 @@ def graded_by(network: nn.Module, *, device: str | torch.device = "cpu") -> Fram
         return torch.cat(grades).float().cpu()
 
     return grade
-
-
-class ImageQuality(MeanOverVideos):
-    """Mean "iqa" over videos: frames first, then videos.
-
-    Args:
-        scorer: Grades pictures.
-        **kwargs: Of `torchmetrics.Metric`.
-    """
-
-    higher_is_better = True
-
-    def __init__(self, scorer: FrameScores, **kwargs: object) -> None:
-        super().__init__("iqa", **kwargs)
-        self.scorer = scorer
-
-    def update(self, frames: UInt8[Tensor, "f h w 3"]) -> None:
-        """Count in one video; see `image_quality`."""
-        self.add(image_quality(frames, self.scorer))

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import AMT_S, Interpolator
-from loopy.metrics.means import MeanOverVideos
 
 _MULTIPLE_PX = 16
 
@@ -73,22 +72,3 @@ def amt(path: str | Path | None, *, device: str | torch.device = "cpu") -> Inter
         return (middle * 255).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)  # cut off, as there
 
     return between
-
-
-class MotionSmoothness(MeanOverVideos):
-    """Mean "smoothness" over videos.
-
-    Args:
-        interpolator: Makes up a picture between two.
-        **kwargs: Of `torchmetrics.Metric`.
-    """
-
-    higher_is_better = True
-
-    def __init__(self, interpolator: Interpolator, **kwargs: object) -> None:
-        super().__init__("smoothness", **kwargs)
-        self.interpolator = interpolator
-
-    def update(self, frames: UInt8[Tensor, "f h w 3"]) -> None:
-        """Count in one video; see `smoothness`."""
-        self.add(smoothness(frames, self.interpolator))

@@ -5,12 +5,10 @@ length 1, so that distances lie between 0 and 2. Never compare them with SyncNet
 seen toons alone; of other faces its figures mean nothing.
 """
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from loopy.errors import MetricError
-from loopy.metrics.means import MeanOverVideos
 from loopy.metrics.sync_scores import SyncScores
 from loopy.models import AudioEncoder
 from loopy.models.folder import ASSETS, load_part
@@ -74,23 +72,3 @@ def load_judge() -> tuple[SyncJudge, AudioEncoder]:
         ModelError: A file is missing or damaged.
     """
     return SyncJudge.from_pretrained(), load_part(ASSETS / "toon", "audio_encoder").float()
-
-
-class ToonSync(MeanOverVideos):
-    """Mean "toon_sync_c", "toon_sync_d" and "toon_offset" over videos of toons.
-
-    Args:
-        **kwargs: Of `torchmetrics.Metric`.
-
-    Raises:
-        ModelError: A file of the judge is missing or damaged.
-    """
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__("toon_sync_c", "toon_sync_d", "toon_offset", **kwargs)
-        self.judge, self.audio_encoder = load_judge()
-
-    @torch.no_grad()
-    def update(self, frames: UInt8[Tensor, "f h w 3"], audio: Float[Tensor, " samples"]) -> None:
-        """Count in one video; see `toon_sync`."""
-        self.add(*toon_sync(self.judge, self.audio_encoder, frames, audio))

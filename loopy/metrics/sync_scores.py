@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
-from loopy.metrics.means import MeanOverVideos
 
 REACH = 15
 
@@ -66,20 +65,3 @@ def sync_scores(
     smallest, place = distances.min(0)
     confidence = distances.median() - smallest
     return SyncScores(float(confidence), float(smallest), reach - int(place))
-
-
-class LipSync(MeanOverVideos):
-    """Mean "sync_c", "sync_d" and "offset" over videos.
-
-    Args:
-        reach: Largest shift in frames.
-        **kwargs: Of `torchmetrics.Metric`.
-    """
-
-    def __init__(self, reach: int = REACH, **kwargs: object) -> None:
-        super().__init__("sync_c", "sync_d", "offset", **kwargs)
-        self.reach = reach
-
-    def update(self, pictures: Float[Tensor, "f d"], sound: Float[Tensor, "f d"]) -> None:
-        """Count in one video; see `sync_scores`."""
-        self.add(*sync_scores(pictures, sound, reach=self.reach))

@@ -26,7 +26,7 @@ _SAMPLES_A_FRAME, _STEPS_A_FRAME = 640, 4
 class SyncNet(nn.Module):
     """Windows of 0.2 s, seen and heard, to 1024 numbers each.
 
-    An instance is a `SyncFeatures`: called with a face track and its sound.
+    Called with a face track and its sound.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import argrelmax, argrelmin
 
 from loopy.errors import MetricError
-from loopy.metrics.beat import HeadBeats, beat_alignment, beats, head_speed, speech_energy
+from loopy.metrics.beat import beat_alignment, beats, head_speed, speech_energy
 from loopy.motion import NOSE_TIP, MotionSequence
 
 
@@ -89,12 +89,3 @@ def test_what_a_codec_does_to_a_held_picture_is_no_beat(size_px):
     with pytest.raises(MetricError, match="keeps still"):
         beat_alignment(speed(wobble), energy)
     assert beat_alignment(speed(talks), energy).score > 0
-
-
-def test_the_class_takes_video_and_sound():
-    nose = np.random.default_rng(2).normal(size=(100, 2)).cumsum(0)
-    audio = torch.randn(64_000)
-    metric = HeadBeats()
-    metric.update(track(nose), audio)
-    alone = beat_alignment(head_speed(track(nose)), speech_energy(audio, frames=100))
-    assert float(metric.compute()["beat_gain"]) == pytest.approx(alone.gain)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopy.errors import MetricError
-from loopy.metrics.blinks import BlinkRate, blink_rate, blinks, eye_openness
+from loopy.metrics.blinks import blink_rate, blinks, eye_openness
 from loopy.motion import MotionSequence
 from loopy.synthetic.face import CONTROLS, landmarks, random_identities
 
@@ -83,10 +83,3 @@ def test_bad_input_is_named():
         blinks(torch.zeros(50))
     with pytest.raises(MetricError, match="missed at 5 frames a second"):
         blink_rate(torch.ones(50), fps=5)
-
-
-def test_the_class_takes_the_mean_of_videos():
-    metric = BlinkRate()
-    metric.update(toon(np.zeros(100)))
-    metric.update(toon([0.0] * 70 + [1.0] * 3 + [0.0] * 27))
-    assert float(metric.compute()["blinks_a_minute"]) == pytest.approx(15 / 2)

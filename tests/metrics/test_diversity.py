@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 
 from loopy.errors import MetricError
-from loopy.metrics.diversity import SeedDiversity, diversity, motion_diversity
+from loopy.metrics.diversity import diversity, motion_diversity
 from loopy.motion import MotionSequence
 
 
@@ -54,4 +54,4 @@ def test_bad_input_is_named():
     with pytest.raises(MetricError, match=r"different lengths \[4, 5\]"):
         motion_diversity([track(torch.rand(n, 68, 2)) for n in (4, 5)])
     with pytest.raises(MetricError, match="got 1"):
-        SeedDiversity().update([track(torch.rand(4, 68, 2))])
+        motion_diversity([track(torch.rand(4, 68, 2))])

@@ -6,7 +6,7 @@ from scipy.spatial.distance import cosine
 from torchmetrics.regression import CosineSimilarity
 
 from loopy.errors import MetricError
-from loopy.metrics.identity import IdentitySimilarity, identity_curve, identity_similarity
+from loopy.metrics.identity import identity_curve, identity_similarity
 
 
 def test_equals_scipy_and_torchmetrics():
@@ -34,13 +34,3 @@ def test_bad_input_is_named():
         identity_similarity(torch.cat([faces, torch.zeros(1, 4)]), torch.randn(4))
     with pytest.raises(MetricError, match="1 of 3 rows"):
         identity_similarity(faces / torch.tensor([[1.0], [0.0], [1.0]]), torch.randn(4))
-
-
-def test_the_class_takes_the_mean_of_videos():
-    portrait = torch.randn(4)
-    metric = IdentitySimilarity()
-    metric.update(portrait.expand(30, -1), portrait)
-    metric.update(-portrait.expand(3, -1), portrait)
-    assert float(metric.compute()["identity"]) == pytest.approx(
-        0, abs=1e-6
-    )  # of videos, not frames

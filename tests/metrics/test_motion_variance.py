@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from loopy.errors import MetricError
-from loopy.metrics.motion_variance import MotionVariance, interocular_px, motion_variances
+from loopy.metrics.motion_variance import interocular_px, motion_variances
 from loopy.motion import UPPER_FACE_37, MotionSequence
 
 
@@ -83,19 +83,3 @@ def test_bad_input_is_named():
         motion_variances(anyone(11))
     with pytest.raises(MetricError, match="25 frames a second, got 30"):
         motion_variances(replace(anyone(24), fps=Fraction(30)))
-
-
-def test_dglo_is_the_mean_absolute_difference_to_the_real_video():
-    """Reference: numpy, over two videos of which one moves more than its real one, one less."""
-    pairs = [(anyone(12), anyone(24)), (anyone(36), anyone(12))]
-    metric = MotionVariance(against_real=True)
-    for made, real in pairs:
-        metric.update(made, real)
-    found = metric.compute()
-    figures = [(motion_variances(made).glo, motion_variances(real).glo) for made, real in pairs]
-    assert float(found["glo"]) == pytest.approx(np.mean([made for made, _ in figures]))
-    assert float(found["dglo"]) == pytest.approx(np.mean([abs(a - b) for a, b in figures]))
-    assert int(found["videos"]) == 2
-    with pytest.raises(MetricError, match="to each video or to none"):
-        metric.update(anyone(12))
-    assert "dglo" not in MotionVariance().figures

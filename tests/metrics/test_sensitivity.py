@@ -1,11 +1,10 @@
 """Independent reference: numpy, loss by loss."""
 
-import numpy as np
 import pytest
 import torch
 
 from loopy.errors import MetricError
-from loopy.metrics.sensitivity import Sensitivity, growth
+from loopy.metrics.sensitivity import growth
 
 
 def test_equals_numpy():
@@ -13,10 +12,6 @@ def test_equals_numpy():
     own, swapped = torch.rand(9) + 0.1, torch.rand(9) + 0.1
     expected = (swapped.numpy() - own.numpy()) / own.numpy()
     assert growth(own, swapped).numpy() == pytest.approx(expected, abs=1e-5)
-    metric = Sensitivity()
-    metric.update(own[:2], swapped[:2])
-    metric.update(own[2:], swapped[2:])
-    assert float(metric.compute()) == pytest.approx(np.mean(expected), abs=1e-5)
 
 
 def test_a_model_that_does_not_listen_has_none():
@@ -31,10 +26,5 @@ def test_bad_input_is_named():
         growth(losses, losses[:2])
     with pytest.raises(MetricError, match="loss of 0"):
         growth(losses * 0, losses)
-    with pytest.raises(MetricError, match="another's condition hold NaN"):
+    with pytest.raises(MetricError, match="the other condition hold NaN"):
         growth(losses, losses * torch.nan)
-    with (
-        pytest.warns(UserWarning, match="before the ``update``"),
-        pytest.raises(MetricError, match="no losses"),
-    ):
-        Sensitivity().compute()

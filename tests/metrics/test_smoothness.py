@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from loopy.errors import MetricError, ModelError
-from loopy.metrics.smoothness import MotionSmoothness, amt, linear, smoothness
+from loopy.metrics.smoothness import amt, linear, smoothness
 
 
 def film(frames):
@@ -65,12 +65,3 @@ def test_a_script_sees_padded_pictures_in_range(tmp_path):
     assert between.shape == expected.shape
     assert np.abs(between - expected).max() <= 1  # rounding in between
     assert (between == expected).mean() > 0.9
-
-
-def test_the_class_takes_the_mean_of_videos():
-    videos = [film(5), film(8)]
-    metric = MotionSmoothness(linear)
-    for video in videos:
-        metric.update(video)
-    expected = np.mean([by_numpy(video) for video in videos])
-    assert float(metric.compute()["smoothness"]) == pytest.approx(expected)

@@ -5,7 +5,7 @@ import torch
 
 from loopy.errors import MetricError
 from loopy.evaluation.toon.talks import held_out_talk, pixels
-from loopy.metrics.sync_judge import FEWEST_FRAMES, ToonSync, load_judge, scores_of, toon_sync
+from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of, toon_sync
 
 FRAMES = 75
 
@@ -53,11 +53,6 @@ def test_windows_that_do_not_reach_the_largest_offset_are_refused(windows):
     assert scores_of(torch.randn(16, 64), torch.randn(16, 64)).distance > 0
 
 
-def test_the_metric_is_the_mean_over_videos(talk, frames):
-    metric = ToonSync()
-    metric.update(frames, talk.audio)
-    metric.update(frames, torch.cat([torch.zeros(5 * 640), talk.audio])[: 640 * FRAMES])
-    found = metric.compute()
-    assert found["toon_offset"] == -2.5
-    assert found["videos"] == 2
-    assert set(found) == {"toon_sync_c", "toon_sync_d", "toon_offset", "videos"}
+def test_sound_that_is_late_has_its_offset(talk, frames):
+    late = torch.cat([torch.zeros(5 * 640), talk.audio])[: 640 * FRAMES]
+    assert toon_sync(*load_judge(), frames, late).offset == -5

@@ -7,20 +7,15 @@ Tukey 1958): the interval is the figure and 1.96 standard errors to either side,
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from loopy.errors import MetricError
 from loopy.evaluation.table.results import SetFigure
 from loopy.evaluation.table.statistics import FEWEST_VIDEOS
-from loopy.metrics.frechet import (
-    Frechet,
-    FrechetDistance,
-    distance_of_moments,
-    frechet_distance,
-)
+from loopy.metrics.frechet import Frechet, Moments, frechet_distance
 
 WIDEST = 128
 """Rows a frame of more numbers have no interval: each video left out costs seconds to minutes."""
@@ -28,37 +23,26 @@ WIDEST = 128
 Rows = Float[Tensor, "n d"]
 
 
-class Moments(NamedTuple):
-    """Of a real video and the made one: how many rows, their sums, their products' sums."""
-
-    rows: Int[Tensor, "2"]
-    sums: Float[Tensor, "2 d"]
-    products: Float[Tensor, "2 d d"]
-
-
 def distance_of_frames(pairs: Sequence[Callable[[], tuple[Rows, Rows]]]) -> SetFigure:
     """Distance of the real set and the made one, of rows a frame.
 
     Args:
-        pairs: For each video, at least one, a call that gives rows of the real and the made one.
+        pairs: For each video a call that gives rows of the real and the made one.
 
     Raises:
         MetricError: Too few rows, or rows that are NaN.
     """
-    metric, parts = FrechetDistance(pairs[0]()[0].shape[1]), list[Moments]()
+    whole, parts = None, list[Moments]()
     for rows_of in pairs:
-        real, made = rows_of()
-        metric.update(real, real=True)
-        metric.update(made, real=False)
-        if metric.width <= WIDEST:
-            parts.append(_moments(real, made))
-    whole_set = metric.compute()
-    others = []
+        part = Moments.of(*rows_of())
+        whole = part if whole is None else whole + part
+        if part.sums.shape[1] <= WIDEST:
+            parts.append(part)
+    if whole is None:
+        raise MetricError("no video has rows of features")
+    whole_set, others = whole.distance(), list[float]()
     if len(parts) >= FEWEST_VIDEOS:
-        whole = Moments(metric.rows, metric.sums, metric.products)
-        for part in parts:
-            rest = Moments(*(a - b for a, b in zip(whole, part, strict=True)))
-            others.append(distance_of_moments(*rest).distance)
+        others = [(whole - part).distance().distance for part in parts]
     return _jackknife(whole_set, others, n=len(pairs))
 
 
@@ -74,12 +58,6 @@ def distance_of_videos(real: Rows, made: Rows) -> SetFigure:
         kept = ~torch.eye(len(real)).bool()
         others = [frechet_distance(real[rest], made[rest]).distance for rest in kept]
     return _jackknife(whole_set, others, n=len(real))
-
-
-def _moments(real: Rows, made: Rows) -> Moments:
-    both = (real.double(), made.double())
-    sums, products = [rows.sum(0) for rows in both], [rows.T @ rows for rows in both]
-    return Moments(torch.tensor([len(real), len(made)]), torch.stack(sums), torch.stack(products))
 
 
 def _jackknife(whole_set: Frechet, others: Sequence[float], *, n: int) -> SetFigure:
