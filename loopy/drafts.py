@@ -89,6 +89,13 @@ def existing_folder(path: AnyPath) -> Path:
     return Path(path)
 
 
+def folder_of_results(path: AnyPath) -> Path:
+    """An `existing_folder` without what killed processes have left in it."""
+    folder = existing_folder(path)
+    remove_dead_drafts(folder)
+    return folder
+
+
 @contextmanager
 def hidden_beside(path: AnyPath, *, folder: bool = False) -> Iterator[Path]:
     """A draft that takes nobody's place; what of it is there after the block is deleted.

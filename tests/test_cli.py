@@ -68,7 +68,7 @@ def test_no_verb_is_help(capsys):
         (["export", "--ckpt", "no/checkpoints/last.ckpt", "--out", "x"], "no file no/"),
         (["export"], "the following arguments are required: ckpt, out; see loopy export"),
         (["export", "--ckpt", "a", "--out", "b", "--dtype", "8"], 'Parser key "dtype"'),
-        (["evaluate", "celebvhq"], "no test set 'celebvhq'; give toon, celebv-hq, "),
+        (["evaluate", "celebvhq"], "loopy evaluate has no 'celebvhq'; give toon, "),
     ],
 )
 def test_an_error_is_one_line_and_code_2(words, part, capsys):

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
-from loopy.commands.evaluate_sets import folder
+from loopy.commands.parsing import parsed
 from loopy.commands.recipes import find_recipe, read_recipe
 from loopy.data.media.finished import content_hash, is_finished, mark_finished, tree_hash
 from loopy.data.media.outputs import check_outputs
-from loopy.drafts import writing
+from loopy.drafts import folder_of_results, writing
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.evaluation.ablation import table
 from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
@@ -35,7 +34,6 @@ from loopy.training.loss_plot import read_rows
 BASE, START, TRUTH = "base.yaml", "image.yaml", "truth"
 LOG, RECORD = "ablate.log", "recipe.json"
 EVERY_S = 2.0
-FLAGS = {"finished": "Train nothing: judge the runs that are trained, and print their table."}
 FREE = {
     "seed_everything": None,
     "model": {"init_args": {"seed": None}},
@@ -156,7 +154,7 @@ def ablate(
         asyncio.run(_train_start(start, Path(read_recipe(base)["model"]["init_args"]["init_from"])))
     for run in runs:
         _check_recipe(run)
-    folder(out)
+    folder_of_results(out)
     options = JudgeOptions(talks, seconds, clips, seed)
     failed = asyncio.run(_make_all(runs, options, out / TRUTH, jobs=jobs))
     rows = table.tabulate(
@@ -175,21 +173,8 @@ def ablate(
 
 
 def run(words: Sequence[str]) -> int:
-    """Runs the verb with the words behind it.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
-    """
-    parser = ArgumentParser(prog="loopy ablate", description=__doc__, exit_on_error=False)
-    for flag, sentence in FLAGS.items():
-        parser.add_argument(f"--{flag}", action="store_true", help=sentence)
-    parser.add_function_arguments(ablate, skip=set(FLAGS))
-    try:
-        options = parser.parse_args(list(words[1:]))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy ablate --help") from error
-    return ablate(**options.as_dict())
+    """Runs the verb with the words behind it; the exit code is 1 if a run failed."""
+    return ablate(**parsed(ablate, words[1:], verb="ablate"))
 
 
 def _planned(

@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
-from loopy.data.media.box import Box, read_box
+from loopy.commands.parsing import parsed
+from loopy.data.media.box import read_box
 from loopy.data.media.container import existing_file
 from loopy.data.media.outputs import check_outputs
 from loopy.data.media.sound import LONGEST_S
@@ -18,7 +17,7 @@ from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.writer import check_result, open_writer
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import check_place, remove_dead_drafts, writing
-from loopy.errors import ConfigurationError, OutputError
+from loopy.errors import OutputError
 from loopy.memory import in_steady_memory
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
@@ -37,7 +36,7 @@ def animate(
     out: Path,
     model: str = "toon",
     seed: int = 0,
-    box: Box | None = None,
+    box: str | None = None,
     sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     sheet: Path | None = None,
     device: str = "cpu",
@@ -50,11 +49,12 @@ def animate(
     Args:
         portrait: A picture of a face.
         sound: A file with a voice; also a video's sound.
-        out: The result: .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG files.
+        out: The result (also -o): .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG
+            files.
         model: A model that comes with loopy, a model folder, or a hub id (owner/name).
         seed: The same seed gives the same video.
-        box: Square of the portrait to use, left top right bottom in pixels; without it the largest
-            one in the middle.
+        box: Square of the portrait to use, 'LEFT TOP RIGHT BOTTOM' in pixels; without it the
+            largest one in the middle.
         sampling: What to sample otherwise than the model itself says.
         sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
         device: Where to compute, for example cpu or cuda.
@@ -68,6 +68,7 @@ def animate(
     """
     existing_file(portrait, "picture")
     existing_file(sound, "sound")
+    square = None if box is None else read_box(box)
     results = {"video": out}
     check_result(out)
     if sheet is not None:
@@ -84,7 +85,7 @@ def animate(
         with watch("audio"):
             samples = pipe.sound(sound, longest_s=longest_s)
         with watch("reference"):
-            subject = pipe.prepare(portrait, box=box)
+            subject = pipe.prepare(portrait, box=square)
         clips = pipe.stream(subject, samples, seed=seed, options=sampling, stopwatch=watch)
         frames = frame_count(len(samples))
         shown, made = evenly_spread(frames, SHEET_FRAMES), 0
@@ -103,45 +104,15 @@ def animate(
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs the verb with the words behind it.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
-    """
-    parser = ArgumentParser(
-        prog="loopy animate",
-        description=str(animate.__doc__).partition("\n")[0],
-        exit_on_error=False,
-    )
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        help="The result: .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG files.",
-    )
-    parser.add_function_arguments(animate, as_positional=True, skip={"out", "sampling", "box"})
-    parser.add_argument(
-        "--box",
-        metavar="'LEFT TOP RIGHT BOTTOM'",
-        help="Square of the portrait to use, in pixels; without it the largest one in the middle.",
-    )
-    parser.add_class_arguments(SamplingOptions)
-    try:
-        options = vars(parser.parse_args(_box_in_one_word(words[1:])))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy animate --help") from error
-    chosen = {field.name: options.pop(field.name) for field in fields(SamplingOptions)}
-    text = options.pop("box")
-    animate(
-        **options, box=None if text is None else read_box(text), sampling=SamplingOptions(**chosen)
-    )
+    """Runs the verb with the words behind it."""
+    flat = {"sampling": SamplingOptions}
+    animate(**parsed(animate, _separated(words[1:]), verb="animate", flat=flat))
 
 
-def _box_in_one_word(words: Sequence[str]) -> list[str]:
-    """The words behind ``--box`` joined to it, so that four numbers need no quotes."""
+def _separated(words: Sequence[str]) -> list[str]:
+    """The short ``-o`` written out, and four numbers joined to ``--box``: they need no quotes."""
     words = [part for word in words for part in re.split("(?<=^--box)=", word)]
+    words = [re.sub("^-o(=|$)", r"--out\1", word) for word in words]
     if "--box" not in words:
         return words
     first = words.index("--box") + 1

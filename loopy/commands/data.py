@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 from tqdm import tqdm
 
+from loopy.commands.parsing import chosen, parsed
 from loopy.data.media.container import open_media
 from loopy.data.media.finished import content_hash
 from loopy.data.media.outputs import check_outputs
@@ -24,7 +24,7 @@ from loopy.data.store.rows import Rows
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path
 from loopy.data.store.storage import is_address
-from loopy.drafts import remove_dead_drafts, writing
+from loopy.drafts import folder_of_results, remove_dead_drafts, writing
 from loopy.errors import ConfigurationError, CorruptFileError, MediaError, OutputError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
@@ -66,11 +66,7 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
             found = replace(found, unmeasured=f"{error}; loopy data check {store} lists all damage")
     print(found)
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{out} cannot be made ({error.strerror}); name a folder") from error
-        remove_dead_drafts(out)
+        folder_of_results(out)
         with writing(out / "report.json") as hidden:
             hidden.write_text(json.dumps(found.as_json(), indent=1) + "\n")
         with writing(out / "histograms.png") as hidden:
@@ -108,8 +104,8 @@ def view(
     opened = ShotStore.open(store)
     if not len(opened):
         raise StoreError(f"{store} has no clips to show; see loopy data report {store}")
-    chosen = opened.index.id(0) if clip is None else clip
-    about = opened.about(chosen)
+    shot = opened.index.id(0) if clip is None else clip
+    about = opened.about(shot)
     results = {"video": video, "sheet": sheet}
     results = {word: path for word, path in results.items() if path is not None}
     inputs = {"vae of --parts": parts / "vae", "source": about["provenance"]["source"]}
@@ -118,7 +114,7 @@ def view(
     frames, vae = about["frames"], load_part(parts, "vae")
 
     def pictures(rows: Rows) -> UInt8[Tensor, "f h w 3"]:
-        latents = opened.read(chosen, {"latents": rows})["latents"].float()
+        latents = opened.read(shot, {"latents": rows})["latents"].float()
         shown = decode_latents(vae, latents).permute(0, 2, 3, 1)
         return to_pixels(shown)
 
@@ -136,7 +132,7 @@ def view(
                 laid_out.save(hidden)
             except ValueError as error:  # a suffix that is no picture's
                 raise OutputError(f"{sheet} cannot be written ({error}); give a .png") from error
-    print(f"clip {chosen}: {frames} frames of {about['provenance']['source']}")
+    print(f"clip {shot}: {frames} frames of {about['provenance']['source']}")
 
 
 def check(store: str, *, remove: bool = False) -> int:
@@ -213,25 +209,10 @@ def run(words: Sequence[str]) -> int | None:
 
     Returns:
         The exit code, where it is not 0: 1 if a check, or an index, found damage.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
     """
-    verbs = {"report": report, "view": view, "check": check, "index": index}
-    parser = ArgumentParser(prog="loopy data", description=__doc__, exit_on_error=False)
-    commands = parser.add_subcommands()
-    for name, function in verbs.items():
-        inner = ArgumentParser(description=(function.__doc__ or "").partition("\n")[0])
-        inner.add_function_arguments(function, as_positional=True, skip={"remove"})
-        if function is check:
-            inner.add_argument("--remove", action="store_true", help="Delete what is damaged.")
-        commands.add_subcommand(name, inner)
-    try:
-        given = parser.parse_args(list(words[1:]))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy data --help") from error
-    return verbs[given.subcommand](**given[given.subcommand].as_dict())
+    functions = {"report": report, "view": view, "check": check, "index": index}
+    name = chosen(functions, words[1:], verb="data")
+    return functions[name](**parsed(functions[name], words[2:], verb=f"data {name}"))
 
 
 def _named(index: Index) -> tuple[list[str], list[StoreError]]:

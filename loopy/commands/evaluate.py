@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentError, ArgumentParser
-
-from loopy.commands import evaluate_reports, evaluate_sets
+from loopy.commands import evaluate_reports
+from loopy.commands.evaluate_sets import evaluate_set, evaluate_videos
+from loopy.commands.parsing import chosen, parsed
 from loopy.data.media.outputs import check_outputs
-from loopy.drafts import remove_dead_drafts, writing
-from loopy.errors import ConfigurationError, OutputError
+from loopy.diffusion.options import SamplingOptions
+from loopy.drafts import folder_of_results, writing
+from loopy.errors import ConfigurationError
 from loopy.evaluation.sets.layouts import SETS
 from loopy.evaluation.toon.columns import Evidence
 from loopy.evaluation.toon.conditions import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
@@ -24,15 +25,6 @@ from loopy.models.recogniser import Recogniser
 from loopy.models.tracker import Tracker, unread
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
-
-HELP = f"""{__doc__} The benchmark of toons is below; for the test sets of the paper and for videos
-that anybody made: loopy evaluate {{{",".join((*SETS, "videos"))}}} --help; to compare evaluations
-or ask people: loopy evaluate --compare --help"""
-FLAGS = {
-    "quick": "A look at 5 talks in place of 28. Not to be reported.",
-    "long": "Also a talk of ten minutes.",
-    "videos": "Also a video of each talk in the folder, truth on the left.",
-}
 
 
 def evaluate(
@@ -74,17 +66,13 @@ def evaluate(
     if out is not None:
         results = {"report": out / "report.json", "sheet": out / "sheet.png"}
         check_outputs(results, read_places(model))
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{out} cannot be a folder ({error.strerror})") from error
-        remove_dead_drafts(out)
-    chosen = scenes(seed, quick=quick, endless=long, seconds=seconds)
+        folder_of_results(out)
+    talks = scenes(seed, quick=quick, endless=long, seconds=seconds)
     workers = _workers(workers, device)
     pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
     tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
-    chosen[0].talk()  # a missing voice is said here, in one line, not by a worker
-    studio = Studio(pipe, tracker, recogniser, chosen, videos=out if videos else None)
+    talks[0].talk()  # a missing voice is said here, in one line, not by a worker
+    studio = Studio(pipe, tracker, recogniser, talks, videos=out if videos else None)
     cards = {probe.name: probe.card() for probe in (Tracker, Recogniser)}
     takes = film(studio, workers=workers)
     clips = HeldOutClips(pipe, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
@@ -107,32 +95,20 @@ def evaluate(
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs the verb with the words behind it.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
-    """
-    if not set(evaluate_reports.WAYS).isdisjoint(words):
+    """Runs what the word behind the verb names."""
+    functions = {"toon": evaluate, **dict.fromkeys(SETS, evaluate_set), "videos": evaluate_videos}
+    functions |= dict.fromkeys(evaluate_reports.WAYS, evaluate_reports.run)
+    way = [word for word in words if word in evaluate_reports.WAYS]  # other options may be first
+    name = chosen(functions, way or words[1:], verb="evaluate")
+    if way:
         evaluate_reports.run(words)
-        return
-    if words[1:2] and words[1] in (*SETS, "videos"):
-        evaluate_sets.run(words)
-        return
-    if words[1:2] and words[1] != "toon" and not words[1].startswith("-"):
-        raise ConfigurationError(
-            f"no test set {words[1]!r:.80}; give toon, {', '.join(SETS)} or videos, or see "
-            "loopy evaluate --help"
-        )
-    parser = ArgumentParser(prog="loopy evaluate", description=HELP, exit_on_error=False)
-    for flag, sentence in FLAGS.items():
-        parser.add_argument(f"--{flag}", action="store_true", help=sentence)
-    parser.add_function_arguments(evaluate, as_positional=True, skip=set(FLAGS))
-    try:
-        options = parser.parse_args(list(words[1:]))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy evaluate --help") from error
-    evaluate(**options.as_dict())
+    elif name == "videos":
+        evaluate_videos(**parsed(evaluate_videos, words[2:], verb="evaluate videos"))
+    elif name == "toon":
+        evaluate(**parsed(evaluate, words[1:], verb="evaluate toon"))
+    else:
+        verb, flat = f"evaluate {name}", {"sampling": SamplingOptions}
+        evaluate_set(**parsed(evaluate_set, words[1:], verb=verb, flat=flat))
 
 
 def _workers(wanted: int | None, device: str) -> int:

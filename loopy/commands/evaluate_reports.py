@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
+from loopy.commands.parsing import read_words
 from loopy.data.media.outputs import check_outputs
-from loopy.errors import ConfigurationError, OutputError
+from loopy.drafts import folder_of_results
+from loopy.errors import ConfigurationError
 from loopy.evaluation.study.pages import make_study
 from loopy.evaluation.study.votes import FILE, analyse
 from loopy.evaluation.table.compare import compare
@@ -23,7 +25,9 @@ def run(words: Sequence[str]) -> None:
     Raises:
         LoopyError: Options that make no sense, folders that do not fit, malformed votes.
     """
-    parser = ArgumentParser(prog="loopy evaluate", description=__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog="loopy evaluate --compare", description=__doc__, exit_on_error=False
+    )
     add = parser.add_argument
     add("--compare", nargs="*", type=Path, help="Folders of two evaluations of one test set.")
     add("--study", nargs="*", type=Path, help="Folders of two or more, to be shown blindly.")
@@ -33,11 +37,7 @@ def run(words: Sequence[str]) -> None:
     add("--raters", type=int, default=10, help="Pages of a study.")
     add("--trials", type=int, help="Pairs that each rater of a study sees; all if not given.")
     add("--seed", type=int, default=0, help="Of intervals, and of what raters see where and when.")
-    try:
-        options = parser.parse_args(list(words[1:]))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy evaluate --compare --help") from error
+    options = Namespace(**read_words(parser, words[1:]))
     ways = [way for way in WAYS if options[way.removeprefix("--")] is not None]
     if len(ways) != 1:
         raise ConfigurationError(f"{' and '.join(ways)}; give one of {', '.join(WAYS)}")
@@ -58,10 +58,7 @@ def run(words: Sequence[str]) -> None:
     )
     print(found)
     if options.out is not None:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{options.out} cannot be a folder ({error.strerror})") from error
+        folder_of_results(options.out)
         print(f"\n{found.write(options.out)}")
 
 

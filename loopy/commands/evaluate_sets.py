@@ -1,20 +1,18 @@
 """`loopy evaluate celebv-hq`, `ravdess`, `hdtf`, `open-set`, `videos`: the table of the paper."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Iterable
 from math import nan
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
 from loopy.commands.judges import equipment_of
 from loopy.data.media.outputs import check_outputs
 from loopy.diffusion.options import SamplingOptions
-from loopy.drafts import remove_dead_drafts
-from loopy.errors import ConfigurationError, MediaError, OutputError
+from loopy.drafts import folder_of_results
+from loopy.errors import ConfigurationError, MediaError
 from loopy.evaluation.features.networks import EvaluationModels
 from loopy.evaluation.sets.draw import open_draw
 from loopy.evaluation.sets.drawn import DrawOptions
@@ -31,11 +29,6 @@ from loopy.evaluation.table.text import aligned, short, table, write_csv
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
-
-FLAGS = {
-    "toons": "The faces are toons: also judged by the judges of the package.",
-    "bounds": "Also ceilings and floors: the real videos, the still portrait, another sound.",
-}
 
 
 def evaluate_set(
@@ -67,7 +60,7 @@ def evaluate_set(
         weights: Files of the networks that judge.
         toons: The faces are toons: also judged by the judges of the package. A model of toons says
             so itself.
-        bounds: Also ceilings and floors.
+        bounds: Also ceilings and floors: the real videos, the still portrait, another sound.
         seeds: Videos of each portrait and sound, for diversity; the first one is judged.
         seed: Of the draw, of the model's noise and of the intervals; 0 is the one to report.
         sampling: What to sample otherwise than the model itself says.
@@ -83,7 +76,7 @@ def evaluate_set(
     if SETS[test_set].crossed:
         inputs = {name: data / name for name in (PORTRAIT_FOLDER, SOUND_FOLDER)}
     check_outputs({"results": out / FILE}, inputs | read_places(model))
-    folder(out)
+    folder_of_results(out)
     chosen = open_draw(SETS[test_set], data, out, seed=seed, options=draw)
     for name, reason in chosen.left_out.items():
         print(f"loopy: left out: {name}: {reason}", file=sys.stderr)
@@ -100,7 +93,7 @@ def evaluate_set(
     if bounds:
         beside = {"made": results}
         for bound in BOUNDS:
-            place = folder(out / "bounds" / bound)
+            place = folder_of_results(out / "bounds" / bound)
             judge = Judge(place, equipment, judge.columns, seen=out)
             pairs = bound_pairs(maker, chosen.items, out, bound)
             beside[bound] = _judged(judge, pairs, count, model=bound, test_set=test_set, seed=seed)
@@ -136,7 +129,7 @@ def evaluate_videos(
     Raises:
         LoopyError: No videos, or the folder cannot be written.
     """
-    folder(out)
+    folder_of_results(out)
     pairs = list(folder_pairs(made, real))
     files = [path for pair in pairs for path in (pair.made, pair.real) if path is not None]
     tracks = files if landmarks == "precomputed" else None
@@ -178,49 +171,6 @@ def side_by_side(beside: dict[str, Results]) -> list[str]:
     ]  # fmt: skip
     legend = [f"{name}: {BOUNDS[name]}" for name in beside if name in BOUNDS]
     return [*aligned(["what", *figures], rows), "", *legend]
-
-
-def folder(path: Path) -> Path:
-    """A folder that is there now, without what killed processes left in it.
-
-    Raises:
-        OutputError: It cannot be.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be a folder ({error.strerror})") from error
-    remove_dead_drafts(path)
-    return path
-
-
-def run(words: Sequence[str]) -> None:
-    """Runs the verb with the words behind it.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
-    """
-    function: Callable[..., None] = evaluate_set
-    flags, rest = dict(FLAGS), list(words[1:])
-    if rest[:1] == ["videos"]:
-        function, rest = evaluate_videos, rest[1:]
-        del flags["bounds"]
-    parser = ArgumentParser(prog="loopy evaluate", description=__doc__, exit_on_error=False)
-    for flag, sentence in flags.items():
-        parser.add_argument(f"--{flag}", action="store_true", help=sentence)
-    skipped: set[str | int] = {*flags, "sampling"}
-    parser.add_function_arguments(function, as_positional=function is evaluate_set, skip=skipped)
-    if function is evaluate_set:
-        parser.add_class_arguments(SamplingOptions)
-    try:
-        options = vars(parser.instantiate(parser.parse_args(rest)))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy evaluate {words[1]} --help") from error
-    if function is evaluate_set:
-        chosen = {field.name: options.pop(field.name) for field in fields(SamplingOptions)}
-        options["sampling"] = SamplingOptions(**chosen)
-    function(**options)
 
 
 def _judged(

@@ -9,6 +9,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands.lightning import typed_errors
+from loopy.commands.parsing import parsed
 from loopy.commands.recipes import read_recipe
 from loopy.data.media.outputs import check_outputs
 from loopy.errors import ConfigurationError, ModelError
@@ -66,20 +67,9 @@ def _check_range(stage: pl.LightningModule, dtype: torch.dtype, ckpt: Path) -> N
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs the verb with the words behind it.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
-    """
-    parser = ArgumentParser(prog="loopy export", description=__doc__, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="A YAML file with the options below.")
-    parser.add_function_arguments(export)
-    try:
-        options = vars(parser.parse_args(list(words[1:])))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy export --help") from error
-    export(**{name: value for name, value in options.items() if name != "config"})
+    """Runs the verb with the words behind it."""
+    config = "A YAML file with the options below."
+    export(**parsed(export, words[1:], verb="export", config=config))
 
 
 def _build(path: Path) -> tuple[pl.LightningModule, pl.LightningDataModule]:

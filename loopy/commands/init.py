@@ -4,16 +4,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from jsonargparse import ArgumentError, ArgumentParser
 
 from loopy.commands.init_report import Source, Summary, is_made, table
-from loopy.commands.recipes import with_recipe
+from loopy.commands.parsing import parsed
 from loopy.data.media.finished import content_hash
 from loopy.data.media.outputs import check_outputs
 from loopy.diffusion.objective import check_schedule
@@ -149,28 +147,10 @@ def init(
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs the verb with the words behind it.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
-    """
-    parser = ArgumentParser(prog="loopy init", description=__doc__, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="The model: configs/sd15/model.yaml.")
-    flag = "inter_clip_from_motion_module"
-    parser.add_function_arguments(init, as_positional=False, skip={flag})
-    parser.add_argument(
-        f"--{flag}",
-        action="store_true",
-        help="Also for the layers that see the past, silent first.",
-    )
-    try:
-        given = parser.parse_args([with_recipe(w, before) for before, w in pairwise(words)])
-        with torch.device("meta"):  # names and shapes, without memory
-            chosen = vars(parser.instantiate(given))
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy init --help") from error
-    init(**{name: value for name, value in chosen.items() if name != "config"})
+    """Runs the verb with the words behind it."""
+    with torch.device("meta"):  # names and shapes, without memory
+        options = parsed(init, words[1:], verb="init", config="The model: configs/sd15/model.yaml.")
+    init(**options)
 
 
 def _check(

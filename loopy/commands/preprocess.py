@@ -4,14 +4,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
-from loopy.commands.recipes import with_recipe
+from loopy.commands.parsing import parsed
 from loopy.data.media.outputs import check_outputs
 from loopy.data.store.description import NAME, StoreDescription, create_store
 from loopy.data.store.index_build import build_index
@@ -136,22 +134,9 @@ def run(words: Sequence[str]) -> int:
 
     Returns:
         The exit code: 1 if a video is not finished.
-
-    Raises:
-        ConfigurationError: Words that make no sense.
     """
-    parser = ArgumentParser(prog="loopy preprocess", description=__doc__, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="A YAML file with any of these.")
-    parser.add_function_arguments(preprocess, as_positional=True, skip={"yes"})
-    parser.add_argument("--yes", action="store_true", help="Also if it takes over 80 % of space.")
-    try:
-        given = parser.parse_args([with_recipe(w, before) for before, w in pairwise(words)])
-    except ArgumentError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"{reason}; see loopy preprocess --help") from error
-    chosen = vars(parser.instantiate(given))
-    left = preprocess(**{name: value for name, value in chosen.items() if name != "config"})
-    return int(left > 0)
+    config = "A YAML file with any of these."
+    return int(preprocess(**parsed(preprocess, words[1:], verb="preprocess", config=config)) > 0)
 
 
 def _on_disk(videos: Sequence[Source]) -> Iterator[Path]:
