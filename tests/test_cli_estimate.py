@@ -48,12 +48,12 @@ def recipe(tmp_path):
             network=network,
             scheduler=of("diffusers.DDIMScheduler", clip_sample=False, set_alpha_to_one=False),
             settings=settings,
+            parts="no/parts",
             init_from="models/nowhere",
         ),
         "data": of(
             "loopy.training.store_clips.StoreClips",
             store="no/store",
-            parts="no/parts",
             layout=settings["contract"]["layout"],
             clip_frames=3,
             batch_size=2,

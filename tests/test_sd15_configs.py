@@ -68,7 +68,8 @@ def test_the_batch_is_the_papers_on_one_machine(name, batch):
 def test_stage_2_starts_where_stage_1_is_exported():
     """As the docs say: init's folder beneath, the export of the image stage on top."""
     beneath, top = stage("clip")["init_from"]
-    assert beneath == stage("image")["init_from"] == read("image")["data"]["init_args"]["parts"]
+    assert beneath == stage("image")["init_from"]
+    assert beneath == stage("image")["parts"] == stage("clip")["parts"]
     assert Path(top).parent == Path(read("image")["trainer"]["default_root_dir"]).parent
 
 
@@ -90,10 +91,11 @@ def needs_and_makes(words):
     if words[1] == "fit":
         recipes = [Path(after).stem for name, after in pairwise(words) if name == "--config"]
         whole = reduce(laid_over, map(read, recipes))
-        start = whole["model"]["init_args"]["init_from"]
+        model = whole["model"]["init_args"]
+        start = model["init_from"]
         data = whole["data"]["init_args"]
         data = data.get("data", {"init_args": data})["init_args"]
-        needs |= {*([start] if isinstance(start, str) else start), data["store"], data["parts"]}
+        needs |= {*([start] if isinstance(start, str) else start), data["store"], model["parts"]}
         makes |= {whole["trainer"]["default_root_dir"]}
     return needs, makes
 

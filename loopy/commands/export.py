@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import lightning.pytorch as pl
 import torch
@@ -15,7 +15,11 @@ from loopy.data.media.outputs import check_outputs
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models.folder import INDEX
 from loopy.models.tensor_files import told
+from loopy.training.autoencoder import AutoencoderStage
 from loopy.training.checkpoint_files import read_weights
+from loopy.training.datamodule import LoopyDataModule
+
+Built = TypeVar("Built")
 
 
 def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "float16") -> None:
@@ -37,7 +41,9 @@ def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "flo
             raise ModelError(f"no file {place}; give a checkpoint inside the folder of its run")
     check_outputs({"model": out / INDEX}, {"checkpoint": ckpt, "recipe": recipe})
     with typed_errors():
-        stage, data = _build(recipe)
+        stage = _build(recipe, "model", pl.LightningModule)
+        measured = isinstance(stage, AutoencoderStage)
+        data = _build(recipe, "data", LoopyDataModule) if measured else None
     weights = read_weights(ckpt)
     try:
         stage.load_state_dict(weights)
@@ -47,7 +53,10 @@ def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "flo
         ) from error
     precision: torch.dtype = getattr(torch, dtype)
     _check_range(stage, precision, ckpt)
-    stage.eval().export(out, data, dtype=precision)  # pyright: ignore[reportCallIssue]
+    stage.eval()
+    if isinstance(stage, AutoencoderStage) and data is not None:
+        stage.measure(data.held_out())
+    stage.export(out, dtype=precision)  # pyright: ignore[reportCallIssue]
 
 
 def _check_range(stage: pl.LightningModule, dtype: torch.dtype, ckpt: Path) -> None:
@@ -72,17 +81,16 @@ def run(words: Sequence[str]) -> None:
     export(**parsed(export, words[1:], verb="export", config=config))
 
 
-def _build(path: Path) -> tuple[pl.LightningModule, pl.LightningDataModule]:
+def _build(path: Path, name: str, kind: type[Built]) -> Built:
+    """What a recipe has under a name."""
     recipe = read_recipe(path)
-    if lacks := [name for name in ("model", "data") if not recipe.get(name)]:
-        raise ConfigurationError(f"{path} has no {' and no '.join(lacks)}; is it a run's recipe?")
+    if not recipe.get(name):
+        raise ConfigurationError(f"{path} has no {name}; is it a run's recipe?")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(pl.LightningModule, "model")
-    parser.add_subclass_arguments(pl.LightningDataModule, "data")
+    parser.add_subclass_arguments(kind, name)
     try:
-        config = parser.parse_object({name: recipe[name] for name in ("model", "data")})
+        config = parser.parse_object({name: recipe[name]})
     except ArgumentError as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"{path} is no recipe of this loopy: {reason[:300]}") from error
-    built = parser.instantiate(config)
-    return built["model"], built["data"]
+    return parser.instantiate(config)[name]

@@ -70,10 +70,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def _check_age(recipe: dict[str, Any], path: Path) -> None:
-    """Makes sure that the settings have the names of today.
+    """Makes sure that settings, and the folder of the frozen networks, are where they are today.
 
     Raises:
-        ConfigurationError: They are of the first form, in which one record held all of sampling.
+        ConfigurationError: One record holds all of sampling, or the data alone have the folder.
     """
     inside: Any = recipe  # of `loopy init`; of a training they are its model's
     for name in ("model", "init_args"):
@@ -84,6 +84,16 @@ def _check_age(recipe: dict[str, Any], path: Path) -> None:
             f"{path} has settings.rollout of an older version; put steps, audio_ratio, "
             "reference_ratio and stacked into settings.sampling, and layout, residual, noise_share "
             "(now shared_noise) and still_start (now static_history) into settings.contract"
+        )
+    model, data = (recipe.get(name) or {} for name in ("model", "data"))
+    if "class_path" not in model or not isinstance(data, dict):
+        return  # an overlay
+    asks, given = ({**(each.get("init_args") or {})} for each in (model, data))
+    given |= (given.get("data") or {}).get("init_args") or {}  # of SameClip
+    if "network" in asks and "parts" in given and "parts" not in asks:
+        raise ConfigurationError(
+            f"{path} has data.init_args.parts alone, as of an older version; move it to "
+            "model.init_args.parts (SyntheticTalks needs it in both places)"
         )
 
 

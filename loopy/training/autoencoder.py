@@ -1,6 +1,7 @@
 """The picture autoencoder: 128 px faces to 16 x 16 latents that a diffusion model can draw."""
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part, save_part
 from loopy.motion import box_mask
 from loopy.pixels import to_pixels
 from loopy.randomness import generator
-from loopy.training.faces import Faces, SyntheticFaces, psnr
+from loopy.training.faces import Faces, psnr
 from loopy.training.schedule import warm_cosine
 
 MOUTH, EYES = slice(48, 68), slice(36, 48)
@@ -101,6 +103,7 @@ class AutoencoderStage(pl.LightningModule):
         self.latent_noise = latent_noise
         self.network.encoder.requires_grad_(trained == "all")
         self.seed = seed
+        self.scale: dict[str, list[float]] | None = None
 
     def training_step(self, batch: Faces, batch_idx: int) -> Tensor:
         """Loss of one batch."""
@@ -163,24 +166,31 @@ class AutoencoderStage(pl.LightningModule):
         return Image.fromarray(to_pixels(sheet).cpu().numpy())
 
     @torch.no_grad()
-    def export(
-        self, folder: Path, data: SyntheticFaces, *, dtype: torch.dtype = torch.float16
-    ) -> None:
-        """Saves `folder`/vae in diffusers' form, with measured channel statistics.
+    def measure(self, held_out: Iterable[Faces]) -> None:
+        """Takes the mean and deviation of each latent channel, for `export`.
+
+        Args:
+            held_out: Batches of held-out faces.
+        """
+        posteriors = (self.network.encode(batch.pictures)[0] for batch in held_out)
+        latents = torch.cat([posterior.mean for posterior in posteriors]).transpose(0, 1).flatten(1)
+        mean, deviation = latents.mean(1).tolist(), latents.std(1).tolist()
+        self.scale = {"latents_mean": mean, "latents_std": deviation}
+
+    def export(self, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
+        """Saves `folder`/vae in diffusers' form, with the scale of its latents.
 
         Args:
             folder: A model folder, whole or to be filled.
-            data: Its held-out faces give the mean and deviation of each latent channel.
             dtype: Precision of the file.
+
+        Raises:
+            ConfigurationError: The scale was not measured.
         """
-        posteriors = (self.network.encode(batch.pictures)[0] for batch in data.held_out())
-        latents = torch.cat([posterior.mean for posterior in posteriors]).transpose(0, 1).flatten(1)
+        if self.scale is None:
+            raise ConfigurationError("the scale of latents is not known; call measure() first")
         described = copy.copy(self.network)  # the same weights, with a configuration of its own
-        described.register_to_config(
-            latents_mean=latents.mean(1).tolist(),
-            latents_std=latents.std(1).tolist(),
-            scaling_factor=1.0,
-        )
+        described.register_to_config(**self.scale, scaling_factor=1.0)
         save_part(described, folder, "vae", dtype=dtype)
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:

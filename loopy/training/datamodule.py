@@ -5,7 +5,7 @@
 So resuming needs the number of the next batch and nothing else; the loader keeps it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
@@ -16,6 +16,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
+from loopy.records import Clip
+from loopy.segments import SegmentLayout
+from loopy.timing import AudioWindow
+from loopy.training.dropout import ConditionDropout
 from loopy.training.signals import leave_group
 
 Batch = TypeVar("Batch")
@@ -144,6 +148,29 @@ class LoopyDataModule(pl.LightningDataModule):
     worker_context: str | None = None
     """How workers start; None takes the system's way."""
 
+    @property
+    def made_by(self) -> Mapping[str, str]:
+        """Fingerprints of the frozen networks that made the clips, by name; empty = unknown.
+
+        They are `loopy.models.weights.store_fingerprints`, known from `setup` on.
+        """
+        return {}
+
+    @property
+    def damaged(self) -> int | None:
+        """Damaged shots that were left out so far; None where none can be."""
+        return None
+
+    def held_out_stretch(self, frames: int) -> list[Clip]:
+        """Clips in a row from frame 1 of a held-out video, whose frame 0 is the portrait.
+
+        Empty where there are no videos of people.
+
+        Args:
+            frames: How many are asked for; fewer where the video ends.
+        """
+        return []
+
     def batches(self) -> Callable[[str, int, int, int], Any]:
         """What makes a batch; a subclass says how.
 
@@ -232,6 +259,30 @@ class LoopyDataModule(pl.LightningDataModule):
             worker_init_fn=leave_group,
             multiprocessing_context=self.worker_context if self.workers else None,
         )
+
+
+class ClipData(LoopyDataModule):
+    """Batches of clips, with what `LoopyModule` has to agree on.
+
+    Attributes:
+        layout: How the past is squeezed.
+        clip_frames: Frames of a clip.
+        audio_window: Whose sound a frame hears.
+        static_history: Whether a history that is cut short shows the portrait, held still.
+        drops: Only the share of whole histories is read by the data.
+        size_px: Side of the pictures.
+    """
+
+    layout: SegmentLayout
+    clip_frames: int
+    audio_window: AudioWindow
+    static_history: bool
+    drops: ConditionDropout
+
+    @property
+    def size_px(self) -> int:
+        """Side of the pictures; a subclass says which."""
+        raise NotImplementedError
 
 
 class SyntheticData(LoopyDataModule):

@@ -1,12 +1,20 @@
-"""LoopyModule: the dual network learns to remove noise (Loopy sec. 3.1, 3.4)."""
+"""LoopyModule: the dual network learns to remove noise (Loopy sec. 3.1, 3.4).
 
+The module holds the frozen networks (`LoopyModule.frozen`) and builds the pipeline of inference
+around them (`LoopyModule.pipeline`); data holds clips. What a data module says of its clips are
+attributes: what the model must agree on (`LoopyModule.setup`), and those of
+`loopy.training.datamodule.LoopyDataModule`, ``made_by``, ``damaged`` and ``held_out_stretch``.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
 
 import lightning.pytorch as pl
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
@@ -22,7 +30,8 @@ from loopy.diffusion.objective import (
 )
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError
-from loopy.models import AudioEncoder, DualUNet
+from loopy.models import DualUNet
+from loopy.models.weights import store_fingerprints
 from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.records import Clip, ConditionMask
@@ -33,10 +42,8 @@ from loopy.training.rehearsal import rehearse
 from loopy.training.schedule import warm_cosine
 from loopy.training.self_history import own_motion_frames
 from loopy.training.sharding import shard
-from loopy.training.start import start_from, start_table
-from loopy.training.store_clips import StoreClips
+from loopy.training.start import FrozenParts, load_frozen, start_from, start_table
 from loopy.training.sync_term import SyncTerm
-from loopy.training.talks import SyntheticTalks
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class LoopyModule(pl.LightningModule):
         network: The networks.
         scheduler: Noise schedule; what is trained is what is sampled.
         settings: What goes into the exported model; its noise share is trained too.
+        parts: Folder with the ``vae`` and ``audio_encoder`` that made the clips. Samples and the
+            exported model have them; they are not trained, and not in checkpoints.
         drops: How often conditions are hidden.
         learning_rate: Of AdamW (the paper: 1e-5), constant after the warm-up unless ``cosine``.
         warmup_steps: Steps of linear warm-up.
@@ -97,6 +106,7 @@ class LoopyModule(pl.LightningModule):
         scheduler: DDIMScheduler,
         settings: Settings,
         *,
+        parts: Path | None = None,
         drops: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
         learning_rate: float = 1e-5,
         warmup_steps: int = 0,
@@ -117,6 +127,7 @@ class LoopyModule(pl.LightningModule):
         self.network = network
         self.scheduler = scheduler
         self.settings = settings
+        self.parts = parts
         self.drops = drops
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
@@ -139,12 +150,28 @@ class LoopyModule(pl.LightningModule):
         for parameter in network.parameters():
             parameter.requires_grad_(id(parameter) in trained)
 
+    @cached_property
+    def frozen(self) -> FrozenParts:
+        """The autoencoder and the audio encoder; no modules of this one.
+
+        Raises:
+            ConfigurationError: Their folder is not given.
+            ModelError: A file of them is missing or damaged.
+        """
+        if self.parts is None:
+            raise ConfigurationError(
+                "the model has no autoencoder and no audio encoder; give the folder of those that "
+                "made the clips, model.init_args.parts (once data.init_args.parts)"
+            )
+        return load_frozen(self.parts)
+
     def setup(self, stage: str) -> None:
         """Make sure that data and model say the same, and put the first weights in.
 
         Raises:
-            ConfigurationError: They differ, or a sync term does not know what made the clips.
-            ModelError: A folder of ``init_from`` is missing or does not fit.
+            ConfigurationError: They differ, other networks than ``parts`` made the clips, or a
+                sync term does not know these.
+            ModelError: A folder of ``parts`` or ``init_from`` is missing or does not fit.
         """
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         settings = self.settings
@@ -167,11 +194,24 @@ class LoopyModule(pl.LightningModule):
                 raise ConfigurationError(
                     f"{name}: the model says {value}, the data {getattr(data, name)}; set both"
                 )
-        if self.sync is not None and hasattr(data, "vae"):
-            self.sync.check(data.vae, data.audio_encoder)
+        made_by = getattr(data, "made_by", {})
+        if made_by or self.parts is not None or self.sync is not None:
+            self._check_frozen(made_by)
         if self.init_from:
             self.print(start_table(start_from(self.network, self.init_from)))
         self.init_from = []  # a second run of this module goes on from where the first one ended
+
+    def _check_frozen(self, made_by: Mapping[str, str]) -> None:
+        """Makes sure that the frozen networks made the clips, and that a sync term knows them."""
+        words = {"latents": "scaling of latents"}
+        for name, mark in store_fingerprints(*self.frozen).items():
+            if made_by.get(name, mark) != mark:
+                raise ConfigurationError(
+                    f"the clips were made with another {words.get(name, name)} than that in "
+                    f"{self.parts}; give the parts they were made with, or make them again"
+                )
+        if self.sync is not None:
+            self.sync.check(*self.frozen)
 
     def configure_model(self) -> None:
         """Spread the networks over the devices, where the strategy is ModelParallelStrategy.
@@ -201,8 +241,9 @@ class LoopyModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         """Logs how many damaged clips were left out since the start, all ranks'."""
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        if isinstance(data, StoreClips):
-            damaged = torch.tensor(float(data.damaged), device=self.device)
+        count = getattr(data, "damaged", None)
+        if count is not None:
+            damaged = torch.tensor(float(count), device=self.device)
             self.log("damaged", self._of_all_ranks(damaged, "sum"))
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
@@ -269,8 +310,11 @@ class LoopyModule(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def pipeline(self, audio_encoder: AudioEncoder, vae: AutoencoderKL) -> LoopyPipeline:
-        """The pipeline of inference around the networks as they are."""
+    def pipeline(self) -> LoopyPipeline:
+        """The pipeline of inference around the networks as they are, on their device."""
+        vae, audio_encoder = self.frozen
+        vae.to(self.device)  # pyright: ignore[reportCallIssue]  # diffusers wraps it
+        audio_encoder.to(self.device)
         return LoopyPipeline(self.network, audio_encoder, vae, self.scheduler, self.settings)
 
     def sample_sheet(self) -> Image.Image | None:
@@ -281,26 +325,19 @@ class LoopyModule(pl.LightningModule):
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         folder = Path(self.trainer.default_root_dir) / "samples"
         return rehearse(
-            self.pipeline(data.audio_encoder.to(self.device), data.vae.to(self.device)),
+            self.pipeline(),
             data,
             folder / f"step_{self.global_step:06d}.mp4" if self.global_rank == 0 else None,
         )
 
-    def export(
-        self,
-        folder: Path,
-        data: SyntheticTalks | StoreClips,
-        *,
-        dtype: torch.dtype = torch.float16,
-    ) -> None:
+    def export(self, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
         """Save the whole model as a folder in the diffusers form.
 
         Args:
             folder: Where it goes.
-            data: Has the frozen autoencoder and audio encoder.
             dtype: Precision of the files; float32 where training goes on from them.
         """
-        self.pipeline(data.audio_encoder, data.vae).save_pretrained(folder, dtype=dtype)
+        self.pipeline().save_pretrained(folder, dtype=dtype)
 
     def _of_all_ranks(self, value: Tensor, how: Literal["mean", "sum"]) -> Tensor:
         """Reduced in steps that are logged; this rank's in others, where nobody waits for any."""

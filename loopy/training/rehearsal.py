@@ -9,17 +9,16 @@ from PIL import Image
 from torch import Tensor
 
 from loopy.data.media.video import Video, contact_sheet
-from loopy.data.store.windows import Window, read_window
 from loopy.diffusion.rollout import next_clip
 from loopy.errors import DependencyError, StoreError
 from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline
 from loopy.pixels import to_pixels
+from loopy.records import Clip
 from loopy.synthetic.talker import random_talk
 from loopy.timing import FPS
 from loopy.training.datamodule import LoopyDataModule
 from loopy.training.sharding import is_sharded
-from loopy.training.store_clips import StoreClips
 
 SEED = 2**62 + 0x5EED_CAFE
 """A talk of its own: with N training talks it is one of them with a chance of N / 2^32."""
@@ -46,10 +45,8 @@ def rehearse(
         StoreError: Likewise.
     """
     try:
-        if isinstance(data, StoreClips):
-            truth, made = _person(pipeline, data, seconds)
-        else:
-            truth, made = _toon(pipeline, seconds)
+        clips = data.held_out_stretch(round(seconds * FPS))
+        truth, made = _person(pipeline, clips) if clips else _toon(pipeline, seconds)
     except (DependencyError, StoreError) as error:
         if is_sharded(pipeline.network):
             raise
@@ -74,27 +71,8 @@ def _toon(pipeline: LoopyPipeline, seconds: float) -> tuple[UInt8[Tensor, "f h w
 
 
 @torch.no_grad()
-def _person(
-    pipeline: LoopyPipeline, data: StoreClips, seconds: float
-) -> tuple[UInt8[Tensor, "f h w 3"], Video]:
-    """The first held-out clip from frame 1 on, and what is made of its frame 0 and its sound."""
-    store, row = data.sampler.store, int(data.sampler.held_out_rows[0])
-    length = data.clip_frames
-    spoken = min(max(round(seconds * FPS), length), int(store.index["frames"][row]) - 1)
-    windows = [
-        Window(start, history=0, reference=0) for start in range(1, 2 + spoken - length, length)
-    ]
-    clips = [
-        read_window(
-            store,
-            row,
-            window,
-            layout=data.layout,
-            clip_frames=length,
-            audio_window=data.audio_window,
-        )[0]
-        for window in windows
-    ]
+def _person(pipeline: LoopyPipeline, clips: list[Clip]) -> tuple[UInt8[Tensor, "f h w 3"], Video]:
+    """Clips of a held-out person, and what is made of the portrait and the sound."""
     network, settings = pipeline.network, pipeline.settings
     portrait = clips[0].reference.to(network.denoiser.device, network.denoiser.dtype)
     keys = network.encode_reference(portrait)

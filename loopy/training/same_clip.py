@@ -4,7 +4,7 @@ What does not learn one clip learns nothing. The first thing to run with new dat
 changed code: minutes tell what a long run would tell in days.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -20,12 +20,10 @@ from loopy.models.latents import decode_latents
 from loopy.pipeline import LoopyPipeline
 from loopy.pixels import to_pixels
 from loopy.records import Clip
-from loopy.training.datamodule import DataSignature, LoopyDataModule
-from loopy.training.store_clips import StoreClips
-from loopy.training.talks import SyntheticTalks
+from loopy.training.datamodule import ClipData, DataSignature
 
 
-class SameClip(LoopyDataModule):
+class SameClip(ClipData):
     """The first training clip of other data, in every batch, for training and validation.
 
     Noise, timesteps and drops differ from sample to sample, so the loss that falls is that of all
@@ -40,7 +38,7 @@ class SameClip(LoopyDataModule):
 
     def __init__(
         self,
-        data: StoreClips | SyntheticTalks,
+        data: ClipData,
         *,
         batch_size: int = 2,
         validation_batches: int = 8,
@@ -49,8 +47,6 @@ class SameClip(LoopyDataModule):
             batch_size=batch_size, validation_batches=validation_batches, seed=data.seed
         )
         self.data = data
-        self.vae, self.audio_encoder = data.vae, data.audio_encoder
-        # the model is compared with these
         self.layout, self.clip_frames, self.drops = data.layout, data.clip_frames, data.drops
         self.static_history, self.audio_window = data.static_history, data.audio_window
 
@@ -58,6 +54,11 @@ class SameClip(LoopyDataModule):
     def size_px(self) -> int:
         """Side of the crop."""
         return self.data.size_px
+
+    @property
+    def made_by(self) -> Mapping[str, str]:
+        """As of the other data."""
+        return self.data.made_by
 
     def setup(self, stage: str) -> None:
         """Opens the other data."""
@@ -92,11 +93,11 @@ class Reproduction(pl.Callback):
         """Samples before the averaged weights are taken out again."""
         data: SameClip = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         device = pl_module.device
-        pipeline = pl_module.pipeline(data.audio_encoder, data.vae.to(device))  # pyright: ignore[reportCallIssue]
+        pipeline: LoopyPipeline = pl_module.pipeline()  # pyright: ignore[reportCallIssue]
         clip = data.clip.to(device)
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             truth, made = _pictures(pipeline, clip)
-            portrait = decode_latents(data.vae, clip.reference).float()
+            portrait = decode_latents(pipeline.vae, clip.reference).float()
         near = {"val/psnr_db": made, "val/portrait_psnr_db": portrait.expand_as(truth)}
         figures = {name: _psnr_db(truth, frames) for name, frames in near.items()}
         pl_module.log_dict(figures, prog_bar=True, sync_dist=True)

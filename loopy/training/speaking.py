@@ -72,10 +72,7 @@ class SpeakingPortraits(pl.Callback):
             return
         if not (trainer.is_global_zero or together):
             return
-        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        device = pl_module.device
-        networks = data.audio_encoder.to(device), data.vae.to(device)
-        pipeline = pl_module.pipeline(*networks)  # pyright: ignore[reportCallIssue]
+        pipeline = pl_module.pipeline()  # pyright: ignore[reportCallIssue]
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         for speech in self.speeches:

@@ -13,7 +13,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from loopy.models.folder import save_part
 from loopy.synthetic.voice import PHONEMES
 from loopy.training.schedule import warm_cosine
-from loopy.training.utterances import SyntheticSpeech, Utterances
+from loopy.training.utterances import Utterances
 
 VISEMES = 4
 SPEECH_FRAMES = 0.05
@@ -132,14 +132,11 @@ class AudioEncoderStage(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def export(
-        self, folder: Path, data: SyntheticSpeech, *, dtype: torch.dtype = torch.float16
-    ) -> None:
+    def export(self, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
         """Saves `folder`/audio_encoder in transformers' form, without the heads.
 
         Args:
             folder: A model folder, whole or to be filled.
-            data: Not needed here.
             dtype: Precision of the file.
         """
         save_part(self.network, folder, "audio_encoder", dtype=dtype)

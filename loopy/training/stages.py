@@ -9,7 +9,6 @@ from loopy.errors import ConfigurationError
 from loopy.models.weights import ADDED
 from loopy.records import Clip
 from loopy.training.module import LoopyModule
-from loopy.training.store_clips import StoreClips
 
 
 class ImageStage(LoopyModule):
@@ -82,13 +81,12 @@ class ClipStage(LoopyModule):
     def setup(self, stage: str) -> None:
         """See `LoopyModule.setup`; says where the scale of motion is not that of the clips."""
         super().setup(stage)
-        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         audio_to_latents = self.network.audio_to_latents
-        if stage != "fit" or audio_to_latents is None or not isinstance(data, StoreClips):
+        if stage != "fit" or audio_to_latents is None:
             return
         scale = (*audio_to_latents.config["log_mean"], *audio_to_latents.config["log_std"])
         if scale == (0, 0, 1, 1):
             self.print(
-                "loopy: log_mean and log_std of audio_to_latents are not those of the store; put "
-                "in what loopy data report prints"
+                "loopy: log_mean and log_std of audio_to_latents are not those of the clips; put "
+                "in what loopy data report prints of their store"
             )

@@ -1,18 +1,22 @@
-"""Start a stage from model folders: what is there is taken by name, and a table says what was.
+"""What a stage begins with: weights out of model folders, and the networks that stay frozen.
 
-Folders are laid over each other tensor by tensor, later ones on top: `loopy init`'s has layers
-that the image stage's export does not have yet.
+Weights are taken by name, and a table says which were. Folders are laid over each other tensor by
+tensor, later ones on top: `loopy init`'s has layers that the image stage's export does not have
+yet.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from loopy.errors import ModelError
-from loopy.models import DualUNet
+from loopy.models import AudioEncoder, DualUNet
+from loopy.models.folder import load_part
 from loopy.models.weights import ADDED, LoadReport, load_by_name
 
 TRAINED = ("reference_net", "denoiser", "audio_projection", "audio_to_latents")
@@ -20,6 +24,24 @@ TRAINED = ("reference_net", "denoiser", "audio_projection", "audio_to_latents")
 
 KINDS = (*ADDED, ".transformer_blocks.0.attn2.", ".transformer_blocks.0.norm2.")
 """Kinds of layers that a network may have or not; of each a folder has all or none."""
+
+
+class FrozenParts(NamedTuple):
+    """The networks that a stage uses and does not train."""
+
+    vae: AutoencoderKL
+    audio_encoder: AudioEncoder
+
+
+def load_frozen(folder: Path) -> FrozenParts:
+    """The frozen networks of a model folder, or of one that holds these two parts alone.
+
+    Raises:
+        ModelError: A file is missing or damaged.
+    """
+    return FrozenParts(
+        load_part(folder, "vae").requires_grad_(False), load_part(folder, "audio_encoder")
+    )
 
 
 def start_from(network: DualUNet, folders: Sequence[Path]) -> dict[str, LoadReport]:

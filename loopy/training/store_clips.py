@@ -10,24 +10,23 @@ from torch.utils.data import DataLoader
 
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.storage import is_address
+from loopy.data.store.windows import Window, read_window
 from loopy.errors import ConfigurationError
-from loopy.models.folder import load_part
-from loopy.models.weights import store_fingerprints
+from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
 from loopy.training.clip_sampler import ClipSampler
-from loopy.training.datamodule import DataSignature, LoopyDataModule
+from loopy.training.datamodule import ClipData, DataSignature
 from loopy.training.dropout import ConditionDropout
 
 
-class StoreClips(LoopyDataModule):
+class StoreClips(ClipData):
     """Windows of a shot store, each read by its rows alone.
 
     The store is opened in `setup`, or where it is first looked at: an export needs none.
 
     Args:
         store: The store: a folder, or an address of a bucket.
-        parts: Folder with the ``vae`` and ``audio_encoder`` that made it.
         layout: How the past is squeezed; as in the model.
         clip_frames: Frames of a clip.
         audio_window: Whose sound a frame hears; as the model's projection.
@@ -62,7 +61,6 @@ class StoreClips(LoopyDataModule):
         self,
         *,
         store: str,
-        parts: Path,
         layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
         clip_frames: int = 12,
         audio_window: AudioWindow = AudioWindow(),  # noqa: B008 (frozen)
@@ -101,7 +99,7 @@ class StoreClips(LoopyDataModule):
             )
         # What a bucket is read with does not outlive a fork.
         self.worker_context = "spawn" if is_address(store) else None
-        self.store, self.parts = store, parts
+        self.store = store
         self.reading = {"copies": copies, "copies_gb": copies_gb, "options": bucket_options}
         self.layout, self.clip_frames, self.drops = layout, clip_frames, drops
         self.audio_window = audio_window
@@ -110,8 +108,6 @@ class StoreClips(LoopyDataModule):
         self.static_history, self.mirror, self.skip_damaged = static_history, mirror, skip_damaged
         self.past = past
         self.weights = {"mouth": mouth_weight, "eyes": eye_weight}
-        self.vae = load_part(parts, "vae").requires_grad_(False)
-        self.audio_encoder = load_part(parts, "audio_encoder")
 
     @cached_property
     def sampler(self) -> ClipSampler:
@@ -119,11 +115,10 @@ class StoreClips(LoopyDataModule):
 
         Raises:
             StoreError: There is no store, or it has no index.
-            ConfigurationError: It was made with other parts, or lacks what is asked for.
+            ConfigurationError: It lacks what is asked for.
         """
         store = ShotStore.open(self.store, **self.reading)
         _check_content(store, mirror=self.mirror, posterior=self.posterior)
-        _check_models(store, store_fingerprints(self.vae, self.audio_encoder), self.parts)
         return ClipSampler(
             store,
             self.batch_size,
@@ -150,6 +145,35 @@ class StoreClips(LoopyDataModule):
     def size_px(self) -> int:
         """Side of the crop; it opens the store."""
         return self.sampler.store.description.size_px
+
+    @property
+    def made_by(self) -> Mapping[str, str]:
+        """As the store's description says; it opens the store."""
+        return self.sampler.store.description.models
+
+    def held_out_stretch(self, frames: int) -> list[Clip]:
+        """Of the first video of the validation split.
+
+        Raises:
+            StoreError: It is damaged.
+        """
+        store, row, length = (
+            self.sampler.store,
+            int(self.sampler.held_out_rows[0]),
+            self.clip_frames,
+        )
+        last = min(max(frames, length), int(store.index["frames"][row]) - 1) + 1 - length
+        return [
+            read_window(
+                store,
+                row,
+                Window(start, history=0, reference=0),
+                layout=self.layout,
+                clip_frames=length,
+                audio_window=self.audio_window,
+            )[0]
+            for start in range(1, last + 1, length)
+        ]
 
     def setup(self, stage: str) -> None:
         """Opens the store, and makes sure that the clips to train on go round all ranks.
@@ -204,19 +228,3 @@ def _check_content(store: ShotStore, *, mirror: float, posterior: str) -> None:
         raise ConfigurationError(
             f"{store.root} holds no log-variance; preprocess with it, or set posterior to mean"
         )
-
-
-def _check_models(store: ShotStore, ours: Mapping[str, str], parts: Path) -> None:
-    """Makes sure that a store holds what the given networks make.
-
-    Raises:
-        ConfigurationError: It was made with others.
-    """
-    words = {"latents": "scaling of latents"}
-    made_with = store.description.models
-    for name, mark in ours.items():
-        if made_with.get(name, mark) != mark:
-            raise ConfigurationError(
-                f"the shot store was made with another {words.get(name, name)} than that in "
-                f"{parts}; give the parts it was made with, or preprocess again"
-            )

@@ -1,5 +1,6 @@
 """Clips of synthetic talkers with portrait, past and sound, for the image and the clip stage."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -10,24 +11,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from loopy.errors import ConfigurationError
-from loopy.models.folder import load_part
+from loopy.models.weights import store_fingerprints
 from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
 from loopy.training.cache import SHARD, Recipe, TalkShards
-from loopy.training.datamodule import DataSignature, SyntheticData
+from loopy.training.datamodule import ClipData, DataSignature
 from loopy.training.dropout import ConditionDropout
+from loopy.training.start import FrozenParts, load_frozen
 
 HELD_OUT = 10**9
 """Number of the first talk of the held-out set."""
 
 
-class SyntheticTalks(SyntheticData):
+class SyntheticTalks(ClipData):
     """Clips out of a cache of talks; histories are cut short at random.
 
     Args:
-        parts: Folder with the trained ``vae`` and ``audio_encoder``.
+        parts: Folder with the trained ``vae`` and ``audio_encoder`` that make them; as the model's.
         cache: Folder for what they make of the talks.
         talks: Number of talks, rounded up to whole shards.
         held_out: Number of talks for validation.
@@ -95,11 +97,9 @@ class SyntheticTalks(SyntheticData):
             seed=seed,
             workers=workers,
         )
-        self.vae = load_part(parts, "vae").requires_grad_(False)
-        self.audio_encoder = load_part(parts, "audio_encoder")
-        self.cache = cache
+        self.parts, self.cache = parts, cache
         self.talks, self.held_out_talks = talks, held_out
-        self.layout, self.clip_frames, self.size_px = layout, clip_frames, size_px
+        self.layout, self.clip_frames = layout, clip_frames
         self.whole_past = past_frames is not None
         self.kept = SegmentLayout(past_frames, 1, 1) if past_frames is not None else layout
         self.audio_window = audio_window
@@ -108,17 +108,37 @@ class SyntheticTalks(SyntheticData):
         self.build_workers = build_workers
         self.samples: dict[str, Tensor] = {}
         self.held_out_samples: dict[str, Tensor] = {}
+        self._size_px, self._made_by = size_px, dict[str, str]()
+
+    @property
+    def size_px(self) -> int:
+        """Side of the pictures."""
+        return self._size_px
+
+    @property
+    def made_by(self) -> Mapping[str, str]:
+        """Fingerprints of ``parts``, from `setup` on."""
+        return self._made_by
 
     def setup(self, stage: str) -> None:
         """Build what the cache lacks, and read it."""
         super().setup(stage)
         if not self.samples:
-            self.held_out_samples = self._load(self.held_out_talks, first_talk=HELD_OUT)
-            self.samples = self._load(self.talks, first_talk=0)
+            networks = load_frozen(self.parts)
+            self._made_by = store_fingerprints(*networks)
+            self.held_out_samples = self._load(networks, self.held_out_talks, first_talk=HELD_OUT)
+            self.samples = self._load(networks, self.talks, first_talk=0)
 
     def data_signature(self) -> DataSignature:
         """Talks are drawn from all there are."""
         return {"talks": self.talks}
+
+    def batches(self) -> Callable[[str, int, int, int], Clip]:
+        """What makes a batch."""
+        return self._batch
+
+    def _batch(self, purpose: str, number: int, rank: int, ranks: int) -> Clip:
+        return self.make(generator(self.seed, purpose, number, rank))
 
     def make(self, generator: torch.Generator) -> Clip:
         """Draw a batch of training clips."""
@@ -145,11 +165,11 @@ class SyntheticTalks(SyntheticData):
         ]
         return DataLoader(clips, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list is a data set
 
-    def _load(self, talks: int, *, first_talk: int) -> dict[str, Tensor]:
+    def _load(self, networks: FrozenParts, talks: int, *, first_talk: int) -> dict[str, Tensor]:
         recipe = Recipe(
             self.kept, self.clip_frames, self.size_px, self.seed, first_talk, self.audio_window
         )
-        shards = TalkShards(self.cache, -(-talks // SHARD), recipe, self.vae, self.audio_encoder)
+        shards = TalkShards(self.cache, -(-talks // SHARD), recipe, *networks)
         return shards.load(workers=self.build_workers)
 
     def _clip(

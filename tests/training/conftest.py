@@ -102,6 +102,7 @@ def _clip_recipe(store, parts):
             network=network,
             scheduler=scheduler,
             settings=settings,
+            parts=str(parts),
             learning_rate=1e-3,
             cosine=True,
             self_generated_history=0.3,
@@ -109,7 +110,6 @@ def _clip_recipe(store, parts):
         "data": _of(
             "loopy.training.store_clips.StoreClips",
             store=str(store),
-            parts=str(parts),
             layout=LAYOUT,
             clip_frames=3,
             batch_size=2,

@@ -116,7 +116,6 @@ class Runs:
         def work():
             data = StoreClips(
                 store=str(self.store),
-                parts=self.parts,
                 layout=SegmentLayout(stride=2, segments=2),
                 clip_frames=3,
                 batch_size=2 // ranks,

@@ -10,31 +10,26 @@ from loopy.training.autoencoder import AutoencoderStage, small_autoencoder
 from loopy.training.faces import Faces
 from loopy.training.module import LoopyModule
 from loopy.training.speech import AudioEncoderStage, small_wav2vec2
-
-
-class Held:
-    """Held-out faces of an autoencoder."""
-
-    def held_out(self):
-        yield Faces(
-            torch.rand(2, 3, 16, 16) * 2 - 1, torch.zeros(2, 68, 2), torch.ones(2, 68).bool()
-        )
+from loopy.training.start import FrozenParts
 
 
 def network(make_pipeline):
     parts = make_pipeline()
     stage = LoopyModule(parts.network.train(), parts.scheduler, parts.settings)
-    return stage, parts, [stage, parts.audio_encoder, parts.vae]
+    stage.frozen = FrozenParts(parts.vae, parts.audio_encoder)
+    return stage, [stage, *stage.frozen]
 
 
 def autoencoder(_):
     stage = AutoencoderStage(small_autoencoder(widths=(8, 8), groups=4, size_px=16))
-    return stage, Held(), [stage]
+    pictures = torch.rand(2, 3, 16, 16) * 2 - 1
+    stage.measure([Faces(pictures, torch.zeros(2, 68, 2), torch.ones(2, 68).bool())])
+    return stage, [stage]
 
 
 def speech(_):
     stage = AudioEncoderStage(small_wav2vec2(width=16, layers=2, heads=2))
-    return stage, None, [stage]
+    return stage, [stage]
 
 
 def configurations(stage):
@@ -45,10 +40,10 @@ def configurations(stage):
 
 @pytest.mark.parametrize("make", [network, autoencoder, speech])
 def test_an_export_leaves_what_is_trained_as_it_is(make, make_pipeline, tmp_path):
-    stage, data, live = make(make_pipeline)
+    stage, live = make(make_pipeline)
     before = copy.deepcopy([module.state_dict() for module in live])
     said = configurations(stage)
-    stage.export(tmp_path / "model", data, dtype=torch.float16)
+    stage.export(tmp_path / "model", dtype=torch.float16)
     for old, module in zip(before, live, strict=True):
         for name, value in module.state_dict().items():
             assert value.dtype == old[name].dtype, name

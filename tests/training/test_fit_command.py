@@ -50,7 +50,7 @@ def said(capsys):
     [
         ("--data.store=/no/where", "/no/where/store.json: there is no shot store"),
         ("--data.batch_size=90", "and a step takes 90"),
-        ("--data.parts=/no/parts", "/no/parts"),
+        ("--model.parts=/no/parts", "/no/parts"),
         ("--model.init_from=/no/where", "train and export the image stage first"),
     ],
 )

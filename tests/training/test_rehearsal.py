@@ -14,11 +14,14 @@ from loopy.errors import StoreError
 from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout
 from loopy.training.callbacks import SampleSheet
+from loopy.training.datamodule import LoopyDataModule
 from loopy.training.rehearsal import rehearse
 from loopy.training.stages import ClipStage
+from loopy.training.start import FrozenParts
 from loopy.training.store_clips import StoreClips
 
 CLIP, SIZE_PX = 3, 16
+NOBODY = LoopyDataModule(batch_size=1, validation_batches=1)  # without held-out people
 NAMES = [str(number) for number in range(12)]  # of clips of 20 frames: a portrait and six clips
 
 
@@ -34,15 +37,13 @@ def pipeline(make_pipeline):
 
 
 @pytest.fixture
-def open_data(make_store, pipeline, tmp_path):
+def open_data(make_store, tmp_path):
     """Opens the store as it is then."""
-    pipeline.save_pretrained(tmp_path / "parts")
     store = make_store(tmp_path / "store", NAMES, noise=True)
 
     def opened():
         return StoreClips(
             store=str(store),
-            parts=tmp_path / "parts",
             layout=SegmentLayout(stride=2, segments=2),
             clip_frames=CLIP,
             batch_size=2,
@@ -105,6 +106,7 @@ def test_another_portrait_is_another_face(pipeline, open_data, held_out, tmp_pat
 def test_a_training_from_a_store_needs_no_voice(make_pipeline, open_data, no_voice, tmp_path):
     built = make_pipeline()
     stage = ClipStage(built.network.train(), built.scheduler, built.settings)
+    stage.frozen = FrozenParts(built.vae, built.audio_encoder)
     pl.Trainer(
         accelerator="cpu",
         max_steps=1,
@@ -125,7 +127,7 @@ def test_a_training_from_a_store_needs_no_voice(make_pipeline, open_data, no_voi
 def test_without_the_voice_toons_are_left_out_with_one_warning(pipeline, no_voice, tmp_path):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
-        sheets = [rehearse(pipeline, None, tmp_path / "x.mp4") for _ in range(3)]
+        sheets = [rehearse(pipeline, NOBODY, tmp_path / "x.mp4") for _ in range(3)]
     assert sheets == [None] * 3
     assert ["loopy-portrait[synthetic]" in str(each.message) for each in told] == [True]
     assert not (tmp_path / "x.mp4").exists()
@@ -144,7 +146,7 @@ def test_a_damaged_clip_stops_no_training(pipeline, open_data, held_out, tmp_pat
 
 def test_a_toon_speaks(pipeline, tmp_path):
     pytest.importorskip("espeakng_loader")
-    sheet = rehearse(pipeline, None, tmp_path / "made.mp4", seconds=0.4)
+    sheet = rehearse(pipeline, NOBODY, tmp_path / "made.mp4", seconds=0.4)
     truth, made = frames(sheet)
     assert truth.std() > 10
     assert not np.array_equal(truth, made)

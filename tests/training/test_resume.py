@@ -174,14 +174,12 @@ def test_batches_gathered_for_a_step_are_not_changed_in_mid_run(tmp_path):
 def test_a_clip_stage_from_a_store_resumes(
     make_store, make_pipeline, tmp_path, workers, gathered, moment, validated
 ):
-    make_pipeline().save_pretrained(tmp_path / "parts")
     names = [str(number) for number in range(12)]
     store = make_store(tmp_path / "store", names, noise=True)
 
     def run(folder, *more, seed=0, resume=None, store=store):
         data = StoreClips(
             store=str(store),
-            parts=tmp_path / "parts",
             layout=SegmentLayout(stride=2, segments=2),
             clip_frames=3,
             batch_size=2,

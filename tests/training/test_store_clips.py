@@ -4,6 +4,7 @@ import pickle
 import shutil
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -15,12 +16,15 @@ from loopy.data.store.index import TRAIN, VALIDATION
 from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore, write_shot
 from loopy.data.store.shots import shot_id, shot_path
+from loopy.diffusion.options import DiffusionContract
+from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 from loopy.training.datamodule import Stream
 from loopy.training.dropout import ConditionDropout
+from loopy.training.module import LoopyModule
 from loopy.training.store_clips import StoreClips
 
 FRAMES = 3
@@ -305,10 +309,9 @@ def test_latents_drawn_from_their_posteriors(make_record, sampler, tmp_path):
     assert mean.data_signature() != drawn.data_signature()
 
 
-def test_a_bucket_is_read_as_it_is_told_to(folder, make_pipeline, tmp_path, monkeypatch):
+def test_a_bucket_is_read_as_it_is_told_to(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    make_pipeline().save_pretrained(tmp_path / "parts")
-    given = {"parts": tmp_path / "parts", "layout": LAYOUT, "clip_frames": FRAMES}
+    given = {"layout": LAYOUT, "clip_frames": FRAMES}
     data = StoreClips(store=f"file://{folder}", copies=tmp_path / "copies", **given)
     data.setup("fit")
     data.batches()("training", 0, 0, 1)
@@ -319,12 +322,9 @@ def test_a_bucket_is_read_as_it_is_told_to(folder, make_pipeline, tmp_path, monk
         data.setup("fit")
 
 
-def test_more_ranks_than_clips_are_refused_before_the_first_step(
-    folder, make_pipeline, sampler, tmp_path
-):
-    make_pipeline().save_pretrained(tmp_path / "parts")
+def test_more_ranks_than_clips_are_refused_before_the_first_step(folder, sampler):
     clips = len(sampler().rows)
-    given = {"store": str(folder), "parts": tmp_path / "parts", "layout": LAYOUT}
+    given = {"store": str(folder), "layout": LAYOUT}
     data = StoreClips(**given, clip_frames=FRAMES, batch_size=clips)
     data.trainer = pl.Trainer(
         accelerator="cpu",
@@ -342,11 +342,9 @@ def test_more_ranks_than_clips_are_refused_before_the_first_step(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_data_module_gives_them_to_a_trainer(folder, make_pipeline, tmp_path, workers):
-    make_pipeline().save_pretrained(tmp_path / "parts")
+def test_the_data_module_gives_them_to_a_trainer(folder, workers):
     data = StoreClips(
         store=str(folder),
-        parts=tmp_path / "parts",
         layout=LAYOUT,
         clip_frames=FRAMES,
         batch_size=2,
@@ -365,11 +363,11 @@ def test_the_data_module_gives_them_to_a_trainer(folder, make_pipeline, tmp_path
         assert torch.equal(clip.latents, alone.latents)
     assert data.held_out_batches(ranks=3) == len(data.sampler.held_out_rows) // 6
     with pytest.raises(ConfigurationError, match="holds no mirrored latents"):
-        StoreClips(store=str(folder), parts=tmp_path / "parts", mirror=0.5).setup("fit")
+        StoreClips(store=str(folder), mirror=0.5).setup("fit")
     with pytest.raises(ConfigurationError, match="holds no log-variance"):
-        StoreClips(store=str(folder), parts=tmp_path / "parts", posterior="sample").setup("fit")
+        StoreClips(store=str(folder), posterior="sample").setup("fit")
     with pytest.raises(ConfigurationError, match="no log-variance of mirrored pictures"):
-        StoreClips(store=str(folder), parts=tmp_path / "parts", posterior="sample", mirror=0.5)
+        StoreClips(store=str(folder), posterior="sample", mirror=0.5)
 
 
 @pytest.mark.parametrize("other", ["vae", "audio_encoder", "latents"])
@@ -387,7 +385,16 @@ def test_parts_that_did_not_make_the_store_are_refused(make_pipeline, tmp_path, 
         given.vae.register_to_config(scaling_factor=0.5)
     for name, pipeline in (("right", made), ("wrong", given)):
         pipeline.save_pretrained(tmp_path / name)
-    where = {"store": str(tmp_path / "store"), "layout": LAYOUT}
-    assert len(StoreClips(parts=tmp_path / "right", **where).sampler.store) == 0
+    data = StoreClips(store=str(tmp_path / "store"), layout=LAYOUT, clip_frames=FRAMES)
+    settings = Settings(16, FRAMES, contract=DiffusionContract(layout=LAYOUT))
+
+    def setup(**parts):
+        stage = LoopyModule(made.network, made.scheduler, settings, **parts)
+        stage._trainer = SimpleNamespace(datamodule=data, is_global_zero=False)
+        stage.setup("fit")
+
+    setup(parts=tmp_path / "right")
     with pytest.raises(ConfigurationError, match=f"another .*{other}"):
-        StoreClips(parts=tmp_path / "wrong", **where).setup("fit")
+        setup(parts=tmp_path / "wrong")
+    with pytest.raises(ConfigurationError, match="give the folder of those that"):
+        setup()

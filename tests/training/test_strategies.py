@@ -49,7 +49,7 @@ def fit(stage, name, run, *options):
 def test_every_strategy_takes_the_same_steps(store, begun, tmp_path, stage):  # noqa: F811
     found = {}
     for name in ("one", "ddp", "fsdp2"):
-        options = (f"--data.store={store}", f"--data.parts={begun}", f"--model.init_from={begun}")
+        options = (f"--data.store={store}", f"--model.parts={begun}", f"--model.init_from={begun}")
         found[name] = fit(stage, name, tmp_path / name, *options)
         print(stage, name, found[name])
     assert found["one"]

@@ -15,6 +15,7 @@ from loopy.records import Clip, ConditionMask
 from loopy.timing import AudioWindow
 from loopy.training.module import Draws
 from loopy.training.stages import ClipStage, ImageStage
+from loopy.training.start import FrozenParts
 from loopy.training.sync_term import SyncTerm
 
 FIRST, FRAMES = 40, 12
@@ -82,8 +83,8 @@ def test_models_of_the_same_shape_are_refused_too(toon):
     with torch.no_grad():
         next(deaf.parameters()).mul_(1.5)
     stage = ClipStage(toon.network, toon.scheduler, toon.settings, sync_weight=1.0)
-    data = SimpleNamespace(vae=vae, audio_encoder=deaf)
-    stage._trainer = SimpleNamespace(datamodule=data, is_global_zero=False)
+    stage.frozen = FrozenParts(vae, deaf)
+    stage._trainer = SimpleNamespace(datamodule=None, is_global_zero=False)
     with pytest.raises(ConfigurationError, match="another audio_encoder"):
         stage.setup("fit")
 

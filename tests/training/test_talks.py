@@ -17,6 +17,7 @@ from loopy.timing import AudioWindow
 from loopy.training.autoencoder import small_autoencoder
 from loopy.training.cache import AFTER_S, KINDS, SHARD, Recipe, TalkShards
 from loopy.training.dropout import ConditionDropout
+from loopy.training.start import load_frozen
 from loopy.training.talks import HELD_OUT, SyntheticTalks
 
 LAYOUT = SegmentLayout(stride=2, segments=3)
@@ -74,6 +75,11 @@ def data(folder):
     return talks(folder)
 
 
+@pytest.fixture(scope="module")
+def parts(folder):
+    return load_frozen(folder / "parts")
+
+
 def files(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
 
@@ -87,8 +93,8 @@ class TestCache:
         for name, values in data.samples.items():
             assert torch.equal(values, again.samples[name])
 
-    def test_an_interrupted_build_goes_on(self, data, folder):
-        shards = TalkShards(folder / "cache", 2, RECIPE, data.vae, data.audio_encoder)
+    def test_an_interrupted_build_goes_on(self, data, folder, parts):
+        shards = TalkShards(folder / "cache", 2, RECIPE, *parts)
         kept, lost = (shards.folder / f"0000{i}.safetensors" for i in range(2))
         before = files(shards.folder)
         lost.unlink()
@@ -100,8 +106,8 @@ class TestCache:
         for name, values in data.samples.items():
             torch.testing.assert_close(values, again[name], rtol=0, atol=0, equal_nan=True)
 
-    def test_other_parts_or_talks_have_a_place_of_their_own(self, data, folder):
-        def place(recipe=RECIPE, vae=data.vae, audio_encoder=data.audio_encoder):
+    def test_other_parts_or_talks_have_a_place_of_their_own(self, folder, parts):
+        def place(recipe=RECIPE, vae=parts.vae, audio_encoder=parts.audio_encoder):
             return TalkShards(folder, 1, recipe, vae, audio_encoder).folder
 
         scaled = eyes()
@@ -150,10 +156,10 @@ def pair(data):
 
 
 class TestClip:
-    def test_pictures_are_those_of_the_clip_and_before_it(self, data, pair):
+    def test_pictures_are_those_of_the_clip_and_before_it(self, parts, pair):
         clip, talk = pair
         with torch.autocast("cpu", torch.bfloat16):
-            every = encode_images(data.vae, talk.frames(range(len(talk.controls)), size_px=16))
+            every = encode_images(parts.vae, talk.frames(range(len(talk.controls)), size_px=16))
 
         def places(latents):
             return torch.cdist(latents.flatten(1), every.float().flatten(1)).argmin(1).tolist()
@@ -162,10 +168,10 @@ class TestClip:
         assert places(clip.motion_frames[0]) == (PAST - 1 - DISTANCES).tolist()
         assert places(clip.reference)[0] < PAST
 
-    def test_each_frame_hears_two_frames_around_it(self, data, pair):
+    def test_each_frame_hears_two_frames_around_it(self, parts, pair):
         clip, talk = pair
         with torch.autocast("cpu", torch.bfloat16):
-            heard = data.audio_encoder.features(talk.audio).float()
+            heard = parts.audio_encoder.features(talk.audio).float()
         for frame in range(FRAMES):
             around = heard[PAST + frame - 2 : PAST + frame + 3]
             torch.testing.assert_close(clip.audio[0, frame], around, rtol=1e-2, atol=1e-2)

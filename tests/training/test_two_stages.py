@@ -90,7 +90,7 @@ def test_both_stages_take_their_steps(store, begun, tmp_path, capfd):
     def fit(stage, overlay, *options):
         words = ["fit", "--config", f"configs/sd15/{stage}.yaml"]
         words += ["--config", f"configs/sd15/{overlay}.yaml", *options]
-        words += [f"--data.store={store}", f"--data.parts={begun}", "--data.workers=0"]
+        words += [f"--data.store={store}", f"--model.parts={begun}", "--data.workers=0"]
         words += ["--model.warmup_steps=0", "--model.learning_rate=1e-4", "--trainer.max_steps=3"]
         words += [f"--trainer.default_root_dir={tmp_path}/{stage}"]
         assert main([*words, "--trainer.limit_val_batches=0"]) == 0
