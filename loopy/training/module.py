@@ -169,18 +169,16 @@ class LoopyModule(pl.LightningModule):
         """Make sure that data and model say the same, and put the first weights in.
 
         Raises:
-            ConfigurationError: They differ, other networks than ``parts`` made the clips, or a
-                sync term does not know these.
+            ConfigurationError: They differ, other networks made the clips, or a sync term does not
+                know these.
             ModelError: A folder of ``parts`` or ``init_from`` is missing or does not fit.
         """
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        settings = self.settings
+        contract = self.settings.contract
         ours = {
-            "layout": settings.contract.layout,
-            "clip_frames": settings.clip_frames,
-            "size_px": settings.size_px,
+            **{"layout": contract.layout, "static_history": contract.static_history},
+            **{"clip_frames": self.settings.clip_frames, "size_px": self.settings.size_px},
             "drops": self.drops,
-            "static_history": settings.contract.static_history,
         }
         if unsaid := [name for name in ours if not hasattr(data, name)]:
             self.print(
@@ -241,8 +239,7 @@ class LoopyModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Clip, batch_idx: int) -> None:
         """Logs how many damaged clips were left out since the start, all ranks'."""
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        count = getattr(data, "damaged", None)
-        if count is not None:
+        if (count := getattr(data, "damaged", None)) is not None:
             damaged = torch.tensor(float(count), device=self.device)
             self.log("damaged", self._of_all_ranks(damaged, "sum"))
 
