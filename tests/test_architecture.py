@@ -60,16 +60,13 @@ def defined(file):
 CROWDED = {"loopy/training": 39, "loopy/preprocess": 28}
 """Folders that are still to be cut."""
 TWICE = {
-    "Bar",
     "Clip",
     "Faces",
     "Ledger",
-    "Looker",
     "Plan",
     "Row",
     "Speech",
     "Take",
-    "aligned",
     "check",
     "check_name",
     "draw",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from loopy.commands.judges import equipment_of
+from loopy.commands.judges import extractors_of
 from loopy.data.media.outputs import check_outputs
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import folder_of_results
@@ -21,10 +21,9 @@ from loopy.evaluation.sets.generate import Maker
 from loopy.evaluation.sets.layouts import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
 from loopy.evaluation.sets.run import BOUNDS, bound_pairs, made_pairs
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.table.evaluate import Judge, Pair
+from loopy.evaluation.table.evaluate import Pair, VideoEvaluator
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import FILE, Results
-from loopy.evaluation.table.summary import judged
 from loopy.evaluation.table.text import aligned, short, table, write_csv
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
@@ -83,20 +82,22 @@ def evaluate_set(
     pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
     maker = Maker(pipe, data, seed, sampling)
     toons = toons or pipe.settings.toons
-    equipment = equipment_of(weights, toons=toons, device=device)
+    extractors = extractors_of(weights, toons=toons, device=device)
     count = len(chosen.items)
-    judge = Judge(out, equipment, COLUMNS + TOON_COLUMNS * toons)
+    evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
     pairs = made_pairs(maker, chosen.items, out, seeds=seeds)
     who = {"model": named(model, dtype), "test_set": test_set, "seed": seed}
-    results = _judged(judge, pairs, count, **who)
+    results = _evaluated(evaluator, pairs, count, **who)
     tell(results, out)
     if bounds:
         beside = {"made": results}
         for bound in BOUNDS:
             place = folder_of_results(out / "bounds" / bound)
-            judge = Judge(place, equipment, judge.columns, seen=out)
+            evaluator = VideoEvaluator(place, extractors, evaluator.columns, out)
             pairs = bound_pairs(maker, chosen.items, out, bound)
-            beside[bound] = _judged(judge, pairs, count, model=bound, test_set=test_set, seed=seed)
+            beside[bound] = _evaluated(
+                evaluator, pairs, count, model=bound, test_set=test_set, seed=seed
+            )
             beside[bound].write(place)
         print("\n".join(["", *side_by_side(beside)]))
 
@@ -133,10 +134,10 @@ def evaluate_videos(
     pairs = list(folder_pairs(made, real))
     files = [path for pair in pairs for path in (pair.made, pair.real) if path is not None]
     tracks = files if landmarks == "precomputed" else None
-    equipment = equipment_of(weights, toons=toons, device=device, tracks=tracks)
-    judge = Judge(out, equipment, COLUMNS + TOON_COLUMNS * toons)
+    extractors = extractors_of(weights, toons=toons, device=device, tracks=tracks)
+    evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
     who = {"model": name or made.resolve().name, "test_set": "videos", "seed": seed}
-    tell(_judged(judge, pairs, len(pairs), **who), out)
+    tell(_evaluated(evaluator, pairs, len(pairs), **who), out)
 
 
 def tell(results: Results, out: Path) -> None:
@@ -173,8 +174,14 @@ def side_by_side(beside: dict[str, Results]) -> list[str]:
     return [*aligned(["what", *figures], rows), "", *legend]
 
 
-def _judged(
-    judge: Judge, pairs: Iterable[Pair], count: int, *, model: str, test_set: str, seed: int
+def _evaluated(
+    evaluator: VideoEvaluator,
+    pairs: Iterable[Pair],
+    count: int,
+    *,
+    model: str,
+    test_set: str,
+    seed: int,
 ) -> Results:
     shown = tqdm(pairs, total=count, desc=model, unit="video")
-    return judged(judge, shown, model=model, test_set=test_set, seed=seed)
+    return evaluator.results(shown, model=model, test_set=test_set, seed=seed)

@@ -1,4 +1,4 @@
-"""Who looks at videos: networks of given files, landmarks found or known, judges of toons."""
+"""The extractors of an evaluation: given networks, landmarks found or known, judges of toons."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,22 +9,23 @@ from torch import Tensor
 from loopy.data.media.finished import content_hash
 from loopy.devices import usable
 from loopy.errors import ConfigurationError, MetricError
+from loopy.evaluation.features.extract import ExtractorSet
 from loopy.evaluation.features.faces import Points
-from loopy.evaluation.features.networks import Equipment, EvaluationModels, equip
-from loopy.evaluation.features.toon import toon_equipment
+from loopy.evaluation.features.networks import EvaluationModels, build_extractors
+from loopy.evaluation.features.toon import toon_extractors
 from loopy.preprocess.estimators import estimator
 from loopy.preprocess.poses import PoseEstimator
 from loopy.preprocess.precomputed import tracks_path
 
 
-def equipment_of(
+def extractors_of(
     weights: EvaluationModels, *, toons: bool, device: str, tracks: Sequence[Path] | None = None
-) -> Equipment:
-    """Who looks.
+) -> ExtractorSet:
+    """All extractors that the given files allow.
 
     Args:
         weights: Files of networks.
-        toons: Whether the judges of the package look too.
+        toons: Whether the judges of the package are among them.
         device: Where networks compute.
         tracks: Videos beside which known tracks lie; None: DWPose finds them.
 
@@ -35,8 +36,8 @@ def equipment_of(
     if tracks is not None:
         beside = [tracks_path(video) for video in tracks if tracks_path(video).is_file()]
         found_by, points = " ".join(content_hash(path, "track") for path in beside), Beside
-    own = equip(weights, points=points, found_by=found_by, device=str(usable(device)))
-    return own | toon_equipment() if toons else own
+    own = build_extractors(weights, points=points, found_by=found_by, device=str(usable(device)))
+    return own | toon_extractors() if toons else own
 
 
 def _dwpose(weights: EvaluationModels, device: str) -> Points | None:

@@ -17,15 +17,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from loopy.commands.judges import equipment_of
+from loopy.commands.judges import extractors_of
 from loopy.data.media.video_reader import iterate_frames
 from loopy.data.media.writer import open_writer
 from loopy.evaluation.features.networks import EvaluationModels
 from loopy.evaluation.sets.folders import folder_pairs
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.table.evaluate import Judge
+from loopy.evaluation.table.evaluate import VideoEvaluator
 from loopy.evaluation.table.results import Results
-from loopy.evaluation.table.summary import judged
 from loopy.evaluation.table.text import short
 from loopy.evaluation.toon.talks import held_out_talk, pixels
 from loopy.metrics.beat import beat_alignment, head_speed, speech_energy
@@ -136,14 +135,16 @@ def film(out: Path, talks: Sequence[Talk]) -> None:
 
 def results_of(out: Path) -> dict[str, Results]:
     """What `loopy evaluate videos --toons --real real` says of each folder."""
-    equipment = equipment_of(EvaluationModels(), toons=True, device="cpu")
+    extractors = extractors_of(EvaluationModels(), toons=True, device="cpu")
     found = {}
     for name in ("base", *DAMAGES):
         place = out / "judged" / name
         place.mkdir(parents=True, exist_ok=True)
-        judge = Judge(place, equipment, COLUMNS + TOON_COLUMNS, seen=out / "judged" / "base")
+        evaluator = VideoEvaluator(
+            place, extractors, COLUMNS + TOON_COLUMNS, out / "judged" / "base"
+        )
         pairs = folder_pairs(out / name, out / "real")
-        found[name] = judged(judge, pairs, model=name, test_set="videos", seed=0)
+        found[name] = evaluator.results(pairs, model=name, test_set="videos", seed=0)
         found[name].write(place)
     return found
 

@@ -12,9 +12,9 @@ from loopy.errors import ConfigurationError
 from loopy.evaluation.ablation import judge as ablation_judge
 from loopy.evaluation.ablation.judge import JudgeOptions, judge_run
 from loopy.evaluation.ablation.table import LOSS, JudgedRun, as_text, tabulate, write_table
-from loopy.evaluation.features.networks import Equipment
+from loopy.evaluation.features.extract import ExtractorSet
 from loopy.evaluation.table.columns import TOON_COLUMNS
-from loopy.evaluation.table.evaluate import MADE, REAL, Judge
+from loopy.evaluation.table.evaluate import MADE, REAL, VideoEvaluator
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.evaluation.toon.conditions import HeldOutClips
 from loopy.segments import SegmentLayout
@@ -169,19 +169,21 @@ def test_both_forms_of_the_table_hold_all_of_it(tmp_path):
 def test_the_distance_of_a_set_is_shared_out_among_its_talks(tmp_path):
     """The mean is the distance, and the talk that makes it large has the largest share."""
     column = next(each for each in TOON_COLUMNS if each.name == "FID (toon)")
-    judge = Judge(tmp_path, Equipment({}, {}, {}), [column])
+    evaluator = VideoEvaluator(tmp_path, ExtractorSet({}), [column])
     videos = []
     for i in range(6):
         name = f"{i:04d}"
         videos.append(VideoResult(name, real_video="there"))
         for what in (MADE, REAL):
             rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(i))
-            judge.kept(what, name).parent.mkdir(parents=True, exist_ok=True)
+            evaluator.cache_path(what, name).parent.mkdir(parents=True, exist_ok=True)
             far = 3.0 * (i == 4 and what == MADE)
-            save_file({"toon_face": rows + far}, judge.kept(what, name), {"problems": "{}"})
-    figure = ablation_judge.set_figure(judge, column, videos, 0)
+            save_file(
+                {"toon_face": rows + far}, evaluator.cache_path(what, name), {"problems": "{}"}
+            )
+    figure = evaluator.set_figure(column, videos, 0)
     results = Results("m", "s", 0, (column.info,), tuple(videos), {column.name: figure})
-    ablation_judge._share(judge, column, results)
+    ablation_judge._share(evaluator, column, results)
     shares = [video.values[column.name] for video in videos]
     assert sum(shares) / 6 == pytest.approx(figure.value)
     assert shares.index(max(shares)) == 4

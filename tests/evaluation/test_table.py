@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from loopy.cli import main
 from loopy.data.media.video import Video
 from loopy.data.media.video_reader import iterate_frames
-from loopy.evaluation.features.cache import kept_tensor
+from loopy.evaluation.features.cache import cached_tensor
 from loopy.evaluation.sets.draw import draw
 from loopy.evaluation.sets.drawn import Draw, DrawOptions
 from loopy.evaluation.sets.generate import Maker
@@ -95,7 +95,7 @@ def test_one_command_from_a_model_folder_to_the_table(data, capsys):
     assert json.loads((data / "out/results.json").read_text())["test_set"] == "celebv-hq"
 
 
-@pytest.mark.parametrize("taken", ["looks", "strips", "videos"])
+@pytest.mark.parametrize("taken", ["features", "strips", "videos"])
 def test_a_file_where_a_folder_has_to_be_is_one_line(data, capsys, taken):
     (data / "out").mkdir()
     (data / "out" / taken).write_text("mine")
@@ -147,7 +147,7 @@ def test_toons_are_judged_between_bounds(data, capsys):
 def test_what_is_made_is_not_made_again(data):
     evaluate(data)
     stamps = {path: path.stat().st_mtime_ns for path in (data / "out").rglob("*.mp4")}
-    stamps |= {path: path.stat().st_mtime_ns for path in (data / "out/looks").rglob("*.*")}
+    stamps |= {path: path.stat().st_mtime_ns for path in (data / "out/features").rglob("*.*")}
     first = (data / "out/results.json").read_bytes()
     items = Draw.read(data / "out/draw.json").items
     (data / f"out/videos/{items[1].name}.mp4").unlink()
@@ -190,7 +190,7 @@ def test_killed_between_videos_it_goes_on(data):
     words = ["-m", "loopy", "evaluate", "celebv-hq", "--data", str(data / "data")]
     words += ["--model", str(data / "tiny"), "--out", "killed", "--steps", "20"]
     process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
-    first = data / "killed/looks/made/0.safetensors"
+    first = data / "killed/features/made/0.safetensors"
     for _ in range(1200):
         if first.exists():
             break
@@ -255,7 +255,7 @@ def test_nothing_judged_is_a_failure(desk, capsys):
     assert "is silent" in problems(desk)["silent"]
     (desk / "made/silent.mp4").unlink()
     write_video(desk / "made/good.mp4")
-    (desk / "out/looks/made/good.safetensors").mkdir(parents=True)
+    (desk / "out/features/made/good.safetensors").mkdir(parents=True)
     assert judge(desk) == 2
     assert "is a folder" in capsys.readouterr().err
     (desk / "made" / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
@@ -294,7 +294,7 @@ def test_lips_are_in_step_with_their_own_sound(talks, monkeypatch):
     assert values["own"]["Sync-C (toon)"] > 0.3
     assert values["own"]["Offset (toon)"] == 0
     assert values["late"]["Offset (toon)"] == 6  # of a set, so that no two cancel
-    assert kept_tensor(talks / "out/looks/made/late.safetensors", "toon_sync")[2] == -6
+    assert cached_tensor(talks / "out/features/made/late.safetensors", "toon_sync")[2] == -6
     assert values["other"]["Sync-C (toon)"] < values["own"]["Sync-C (toon)"] / 2
     assert results.figures["Sync-C (toon)"].n == 3
     # without a real video nobody knows whom it should show, and its own first frame is no answer

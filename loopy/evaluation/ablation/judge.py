@@ -4,7 +4,7 @@
 
     out/                        of all runs
       truth/NAME.mp4            held-out toons, written once
-      truth/looks/real/NAME...  their features
+      truth/features/real/...     their features
       VARIANT/seed_N/           a run
         videos/NAME.mp4         what its model made of portrait and voice
         strips/NAME.jpg         frames of both
@@ -26,13 +26,12 @@ from tqdm import tqdm
 
 from loopy.data.media.finished import is_finished, open_result
 from loopy.drafts import existing_folder
-from loopy.evaluation.features.cache import kept_tensor
-from loopy.evaluation.features.networks import EvaluationModels, equip
-from loopy.evaluation.features.toon import toon_equipment
+from loopy.evaluation.features.cache import cached_tensor
+from loopy.evaluation.features.networks import EvaluationModels, build_extractors
+from loopy.evaluation.features.toon import toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS, Column
-from loopy.evaluation.table.evaluate import MADE, REAL, Judge, Pair
+from loopy.evaluation.table.evaluate import MADE, REAL, Pair, VideoEvaluator, mean_figure
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.table.summary import judged, mean_figure, set_figure
 from loopy.evaluation.toon.columns import POSE
 from loopy.evaluation.toon.conditions import HeldOutClips, swaps
 from loopy.evaluation.toon.filming import true_frames
@@ -110,17 +109,17 @@ def judge_run(*, model: Path, out: Path, shared: Path, name: str, options: Judge
     """
     torch.set_flush_denormal(True)
     pipe = LoopyPipeline.from_pretrained(model)
-    equipment = equip(EvaluationModels()) | toon_equipment()
+    extractors = build_extractors(EvaluationModels()) | toon_extractors()
     known = {column.name: column for column in (*COLUMNS, *TOON_COLUMNS)}
     columns = [known[name] for name in SHOWN]
-    judge = Judge(out, equipment, columns, seen=shared)
+    evaluator = VideoEvaluator(out, extractors, columns, shared)
     scenes = options.scenes()
     pairs = tqdm(_filmed(pipe, scenes, out, shared), total=len(scenes), desc=name, unit="talk")
-    results = judged(judge, pairs, model=name, test_set=TEST_SET, seed=options.seed)
+    results = evaluator.results(pairs, model=name, test_set=TEST_SET, seed=options.seed)
     for column in columns:
-        _share(judge, column, results)
+        _share(evaluator, column, results)
     talks = [
-        _with_truth(judge, scene, video, clip_frames=pipe.settings.clip_frames)
+        _with_truth(evaluator, scene, video, clip_frames=pipe.settings.clip_frames)
         for scene, video in zip(scenes, results.videos, strict=True)
     ]
     reach = max(SegmentLayout().past_frames, pipe.settings.contract.layout.past_frames)
@@ -178,7 +177,7 @@ def _write(
             writer.write(part)
 
 
-def _share(judge: Judge, column: Column, results: Results) -> None:
+def _share(evaluator: VideoEvaluator, column: Column, results: Results) -> None:
     """Shares the distance of a set out among its videos, so that it can be compared talk by talk.
 
     Jackknife pseudo-values (Tukey 1958): their mean is the distance, their spread that of the
@@ -188,7 +187,7 @@ def _share(judge: Judge, column: Column, results: Results) -> None:
     if column.kind not in ("frames", "rows") or column.name not in results.figures or len(fit) < 3:
         return
     rests = [[video for video in fit if video is not other] for other in fit]
-    figures = [set_figure(judge, column, rest, results.seed) for rest in rests]
+    figures = [evaluator.set_figure(column, rest, results.seed) for rest in rests]
     values = [figure.value for figure in figures if figure is not None]
     if len(values) < len(fit):  # without one of them there is no figure to share out
         return
@@ -198,13 +197,18 @@ def _share(judge: Judge, column: Column, results: Results) -> None:
         video.values[column.name] = results.figures[column.name].value + pull
 
 
-def _with_truth(judge: Judge, scene: Scene, video: VideoResult, *, clip_frames: int) -> VideoResult:
+def _with_truth(
+    evaluator: VideoEvaluator, scene: Scene, video: VideoResult, *, clip_frames: int
+) -> VideoResult:
     """The same with what needs the talk's truth; a video that was not judged stays as it is."""
     if video.problem:
         return video
     opening = scene.talk().controls[:, CONTROLS.index("open")]
     pose = [OUTPUTS.index(name) for name in POSE]
-    made, real = (kept_tensor(judge.kept(kind, video.name), "toon_tracks") for kind in (MADE, REAL))
+    made, real = (
+        cached_tensor(evaluator.cache_path(kind, video.name), "toon_tracks")
+        for kind in (MADE, REAL)
+    )
     usual = variance(smoothed(real[:, pose])).sqrt().clamp(min=1e-6)
     figures = []
     for tracks in (made, real):

@@ -1,4 +1,4 @@
-"""What was seen in a video, kept on disk, so that an evaluation goes on where it stopped."""
+"""Features of a video on disk, so that an evaluation resumes where it stopped."""
 
 import hashlib
 import json
@@ -10,61 +10,58 @@ from torch import Tensor
 from loopy.data.media.finished import content_hash
 from loopy.data.media.video_pictures import READING
 from loopy.drafts import existing_folder
-from loopy.errors import MetricError
-from loopy.evaluation.features.extract import Film, Look, look
-from loopy.evaluation.features.networks import Equipment
+from loopy.evaluation.features.extract import ExtractorSet, VideoFeatures, VideoInput
 from loopy.tensor_file import save_tensors
 
 
-def looked_at(film: Film, equipment: Equipment, kept: Path) -> Look:
-    """What is seen in a video: read from disk where the same was seen by the same, else seen now.
+def cached_features(video: VideoInput, extractors: ExtractorSet, path: Path) -> VideoFeatures:
+    """The features of a video, from a file where the same extractors have left them.
 
     Args:
-        film: The video.
-        equipment: Who looks.
-        kept: Where it is kept.
+        video: The video.
+        extractors: What computes the features.
+        path: The file.
 
     Raises:
         MediaError: The video cannot be read.
-        OutputError: It cannot be kept.
+        OutputError: The file cannot be written.
     """
-    portrait = b"" if film.given is None else film.given.contiguous().numpy().tobytes()
+    portrait = b"" if video.portrait is None else video.portrait.contiguous().numpy().tobytes()
     stamp = {
-        "video": content_hash(film.path, "video"),
+        "video": content_hash(video.path, "video"),
         "portrait": hashlib.sha256(portrait).hexdigest(),
-        "equipment": equipment.key(),
+        "extractors": extractors.key(),
         "reading": READING,
     }
-    if (before := _read(kept, stamp)) is not None:
-        return before
-    existing_folder(kept.parent)
-    fresh = look(film, equipment.lookers, equipment.later)
-    about = {**stamp, "problems": json.dumps(dict(fresh.problems))}
-    save_tensors(kept, fresh.seen, about)
-    return fresh
+    if (cached := _read(path, stamp)) is not None:
+        return cached
+    existing_folder(path.parent)
+    features = extractors.extract(video)
+    save_tensors(path, features.tensors, {**stamp, "problems": json.dumps(features.problems)})
+    return features
 
 
-def _read(kept: Path, stamp: dict[str, str]) -> Look | None:
-    """None where nothing is kept, it is damaged, or of something else."""
+def _read(path: Path, stamp: dict[str, str]) -> VideoFeatures | None:
+    """None where there is no file, it is damaged, or of something else."""
     try:
-        with safe_open(kept, framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             if any(about.get(name) != value for name, value in stamp.items()):
                 return None
-            seen = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-            return Look(seen, json.loads(about["problems"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            return VideoFeatures(tensors, json.loads(about["problems"]))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
 
-def kept_tensor(kept: Path, name: str) -> Tensor:
-    """One tensor of what was seen.
+def cached_tensor(path: Path, name: str) -> Tensor:
+    """One feature of a file that `cached_features` has written.
 
     Raises:
-        MetricError: Nobody has seen it; the reason is in the message.
+        MetricError: It is missing.
     """
-    with safe_open(kept, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         if name in file.keys():  # noqa: SIM118 (no dict)
             return file.get_tensor(name)
         problems = json.loads((file.metadata() or {})["problems"])
-    raise MetricError(problems.get(name, f"{name} was not looked at"))
+    return VideoFeatures({}, problems).get(name)

@@ -1,6 +1,4 @@
-"""Faces cut out of frames by their points, as SyncNet and recognition networks want to see them."""
-
-from collections.abc import Iterator
+"""Crops of faces by their landmarks, as SyncNet and recognition networks expect them."""
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -10,7 +8,7 @@ from torch.nn import functional
 from loopy.errors import MetricError
 from loopy.pixels import from_pixels
 
-FEWEST = 0.5
+MIN_FOUND = 0.5
 """Share of frames in which the face must have been found."""
 ROOM, STEADY = 0.4, 13
 """SyncNet's authors leave 40 % of the face's half around it, and take medians over 13 frames."""
@@ -20,20 +18,20 @@ TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493
 TEMPLATE_PX = 112
 _EYES, _NOSE, _CORNERS = (slice(36, 42), slice(42, 48)), 30, (48, 54)
 NEEDED = (_NOSE, *range(36, 48), *_CORNERS)
-"""Points without which `aligned` does not know where a face is."""
+"""Points without which `align` does not know where a face is."""
 
 
-def with_features(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
-    """Frames in which the points are found that `aligned` needs."""
+def has_eyes_nose_mouth(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
+    """Frames in which the points are found that `align` needs."""
     return ~points[:, list(NEEDED)].isnan().flatten(1).any(1)
 
 
-def with_half(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
+def has_half(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
     """Frames in which half of the points are found, as `loopy.preprocess.measurements` asks."""
     return (~points.isnan().any(-1)).float().mean(1) >= 0.5
 
 
-def filled(points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]) -> Float[Tensor, "f 68 2"]:
+def fill_gaps(points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]) -> Float[Tensor, "f 68 2"]:
     """The same track with the nearest earlier frame (at the start: later one) in its gaps.
 
     Args:
@@ -43,7 +41,7 @@ def filled(points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]) -> Float[T
     Raises:
         MetricError: The face is missing in more than half of the frames.
     """
-    if found.float().mean() < FEWEST:
+    if found.float().mean() < MIN_FOUND:
         raise MetricError(f"a face is found in {int(found.sum())} of {len(found)} frames only")
     places = torch.where(found, torch.arange(len(found)), -1).cummax(0).values
     return points[places.where(places >= 0, found.nonzero()[0, 0])]
@@ -58,7 +56,7 @@ def sync_boxes(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 4"]:
     Raises:
         MetricError: The face is missing in more than half of the frames.
     """
-    points = filled(points, with_half(points))
+    points = fill_gaps(points, has_half(points))
     missing = points.isnan()
     least = points.masked_fill(missing, torch.inf).amin(1)
     corners = torch.stack([least, points.masked_fill(missing, -torch.inf).amax(1)])
@@ -70,7 +68,7 @@ def sync_boxes(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 4"]:
     return torch.stack([x - side, y - half, x + side, y - half + 2 * side], 1)
 
 
-def cut(
+def crop(
     frames: UInt8[Tensor, "f h w 3"], boxes: Float[Tensor, "f 4"], *, size_px: int
 ) -> UInt8[Tensor, "f {size_px} {size_px} 3"]:
     """The square in each frame; what lies outside the picture is grey."""
@@ -93,14 +91,14 @@ def cut(
     return torch.cat(pieces).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def aligned(
+def align(
     frames: UInt8[Tensor, "f h w 3"], points: Float[Tensor, "f 68 2"]
 ) -> Float[Tensor, "f 3 112 112"]:
     """Faces turned, moved and scaled so that eyes, nose and mouth lie where ArcFace expects them.
 
     Args:
         frames: Pictures.
-        points: In their pixels, none of `NEEDED` missing; see `filled`.
+        points: In their pixels, none of `NEEDED` missing; see `fill_gaps`.
 
     Returns:
         Pictures in [-1, 1].
@@ -127,13 +125,3 @@ def _similarity(
     sin = (a[:, 0] * b[..., 1] - a[:, 1] * b[..., 0]).sum(1) / a.square().sum()
     turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     return turn, centres - turn @ centre
-
-
-def in_step(
-    parts: Iterator[UInt8[Tensor, "_n h w 3"]], track: Float[Tensor, "f *k"]
-) -> Iterator[tuple[UInt8[Tensor, "_n h w 3"], Float[Tensor, "_n *k"]]]:
-    """Parts of a video with the same frames of a track."""
-    start = 0
-    for part in parts:
-        yield part, track[start : start + len(part)]
-        start += len(part)

@@ -1,57 +1,45 @@
-"""A video to numbers, in memory that stays flat.
+"""A video to features: one pass over its frames for all extractors, in memory that stays flat.
 
-One pass over its frames serves all who need nothing but frames: each takes them part by part and
-gives a tensor at the end. Who needs what those have seen, as a face's points, goes over the video
-again, each by himself: the box of a face is known only when all of its points are. One that cannot
-tell says why; the others go on.
+Extractors that crop by landmarks share a second pass: where the face is in a frame depends on
+later frames too. An extractor that fails says why; the others go on.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video_reader import in_parts, iterate_frames
 from loopy.errors import LoopyError, MetricError
-from loopy.metrics.extractors import FrameFeatures, Interpolator, SegmentFeatures, check_numbers
-from loopy.metrics.smoothness import smoothness
-from loopy.metrics.video_features import SEGMENT, segments
+from loopy.metrics.video_features import SEGMENT
+from loopy.timing import FPS, SAMPLE_RATE_HZ
 
 PART = 64
-"""Frames in memory at a time: whole stretches of 16, and an even number."""
+"""Frames in memory at a time: whole segments of 16, and an even number."""
 PART_BYTES = 2**29
 """Most bytes of them: 64 frames of 1920 x 1080; of larger ones 48, 32 or 16."""
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
-    """A video to look at, 25 frames a second.
+class VideoInput:
+    """A video to extract features from, 25 frames a second.
 
     Attributes:
         path: The file.
-        given: The portrait; None where there is none.
+        portrait: The picture that it was made from; None where there is none.
     """
 
     path: Path
-    given: UInt8[Tensor, "h w 3"] | None
-
-    @property
-    def portrait(self) -> UInt8[Tensor, "h w 3"]:
-        """Whom it shall show.
-
-        Raises:
-            MetricError: There is no portrait.
-        """
-        if self.given is None:
-            raise MetricError("needs --real: the portrait is the first frame of the real video")
-        return self.given
+    portrait: UInt8[Tensor, "h w 3"] | None = None
 
     def parts(self) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
         """Its frames, `PART` at a time, of large ones fewer."""
@@ -63,169 +51,157 @@ class Film:
         """Its sound."""
         return read_audio(self.path, zero="pictures")
 
+    def sound_of(self, frames: int) -> Float[Tensor, " samples"]:
+        """The sound of its first frames; silence for what a codec has cut from the end."""
+        length = frames * SAMPLE_RATE_HZ // int(FPS)
+        samples = self.sound[:length]
+        return functional.pad(samples, (0, length - len(samples)))
+
+    def given_portrait(self) -> UInt8[Tensor, "h w 3"]:
+        """The portrait.
+
+        Raises:
+            MetricError: There is none.
+        """
+        if self.portrait is None:
+            raise MetricError("needs --real: the portrait is the first frame of the real video")
+        return self.portrait
+
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What was seen in a video.
+class VideoFeatures:
+    """The features of a video.
 
     Attributes:
-        seen: Tensors by who looked; "size" is frames, height and width.
-        problems: Why somebody could not tell.
+        tensors: By name; "size" is frames, height and width.
+        problems: Why a feature is missing.
     """
 
-    seen: Mapping[str, Tensor]
-    problems: Mapping[str, str] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> Tensor:
         """A tensor.
 
         Raises:
-            MetricError: Who should have given it could not tell.
+            MetricError: It is missing.
         """
-        if name not in self.seen:
-            raise MetricError(self.problems.get(name, f"{name} was not looked at"))
-        return self.seen[name]
+        if name not in self.tensors:
+            raise MetricError(self.problems.get(name, f"{name} was not extracted"))
+        return self.tensors[name]
+
+    @contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """Records why a feature fails, so that the others can go on."""
+        try:
+            yield
+        except LoopyError as error:
+            self.problems[name] = str(error)
 
 
-class Looker(Protocol):
-    """Sees all frames of one video, in order."""
+class Extractor(Protocol):
+    """Computes one feature of one video."""
 
-    def take(self, part: UInt8[Tensor, "n h w 3"]) -> None:
-        """Sees the next frames: whole stretches of 16, but at the end."""
+    def update(self, frames: UInt8[Tensor, "n h w 3"]) -> None:
+        """Takes the next frames: whole segments of 16, but at the end."""
         ...
 
-    def give(self) -> Tensor:
-        """What was seen."""
+    def compute(self) -> Tensor:
+        """The feature."""
         ...
 
 
-Lookers = Mapping[str, Callable[[Film], Looker]]
-Later = Mapping[str, Callable[[Film, Look], Tensor]]
-"""Who needs what others have seen before, and goes over the video by himself."""
+Start = Callable[[VideoInput, VideoFeatures], Extractor]
+"""A new extractor for a video, of which some features may be known."""
+Derive = Callable[[VideoInput, VideoFeatures], Tensor]
+"""A feature out of others, without frames."""
 
 
-def look(film: Film, lookers: Lookers, later: Later) -> Look:
-    """Looks at a video.
+@dataclass(frozen=True, eq=False)
+class ExtractorSet:
+    """All extractors of an evaluation.
 
-    Args:
-        film: The video.
-        lookers: Who looks, by name.
-        later: Who looks afterwards, by name.
-
-    Raises:
-        MediaError: The video cannot be read, or is empty.
-    """
-    problems, seen = dict[str, str](), dict[str, Tensor]()
-    at_work, size = dict[str, Looker](), [0, 0, 0]
-    for name, begin in lookers.items():
-        with _noted(name, problems):
-            at_work[name] = begin(film)
-    for part in film.parts():
-        size = [size[0] + len(part), *part.shape[1:3]]
-        for name, looker in at_work.items():
-            if name not in problems:
-                with _noted(name, problems):
-                    looker.take(part)
-    for name, looker in at_work.items():
-        if name not in problems:
-            with _noted(name, problems):
-                seen[name] = looker.give()
-    seen["size"] = torch.tensor(size)
-    for name, go in later.items():
-        with _noted(name, problems):
-            seen[name] = go(film, Look(seen, problems))
-    return Look(seen, problems)
-
-
-@contextmanager
-def _noted(name: str, problems: dict[str, str]) -> Iterator[None]:
-    """Keeps why somebody could not tell, so that the others can go on."""
-    try:
-        yield
-    except LoopyError as error:
-        problems[name] = str(error)
-
-
-class EachFrame:
-    """Rows of a function of frames.
-
-    Args:
-        function: Frames to a row each.
+    Attributes:
+        first: Those that need frames alone, by the feature's name.
+        second: Those that need features of the first pass.
+        derived: Features out of others.
+        missing: Features that nothing computes, with what is needed for them.
+        record: All that decides the features: hashes of networks and versions of code.
     """
 
-    def __init__(self, function: FrameFeatures | Callable[[Tensor], Tensor]) -> None:
-        self._function, self._rows = function, list[Tensor]()
+    first: Mapping[str, Start]
+    second: Mapping[str, Start] = field(default_factory=dict)
+    derived: Mapping[str, Derive] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
-    def take(self, part: UInt8[Tensor, "n h w 3"]) -> None:
-        """Sees the next frames."""
-        self._rows.append(self._function(part).float().cpu())
+    def key(self) -> str:
+        """A hash of the record."""
+        return hashlib.sha256(repr(sorted(self.record.items())).encode()).hexdigest()
 
-    def give(self) -> Float[Tensor, "f *d"]:
-        """A row for each frame.
+    def __or__(self, more: "ExtractorSet") -> "ExtractorSet":
+        """Both together."""
+        return ExtractorSet(
+            {**self.first, **more.first},
+            {**self.second, **more.second},
+            {**self.derived, **more.derived},
+            {**self.missing, **more.missing},
+            {**self.record, **more.record},
+        )
+
+    def extract(self, video: VideoInput) -> VideoFeatures:
+        """The features of a video.
 
         Raises:
-            MetricError: There was no frame.
+            MediaError: The video cannot be read, or is empty.
         """
-        if not self._rows:
-            raise MetricError("a video without frames")
-        return torch.cat(self._rows)
+        features = VideoFeatures()
+        for starts in ({"size": lambda *_: FrameSize(), **self.first}, self.second):
+            running = dict[str, Extractor]()
+            for name, start in starts.items():
+                with features.noting(name):
+                    running[name] = start(video, features)
+            if running:
+                run_extractors(running, video.parts(), features)
+        for name, derive in self.derived.items():
+            with features.noting(name):
+                features.tensors[name] = derive(video, features)
+        return features
 
 
-class Stretches:
-    """`loopy.metrics.video_features.video_features`, part by part.
+def run_extractors(
+    extractors: Mapping[str, Extractor],
+    parts: Iterable[UInt8[Tensor, "_n h w 3"]],
+    features: VideoFeatures,
+) -> None:
+    """Runs extractors over the frames of a video.
 
     Args:
-        network: Features of 16 frames.
+        extractors: By the feature's name.
+        parts: The frames, some at a time.
+        features: Where features and problems go.
     """
-
-    def __init__(self, network: SegmentFeatures) -> None:
-        self._network, self._rows, self._frames = network, list[Tensor](), 0
-
-    def take(self, part: UInt8[Tensor, "n h w 3"]) -> None:
-        """Sees the next frames.
-
-        Raises:
-            MetricError: The whole video is shorter than a stretch.
-        """
-        if self._frames:  # the last stretch may be short, as long as the video is not
-            missing = max(0, SEGMENT - len(part))
-            part = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)])
-        self._frames += len(part)
-        self._rows += [self._network(some).float().cpu() for some in segments(part).split(4)]
-
-    def give(self) -> Float[Tensor, "d"]:
-        """The mean over stretches."""
-        features = torch.cat(self._rows)
-        check_numbers(features, name="the features of stretches")
-        return features.mean(0)
+    for part in parts:
+        for name, extractor in extractors.items():
+            if name not in features.problems:
+                with features.noting(name):
+                    extractor.update(part)
+    for name, extractor in extractors.items():
+        if name not in features.problems:
+            with features.noting(name):
+                features.tensors[name] = extractor.compute()
 
 
-class Between:
-    """`loopy.metrics.smoothness.smoothness`, part by part.
+class FrameSize:
+    """Frames, height and width of a video."""
 
-    Args:
-        interpolator: Makes up a picture between two.
-    """
+    def __init__(self) -> None:
+        self._size = [0, 0, 0]
 
-    def __init__(self, interpolator: Interpolator) -> None:
-        self._interpolator, self._before = interpolator, list[Tensor]()
-        self._total, self._count = 0.0, 0
+    def update(self, frames: UInt8[Tensor, "n h w 3"]) -> None:
+        """Takes the next frames."""
+        self._size = [self._size[0] + len(frames), *frames.shape[1:3]]
 
-    def take(self, part: UInt8[Tensor, "n h w 3"]) -> None:
-        """Sees the next frames."""
-        part = torch.cat([*self._before, part])
-        if len(part) > 2:
-            count = (len(part) - 1) // 2
-            self._total += smoothness(part, self._interpolator) * count
-            self._count += count
-        self._before = [part[-2 + len(part) % 2 :]]  # from the last one that was kept
-
-    def give(self) -> Float[Tensor, ""]:
-        """Mean over the frames that were made up.
-
-        Raises:
-            MetricError: Fewer than 3 frames.
-        """
-        if not self._count:
-            raise MetricError("smoothness needs 3 frames")
-        return torch.tensor(self._total / self._count, dtype=torch.float64)
+    def compute(self) -> Tensor:
+        """The three numbers."""
+        return torch.tensor(self._size)

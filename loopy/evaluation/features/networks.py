@@ -1,33 +1,23 @@
-"""Who looks at videos: what needs no weights, the toon judges, and networks whose files are given.
+"""The extractors of an evaluation: those without weights, and networks whose files are given.
 
-Nothing is downloaded. Who is not there is named, with what a user has to get.
+Nothing is downloaded. What is missing is named, with what a user has to get.
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from loopy.data.media.finished import content_hash
-from loopy.evaluation.features.extract import (
-    Between,
-    EachFrame,
-    Film,
-    Later,
-    Looker,
-    Lookers,
-    Stretches,
-)
+from loopy.evaluation.features.extract import Derive, ExtractorSet, Start
 from loopy.evaluation.features.faces import (
     Points,
     energy,
     expressions,
     faces,
     portrait_face,
-    synchrony,
+    syncnet,
 )
+from loopy.evaluation.features.frames import FrameRows, PartSmoothness, SegmentMean
 from loopy.metrics.drift import mean_colours, sharpness
 from loopy.metrics.extractors import AMT_S, I3D, INCEPTION, RESNET_3D, SYNCNET, WeightsFile
 from loopy.metrics.inception import inception
@@ -36,8 +26,8 @@ from loopy.metrics.smoothness import amt, linear
 from loopy.metrics.syncnet import load_syncnet
 from loopy.metrics.video_features import i3d, resnet_3d
 
-LOOKS = 1
-"""Version of the code that looks: raise it where what is seen changes, as what was seen is kept."""
+FEATURES = 1
+"""Version of the code that extracts: raise it where features change, as they are cached."""
 
 FACE = WeightsFile(
     "a TorchScript of your choice",
@@ -97,48 +87,18 @@ class EvaluationModels:
         return hashes | ({"q_align": "yes"} if self.q_align else {})
 
 
-@dataclass(frozen=True, eq=False)
-class Equipment:
-    """Who looks.
-
-    Attributes:
-        lookers: During the first pass over a video, by what they see.
-        later: Behind it.
-        missing: What nobody can look at, with what is needed.
-        record: All that decides what they see.
-    """
-
-    lookers: Lookers
-    later: Later
-    missing: dict[str, str]
-    record: dict[str, Any] = field(default_factory=dict)
-
-    def key(self) -> str:
-        """A hash of the record."""
-        return hashlib.sha256(repr(sorted(self.record.items())).encode()).hexdigest()
-
-    def __or__(self, more: "Equipment") -> "Equipment":
-        """Both together."""
-        return Equipment(
-            {**self.lookers, **more.lookers},
-            {**self.later, **more.later},
-            {**self.missing, **more.missing},
-            {**self.record, **more.record},
-        )
-
-
-def equip(
+def build_extractors(
     models: EvaluationModels,
     *,
     points: Points | None = None,
     found_by: str = "",
     device: str = "cpu",
-) -> Equipment:
-    """All who can look with the files that are given.
+) -> ExtractorSet:
+    """All extractors that the given files allow.
 
     Args:
         models: The files.
-        points: Finds landmarks; None: nobody does.
+        points: Finds landmarks; None: nothing does.
         found_by: Whatever decides what `points` finds besides its files.
         device: Where the networks compute.
 
@@ -147,34 +107,34 @@ def equip(
         MediaError: Likewise.
         DependencyError: A library that a file needs is not installed.
     """
-    record = models.record() | {"points": found_by if points else "", "looks": LOOKS}
-    lookers: dict[str, Any] = {
-        "colours": lambda _: EachFrame(mean_colours),
-        "sharpness": lambda _: EachFrame(sharpness),
-        "linear": lambda _: Between(linear),
+    record = models.record() | {"points": found_by if points else "", "looks": FEATURES}
+    first: dict[str, Start] = {
+        "colours": lambda *_: FrameRows(mean_colours),
+        "sharpness": lambda *_: FrameRows(sharpness),
+        "linear": lambda *_: PartSmoothness(linear),
     }
-    later: dict[str, Any] = {"energy": energy}
-    missing: dict[str, str] = {}
+    second, derived = dict[str, Start](), dict[str, Derive]({"energy": energy})
+    missing = dict[str, str]()
     for name, weights, load, kind in (
-        ("inception", INCEPTION, inception, EachFrame),
-        ("resnet_3d", RESNET_3D, resnet_3d, Stretches),
-        ("i3d", I3D, i3d, Stretches),
-        ("amt", AMT_S, amt, Between),
+        ("inception", INCEPTION, inception, FrameRows),
+        ("resnet_3d", RESNET_3D, resnet_3d, SegmentMean),
+        ("i3d", I3D, i3d, SegmentMean),
+        ("amt", AMT_S, amt, PartSmoothness),
     ):
         if (path := getattr(models, name)) is None:
             missing[name] = f"{weights.needs}, by --weights.{name}"
         else:
-            lookers[name] = _each(kind, load(path, device=device))
+            first[name] = _each(kind, load(path, device=device))
     if models.q_align:
-        lookers["quality"] = _each(EachFrame, q_align(device=device))
+        first["quality"] = _each(FrameRows, q_align(device=device))
     else:
         missing["quality"] = f"{NEEDS}, by --weights.q_align true"
     if points is None:
         missing["points"] = LANDMARKS
     else:
-        lookers["points"] = lambda film: EachFrame(points(film.path))
-    for name, weights, see in (
-        ("syncnet", SYNCNET, synchrony),
+        first["points"] = lambda video, _: FrameRows(points(video.path))
+    for name, weights, start in (
+        ("syncnet", SYNCNET, syncnet),
         ("face", FACE, faces),
         ("expression", EXPRESSION, expressions),
     ):
@@ -184,12 +144,12 @@ def equip(
             missing[name] = LANDMARKS
         else:
             network = load_syncnet(path) if name == "syncnet" else weights.script(path)
-            later[name] = partial(see, network.to(device), device)
+            second[name] = start(network.to(device), device)
             if name == "face":
-                later["portrait"] = partial(portrait_face, network, device, points)
-    return Equipment(lookers, later, missing, record)
+                derived["portrait"] = portrait_face(network, device, points)
+    return ExtractorSet(first, second, derived, missing, record)
 
 
-def _each(kind: Callable[[Any], Looker], network: Any) -> Callable[[Film], Looker]:
-    """A new looker for each video, all with one network."""
-    return lambda _: kind(network)
+def _each(kind: type[Any], network: Any) -> Start:
+    """A new extractor for each video, all with one network."""
+    return lambda *_: kind(network)

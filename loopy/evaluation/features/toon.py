@@ -1,4 +1,4 @@
-"""Who looks at toon talkers: judges of the package, which need no weights from elsewhere.
+"""Extractors of toon talkers: judges of the package, which need no weights from elsewhere.
 
 Their columns have names of their own, "... (toon)": their figures are in other units, mean nothing
 of other faces, and compare with no published ones.
@@ -8,19 +8,19 @@ from dataclasses import fields
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from loopy.errors import MetricError, ModelError
-from loopy.evaluation.features.extract import EachFrame, Film, Look
-from loopy.evaluation.features.faces import sound_of
-from loopy.evaluation.features.networks import Equipment
+from loopy.evaluation.features.extract import Derive, ExtractorSet, Start, VideoFeatures, VideoInput
+from loopy.evaluation.features.frames import FrameRows
 from loopy.evaluation.toon.tracks import smoothed
 from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
 from loopy.metrics.video_features import SEGMENT
 from loopy.models import AudioEncoder
+from loopy.models.probe import to_pictures
 from loopy.models.recogniser import Recogniser
-from loopy.models.sync import SyncJudge
+from loopy.models.sync import SyncJudge, mouths_of
 from loopy.models.tracker import OUTPUTS, Tracker
 from loopy.models.weights import fingerprint
 from loopy.randomness import generator
@@ -29,43 +29,44 @@ from loopy.synthetic.identity import Identity
 
 UNREAD = ("brow",)
 """Outputs that the tracker does not follow (see its card): taken as at rest."""
-LOOKS = 1
-"""Version of the code below: raise it where what is seen changes, as what was seen is kept."""
+FEATURES = 1
+"""Version of the code below: raise it where features change, as they are cached."""
 EXPRESSION = [OUTPUTS.index(name) for name in ("open", "wide", "round", "teeth", "blink")]
 _PEOPLE = 256
 
 
-def toon_equipment() -> Equipment:
+def toon_extractors() -> ExtractorSet:
     """The tracker, the recogniser and the sync judge of the package.
 
     Raises:
         ModelError: Weights of tracker or recogniser are missing or damaged.
     """
     tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
-    lookers = {
-        "toon_tracks": lambda _: EachFrame(tracker.track),
-        "toon_face": lambda _: EachFrame(recogniser.embed),
+    first: dict[str, Start] = {
+        "toon_tracks": lambda *_: FrameRows(tracker.track),
+        "toon_face": lambda *_: FrameRows(recogniser.embed),
     }
-    later = {
+    derived: dict[str, Derive] = {
         "toon_points": _points,
         "toon_stretches": _stretches,
-        "toon_expression": lambda _, look: look.get("toon_tracks")[:, EXPRESSION],
-        "toon_portrait": lambda film, _: recogniser.embed(film.portrait[None])[0],
+        "toon_expression": lambda _, features: features.get("toon_tracks")[:, EXPRESSION],
+        "toon_portrait": lambda video, _: recogniser.embed(video.given_portrait()[None])[0],
     }
     record: dict[str, str | int] = {
         "tracker": fingerprint(tracker),
         "recogniser": fingerprint(recogniser),
-        "looks": LOOKS,
+        "looks": FEATURES,
     }
-    missing = {}
+    missing = dict[str, str]()
     try:
-        judge, hearing = load_judge()
+        judge, encoder = load_judge()
     except ModelError as error:
         missing["toon_sync"] = f"the sync judge of the package ({error})"
     else:
-        later["toon_sync"] = partial(_synchrony, judge, hearing)
-        record |= {"sync": fingerprint(judge), "audio_encoder": fingerprint(hearing)}
-    return Equipment(lookers, later, missing, {"toon": record})
+        first["toon_mouths"] = lambda *_: FrameRows(partial(_mouths, judge))
+        derived["toon_sync"] = partial(_sync, judge, encoder)
+        record |= {"sync": fingerprint(judge), "audio_encoder": fingerprint(encoder)}
+    return ExtractorSet(first, {}, derived, missing, {"toon": record})
 
 
 def typical() -> Identity:
@@ -75,26 +76,26 @@ def typical() -> Identity:
     return Identity(**means)
 
 
-def _points(_: Film, look: Look) -> Float[Tensor, "f 68 2"]:
+def _points(_: VideoInput, features: VideoFeatures) -> Float[Tensor, "f 68 2"]:
     """Points of a typical toon that holds its head as the tracker reads it, smoothed over 5 frames.
 
     In pixels of the video's shorter side.
     """
-    tracks = smoothed(look.get("toon_tracks"))
+    tracks = smoothed(features.get("toon_tracks"))
     controls = tracks.new_zeros(len(tracks), len(CONTROLS))
     for name in set(OUTPUTS).difference(UNREAD):
         controls[:, CONTROLS.index(name)] = tracks[:, OUTPUTS.index(name)]
-    size_px = int(look.get("size")[1:].min())
+    size_px = int(features.get("size")[1:].min())
     return landmarks(typical().expand(len(tracks)), controls, size_px=size_px)[0]
 
 
-def _stretches(_: Film, look: Look) -> Float[Tensor, "22"]:
+def _stretches(_: VideoInput, features: VideoFeatures) -> Float[Tensor, "22"]:
     """Mean and deviation of the tracks in 16 frames, averaged over stretches.
 
     Raises:
         MetricError: Fewer frames than a stretch.
     """
-    tracks = look.get("toon_tracks")
+    tracks = features.get("toon_tracks")
     whole = tracks[: len(tracks) // SEGMENT * SEGMENT].unflatten(0, (-1, SEGMENT))
     if not len(whole):
         raise MetricError(f"{len(tracks)} frames are fewer than a stretch of {SEGMENT}")
@@ -102,14 +103,22 @@ def _stretches(_: Film, look: Look) -> Float[Tensor, "22"]:
 
 
 @torch.no_grad()
-def _synchrony(judge: SyncJudge, hearing: AudioEncoder, film: Film, look: Look) -> Tensor:
+def _mouths(judge: SyncJudge, frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n c"]:
+    return judge.pictures.code(mouths_of(to_pictures(frames)))
+
+
+@torch.no_grad()
+def _sync(
+    judge: SyncJudge, encoder: AudioEncoder, video: VideoInput, features: VideoFeatures
+) -> Float[Tensor, "3"]:
     """Confidence, distance and offset.
 
     Raises:
         MetricError: Too few frames.
     """
-    frames = int(look.get("size")[0])
-    if frames < FEWEST_FRAMES:
-        raise MetricError(f"{frames} frames are too short for it; give {FEWEST_FRAMES} or more")
-    heard = judge.hear(hearing.features(sound_of(film, frames))[:frames])
-    return torch.tensor(scores_of(heard, judge.watch(film.parts())))
+    codes = features.get("toon_mouths")
+    if len(codes) < FEWEST_FRAMES:
+        raise MetricError(f"{len(codes)} frames are too short for it; give {FEWEST_FRAMES} or more")
+    sound = encoder.features(video.sound_of(len(codes)))[: len(codes)]
+    mouths = judge.pictures.windows(codes[None])[0]
+    return torch.tensor(scores_of(judge.hear(sound), mouths))

@@ -8,7 +8,7 @@
       real/NAME.mp4           the real one, treated alike
       seeds/1/NAME.mp4        what other noise made
       bounds/still/...        the same for what bounds the model, see `BOUNDS`
-      looks/made/NAME.safetensors    what was seen in it, kept for the next time
+      features/made/NAME.safetensors    its features, cached
       strips/NAME.jpg         frames to look at
       results.json            all figures
 """

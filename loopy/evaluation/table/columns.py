@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from loopy.evaluation.features.extract import Look
+from loopy.evaluation.features.extract import VideoFeatures
 from loopy.evaluation.table.results import ColumnInfo
 from loopy.metrics.beat import beat_alignment, head_speed
 from loopy.metrics.blinks import blink_rate, eye_openness
@@ -20,7 +20,7 @@ from loopy.metrics.motion_variance import motion_variances
 from loopy.models.tracker import OUTPUTS
 from loopy.motion import MotionSequence
 
-OfOne = Callable[[Look], float]
+OfOne = Callable[[VideoFeatures], float]
 Kind = Literal["video", "apart", "seeds", "frames", "rows"]
 
 
@@ -30,7 +30,7 @@ class Column:
 
     Attributes:
         info: Its name and what it means.
-        needs: Who must have looked (see `loopy.evaluation.features.networks`).
+        needs: Features that it is made of (see `loopy.evaluation.features.networks`).
         kind: "video": a figure of each video; "apart": its distance from the real video's, mean
             over videos; "seeds": of the videos that several seeds make of one portrait and sound;
             "frames" and "rows": Frechet distance of the real set, of rows a frame or one a video.
@@ -40,7 +40,9 @@ class Column:
     info: ColumnInfo
     needs: tuple[str, ...]
     kind: Kind = "video"
-    figure: Callable[[Look], float] | Callable[[Sequence[Look]], float] | None = None
+    figure: Callable[[VideoFeatures], float] | Callable[[Sequence[VideoFeatures]], float] | None = (
+        None
+    )
 
     @property
     def name(self) -> str:
@@ -48,61 +50,61 @@ class Column:
         return self.info.name
 
 
-def motion_of(look: Look, points: str) -> MotionSequence:
+def motion_of(features: VideoFeatures, points: str) -> MotionSequence:
     """A face track in a square of the video's shorter side.
 
     Raises:
         MetricError: Nobody has found it.
     """
-    track, (_, height, width) = look.get(points), look.get("size").tolist()
+    track, (_, height, width) = features.get(points), features.get("size").tolist()
     pose = track.new_zeros(len(track), 3)  # the figures do not ask for it
     return MotionSequence(track, pose, ~track.isnan().any(-1), min(height, width))
 
 
-def mouth_curve(look: Look) -> Tensor | None:
+def mouth_curve(features: VideoFeatures) -> Tensor | None:
     """How open the mouth is in each frame: of toons as read, else lips over eyes' distance."""
-    if "toon_tracks" in look.seen:
-        return look.seen["toon_tracks"][:, OUTPUTS.index("open")]
-    if "points" not in look.seen:
+    if "toon_tracks" in features.tensors:
+        return features.tensors["toon_tracks"][:, OUTPUTS.index("open")]
+    if "points" not in features.tensors:
         return None
-    points = look.seen["points"]
+    points = features.tensors["points"]
     between = (points[:, 36] - points[:, 45]).norm(dim=1)
     return (points[:, 62] - points[:, 66]).norm(dim=1) / between
 
 
 def _mean(name: str) -> OfOne:
-    return lambda look: float(look.get(name).double().mean())
+    return lambda features: float(features.get(name).double().mean())
 
 
 def _place(name: str, place: int) -> OfOne:
-    return lambda look: float(look.get(name)[place])
+    return lambda features: float(features.get(name)[place])
 
 
 def _size(name: str, place: int) -> OfOne:
-    return lambda look: abs(float(look.get(name)[place]))
+    return lambda features: abs(float(features.get(name)[place]))
 
 
 def _variance(points: str, name: str) -> OfOne:
-    return lambda look: getattr(motion_variances(motion_of(look, points)), name)
+    return lambda features: getattr(motion_variances(motion_of(features, points)), name)
 
 
 def _similarity(rows: str, portrait: str) -> OfOne:
-    return lambda look: identity_similarity(look.get(rows), look.get(portrait))
+    return lambda features: identity_similarity(features.get(rows), features.get(portrait))
 
 
 def _beats(points: str) -> OfOne:
-    def gain(look: Look) -> float:
-        return beat_alignment(head_speed(motion_of(look, points)), look.get("energy")).gain
+    def gain(features: VideoFeatures) -> float:
+        return beat_alignment(head_speed(motion_of(features, points)), features.get("energy")).gain
 
     return gain
 
 
-def _toon_blinks(look: Look) -> float:
-    return blink_rate(1 - look.get("toon_tracks")[:, OUTPUTS.index("blink")].clamp(0, 1))
+def _toon_blinks(features: VideoFeatures) -> float:
+    return blink_rate(1 - features.get("toon_tracks")[:, OUTPUTS.index("blink")].clamp(0, 1))
 
 
-def _diversity(points: str) -> Callable[[Sequence[Look]], float]:
-    return lambda looks: motion_diversity([motion_of(look, points) for look in looks])
+def _diversity(points: str) -> Callable[[Sequence[VideoFeatures]], float]:
+    return lambda videos: motion_diversity([motion_of(each, points) for each in videos])
 
 
 DWPOSE = "iBUG-68 points"
@@ -170,13 +172,13 @@ COLUMNS: tuple[Column, ...] = (
     _column("Identity", "higher", "cosine of face embeddings with the portrait's", "face portrait",
             _similarity("face", "portrait")),
     _column("Colour drift", "truth", "slope of the mean colour, CIE76", "colours",
-            lambda look: colour_slope(look.get("colours")), unit="delta-E/s"),
+            lambda features: colour_slope(features.get("colours")), unit="delta-E/s"),
     _column("Sharpness drift", "truth", "slope of the log of the Laplacian's variance", "sharpness",
-            lambda look: sharpness_slope(look.get("sharpness")), unit="1/s"),
+            lambda features: sharpness_slope(features.get("sharpness")), unit="1/s"),
     _column("Smooth, linear", "truth", "as Smooth, by the mean of two frames", "linear",
             _mean("linear")),
     _column("Blinks", "truth", f"closures of the eyes; {DWPOSE}", "points",
-            lambda look: blink_rate(eye_openness(motion_of(look, "points"))), unit="1/min"),
+            lambda features: blink_rate(eye_openness(motion_of(features, "points"))), unit="1/min"),
     _column("Beats", "truth", f"beat alignment of head and voice less chance; {DWPOSE}",
             "points energy", _beats("points")),
     _column("Diversity", "", f"{SEEDS}; {DWPOSE}", "points", _diversity("points"),

@@ -32,7 +32,7 @@ KINDS = {
 """What a browser shows; other files are links."""
 
 
-class Bar(NamedTuple):
+class IntervalBar(NamedTuple):
     """A figure and its interval beside the real figure, as places from 0 to 100; NaN for none."""
 
     value: float
@@ -41,7 +41,7 @@ class Bar(NamedTuple):
     real: float
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A line of the table of the set, ready to be shown."""
 
     column: ColumnInfo
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     n: str
     real: str
     real_ends: str
-    bar: Bar | None
+    bar: IntervalBar | None
     note: str
 
 
@@ -188,10 +188,10 @@ def _card(number: int, video: VideoResult, names: Sequence[str]) -> Card:
     return Card(number, video, charts(video.curves), figures)
 
 
-def _row(column: ColumnInfo, results: Results) -> Row:
+def _row(column: ColumnInfo, results: Results) -> TableRow:
     figure = results.figures.get(column.name)
     real = results.real_figures.get(column.name)
-    return Row(
+    return TableRow(
         column,
         DIRECTIONS[column.better],
         short(figure.value) if figure else "-",
@@ -204,11 +204,13 @@ def _row(column: ColumnInfo, results: Results) -> Row:
     )
 
 
-def _bar(figure: SetFigure, real: SetFigure | None) -> Bar | None:
+def _bar(figure: SetFigure, real: SetFigure | None) -> IntervalBar | None:
     """Places on one scale from the least to the greatest; None where there is no interval."""
     truth = real.value if real else math.nan
     if not math.isfinite(figure.low + figure.high):
         return None
     known = [each for each in (figure.low, figure.high, figure.value, truth) if math.isfinite(each)]
     low, span = min(known), (max(known) - min(known)) or 1.0
-    return Bar(*(4 + 92 * (x - low) / span for x in (figure.value, figure.low, figure.high, truth)))
+    return IntervalBar(
+        *(4 + 92 * (x - low) / span for x in (figure.value, figure.low, figure.high, truth))
+    )

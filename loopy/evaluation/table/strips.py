@@ -10,7 +10,7 @@ from torch.nn import functional
 from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.video_reader import read_frames
 from loopy.drafts import writing
-from loopy.evaluation.features.extract import Look
+from loopy.evaluation.features.extract import VideoFeatures
 from loopy.evaluation.table.columns import mouth_curve
 from loopy.timing import FPS
 
@@ -18,20 +18,22 @@ SHOWN, HEIGHT_PX = 10, 96
 """Frames in a row, and how high they are shown."""
 
 
-def curves_of(made: Look, real: Look | None) -> dict[str, list[float]]:
+def curves_of(made: VideoFeatures, real: VideoFeatures | None) -> dict[str, list[float]]:
     """Mouth, colours against the first second, and likeness to the portrait, frame by frame."""
     curves = dict[str, list[float]]()
-    for look, mark in ((made, ""), (real, ", real")):
-        if look is None:
+    for features, mark in ((made, ""), (real, ", real")):
+        if features is None:
             continue
-        if (mouth := mouth_curve(look)) is not None:
+        if (mouth := mouth_curve(features)) is not None:
             curves[f"mouth{mark}"] = mouth.tolist()
-        if (colours := look.seen.get("colours")) is not None:
+        if (colours := features.tensors.get("colours")) is not None:
             first = colours[: int(FPS)].mean(0)
             curves[f"colour drift{mark}"] = (colours - first).norm(dim=1).tolist()
         for rows, portrait in (("face", "portrait"), ("toon_face", "toon_portrait")):
-            if rows in look.seen and portrait in look.seen:
-                alike = torch.cosine_similarity(look.seen[rows], look.seen[portrait][None])
+            if rows in features.tensors and portrait in features.tensors:
+                alike = torch.cosine_similarity(
+                    features.tensors[rows], features.tensors[portrait][None]
+                )
                 curves[f"identity{mark}"] = alike.tolist()
     return curves
 

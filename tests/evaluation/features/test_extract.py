@@ -1,4 +1,4 @@
-"""Looking part by part sees what the figures see in the whole video."""
+"""Extractors that take a video part by part give what the figures take from the whole video."""
 
 import numpy as np
 import pytest
@@ -10,20 +10,21 @@ from safetensors import safe_open
 from loopy.data.media.video import Video
 from loopy.data.media.video_pictures import READING
 from loopy.errors import MediaError, MetricError
-from loopy.evaluation.features.cache import kept_tensor, looked_at
+from loopy.evaluation.features.cache import cached_features, cached_tensor
 from loopy.evaluation.features.crops import (
     NEEDED,
     TEMPLATE,
-    aligned,
-    cut,
-    filled,
+    align,
+    crop,
+    fill_gaps,
+    has_eyes_nose_mouth,
     sync_boxes,
-    with_features,
 )
-from loopy.evaluation.features.extract import PART, Between, EachFrame, Film, Look, Stretches, look
-from loopy.evaluation.features.faces import synchrony
-from loopy.evaluation.features.networks import EvaluationModels, equip
-from loopy.evaluation.features.toon import LOOKS, toon_equipment
+from loopy.evaluation.features.extract import PART, ExtractorSet, VideoFeatures, VideoInput
+from loopy.evaluation.features.faces import SyncNetScores
+from loopy.evaluation.features.frames import FrameRows, PartSmoothness, SegmentMean
+from loopy.evaluation.features.networks import EvaluationModels, build_extractors
+from loopy.evaluation.features.toon import FEATURES, toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
 from loopy.metrics.drift import mean_colours
 from loopy.metrics.smoothness import linear, smoothness
@@ -40,10 +41,10 @@ def noise(frames, size=8, seed=0):
     return torch.randint(256, (frames, size, size, 3), generator=dice, dtype=torch.uint8)
 
 
-def seen_by(looker, frames, part_frames=PART):
+def computed(extractor, frames, part_frames=PART):
     for part in frames.split(part_frames):
-        looker.take(part)
-    return looker.give()
+        extractor.update(part)
+    return extractor.compute()
 
 
 def stretch_network(segments):
@@ -62,7 +63,7 @@ PARTS = st.sampled_from([16, 32, 48, PART])
 def test_stretches_are_those_of_the_whole_video(length, part_frames):
     frames = noise(length)
     torch.testing.assert_close(
-        seen_by(Stretches(stretch_network), frames, part_frames).double(),
+        computed(SegmentMean(stretch_network), frames, part_frames).double(),
         video_features(frames, stretch_network),
         rtol=1e-5,
         atol=1e-3,
@@ -72,48 +73,49 @@ def test_stretches_are_those_of_the_whole_video(length, part_frames):
 @given(st.integers(3, 2 * PART + 3), PARTS)
 def test_every_second_frame_is_made_up_once(length, part_frames):
     frames = noise(length)
-    seen = float(seen_by(Between(linear), frames, part_frames))
+    seen = float(computed(PartSmoothness(linear), frames, part_frames))
     assert seen == pytest.approx(smoothness(frames, linear), abs=1e-7)
 
 
 def test_a_video_too_short_says_so():
-    for looker, frames in ((Stretches(stretch_network), 15), (Between(linear), 2)):
+    for extractor, frames in ((SegmentMean(stretch_network), 15), (PartSmoothness(linear), 2)):
         with pytest.raises(MetricError):
-            seen_by(looker, noise(frames))
+            computed(extractor, noise(frames))
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     Video(noise(PART + 6, 32), 25, torch.randn(16_000 * 3).clamp(-1, 1) * 0.1).save(
         tmp_path / "a.mp4"
     )
-    return Film(tmp_path / "a.mp4", noise(1, 32)[0])
+    return VideoInput(tmp_path / "a.mp4", noise(1, 32)[0])
 
 
 class Fails:
-    """Somebody who cannot tell, once he has seen the second part."""
+    """An extractor that fails at the second part."""
 
     def __init__(self):
         self.parts = 0
 
-    def take(self, part):
+    def update(self, part):
         self.parts += 1
         if self.parts == 2:
             raise MetricError("no face")
 
-    def give(self):
+    def compute(self):
         raise AssertionError
 
 
-def test_who_cannot_tell_says_why_and_the_others_go_on(film):
-    lookers = {"fails": lambda _: Fails(), "colours": lambda _: EachFrame(mean_colours)}
-    later = {
-        "after": lambda _, told: told.get("colours").mean(0),
-        "behind": lambda _, told: told.get("fails"),
-    }
-    told = look(film, lookers, later)
-    assert told.problems == {"fails": "no face", "behind": "no face"}
-    whole = torch.cat(list(film.parts()))
+def test_an_extractor_that_fails_says_why_and_the_others_go_on(video):
+    extractors = ExtractorSet(
+        {"fails": lambda *_: Fails(), "colours": lambda *_: FrameRows(mean_colours)},
+        {"less": lambda _, f: FrameRows(lambda n, colours: colours, f.get("colours") - 1)},
+        {"after": lambda _, f: f.get("colours").mean(0), "lost": lambda _, f: f.get("fails")},
+    )
+    told = extractors.extract(video)
+    assert told.problems == {"fails": "no face", "lost": "no face"}
+    torch.testing.assert_close(told.get("less"), told.get("colours") - 1)
+    whole = torch.cat(list(video.parts()))
     torch.testing.assert_close(told.get("colours"), mean_colours(whole))
     torch.testing.assert_close(told.get("after"), mean_colours(whole).mean(0))
     assert told.get("size").tolist() == [PART + 6, 32, 32]
@@ -121,40 +123,43 @@ def test_who_cannot_tell_says_why_and_the_others_go_on(film):
         told.get("fails")
 
 
-def test_a_look_is_kept_until_something_changes(film, tmp_path):
-    equipment = equip(EvaluationModels())
+def test_features_are_cached_until_something_changes(video, tmp_path):
+    extractors = build_extractors(EvaluationModels())
     kept = tmp_path / "kept/a.safetensors"
-    first = looked_at(film, equipment, kept)
+    first = cached_features(video, extractors, kept)
     written = kept.stat().st_mtime_ns
-    again = looked_at(film, equipment, kept)
+    again = cached_features(video, extractors, kept)
     assert kept.stat().st_mtime_ns == written
-    torch.testing.assert_close(dict(again.seen), dict(first.seen))
-    torch.testing.assert_close(kept_tensor(kept, "colours"), first.get("colours"))
-    with pytest.raises(MetricError, match="not looked at"):
-        kept_tensor(kept, "inception")
-    looked_at(Film(film.path, film.portrait + 1), equipment, kept)
+    torch.testing.assert_close(again.tensors, first.tensors)
+    torch.testing.assert_close(cached_tensor(kept, "colours"), first.get("colours"))
+    with pytest.raises(MetricError, match="was not extracted"):
+        cached_tensor(kept, "inception")
+    cached_features(VideoInput(video.path, video.portrait + 1), extractors, kept)
     other = kept.stat().st_mtime_ns
     assert other != written
     with safe_open(kept, "pt") as file:  # pictures that were read by other rules
         content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         save_tensors(kept, content, {**file.metadata(), "reading": "1"})
-    looked_at(Film(film.path, film.portrait + 1), equipment, kept)
+    cached_features(VideoInput(video.path, video.portrait + 1), extractors, kept)
     with safe_open(kept, "pt") as file:
         assert file.metadata()["reading"] == READING
-    Video(noise(20, 32), 25, None).save(film.path)
-    looked_at(Film(film.path, film.portrait + 1), equipment, kept)
-    assert len(kept_tensor(kept, "colours")) == 20
+    Video(noise(20, 32), 25, None).save(video.path)
+    cached_features(VideoInput(video.path, video.portrait + 1), extractors, kept)
+    assert len(cached_tensor(kept, "colours")) == 20
 
 
-def test_a_damaged_look_is_seen_anew(film, tmp_path):
+def test_a_damaged_cache_is_computed_again(video, tmp_path):
     kept = tmp_path / "a.safetensors"
     kept.write_bytes(b"?")
-    assert len(looked_at(film, equip(EvaluationModels()), kept).get("sharpness")) == PART + 6
+    assert (
+        len(cached_features(video, build_extractors(EvaluationModels()), kept).get("sharpness"))
+        == PART + 6
+    )
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(MediaError, match=r"lost\.pth does not exist"):
-        equip(EvaluationModels(inception=tmp_path / "lost.pth"))
+        build_extractors(EvaluationModels(inception=tmp_path / "lost.pth"))
 
 
 def face(shift=0.0, size=1.0):
@@ -181,7 +186,7 @@ def test_an_aligned_face_has_its_eyes_where_arcface_wants_them():
     for place, wanted in zip(five, points, strict=True):
         dot = (-((x - place[0]) ** 2 + (y - place[1]) ** 2) / 18).exp() * 255
         frames = dot[None, :, :, None].expand(1, 240, 240, 3).to(torch.uint8)
-        seen = aligned(frames, track)[0, 0]
+        seen = align(frames, track)[0, 0]
         row, column = divmod(int(seen.argmax()), 112)
         assert abs(column + 0.5 - wanted[0]) < 1.5
         assert abs(row + 0.5 - wanted[1]) < 1.5
@@ -190,40 +195,40 @@ def test_an_aligned_face_has_its_eyes_where_arcface_wants_them():
 def test_a_cut_is_the_square_and_grey_outside():
     frames = noise(1, 20)
     box = torch.tensor([[4.0, 6.0, 12.0, 14.0]])
-    torch.testing.assert_close(cut(frames, box, size_px=8)[0], frames[0, 6:14, 4:12])
-    outside = cut(frames, torch.tensor([[-8.0, 0.0, 0.0, 8.0]]), size_px=8)
+    torch.testing.assert_close(crop(frames, box, size_px=8)[0], frames[0, 6:14, 4:12])
+    outside = crop(frames, torch.tensor([[-8.0, 0.0, 0.0, 8.0]]), size_px=8)
     assert (outside == 110).all()
 
 
 def test_gaps_of_a_track_take_the_nearest_frame_and_lost_faces_are_said():
     track = torch.arange(10.0)[:, None, None].expand(10, 68, 2).clone()
     track[[0, 5]] = torch.nan
-    whole = filled(track, with_features(track))
+    whole = fill_gaps(track, has_eyes_nose_mouth(track))
     assert whole[:, 0, 0].tolist() == [1, 1, 2, 3, 4, 4, 6, 7, 8, 9]
     track[1:7] = torch.nan
     with pytest.raises(MetricError, match="in 3 of 10 frames"):
-        filled(track, with_features(track))
+        fill_gaps(track, has_eyes_nose_mouth(track))
 
 
-def test_who_hears_is_part_of_what_is_kept_of_toons():
-    """Looks kept from another audio encoder, or by other code, must not be taken for new ones."""
-    record = toon_equipment().record["toon"]
+def test_the_audio_encoder_is_part_of_the_record_of_toons():
+    """Features cached from another audio encoder, or by other code, are not taken for new ones."""
+    record = toon_extractors().record["toon"]
     assert record["audio_encoder"] == fingerprint(load_judge()[1])
-    assert record["looks"] == LOOKS
+    assert record["looks"] == FEATURES
 
 
 def test_points_that_nobody_needs_may_be_missing():
-    """Half of the chin behind a hand hides no face; a corner of the mouth does, to `aligned`."""
+    """Half of the chin behind a hand hides no face; a corner of the mouth does, to `align`."""
     track = face().expand(30, 68, 2).clone()
     frames, whole = noise(30, 300), sync_boxes(track)
-    sharp = aligned(frames, track)
+    sharp = align(frames, track)
     rest = [point for point in range(68) if point not in NEEDED]
     track[:, rest[::2]] = torch.nan
-    torch.testing.assert_close(aligned(frames, filled(track, with_features(track))), sharp)
+    torch.testing.assert_close(align(frames, fill_gaps(track, has_eyes_nose_mouth(track))), sharp)
     assert (sync_boxes(track) - whole).abs().max() < 0.2 * (whole[0, 2] - whole[0, 0])
     track[:20, 48] = torch.nan
     with pytest.raises(MetricError, match="in 10 of 30 frames"):
-        filled(track, with_features(track))
+        fill_gaps(track, has_eyes_nose_mouth(track))
     assert sync_boxes(track).isfinite().all()
     track[:20, ::2] = torch.nan
     with pytest.raises(MetricError, match="in 10 of 30 frames"):
@@ -235,7 +240,7 @@ def test_sound_early_and_sound_late_are_both_out_of_step(column):
     """The mean of 15 and -15 frames must not be that of a video in sync."""
     [offset] = [each for each in COLUMNS + TOON_COLUMNS if each.name == column]
     told = [
-        offset.figure(Look({offset.needs[0]: torch.tensor([0.5, 1.0, frames])}))
+        offset.figure(VideoFeatures({offset.needs[0]: torch.tensor([0.5, 1.0, frames])}))
         for frames in (15.0, -15.0)
     ]
     assert told == [15, 15]
@@ -251,19 +256,20 @@ def test_sync_boxes_follow_the_face_and_are_square():
 
 
 @torch.no_grad()
-def test_syncnet_by_stretches_is_syncnet(tmp_path):
+def test_syncnet_part_by_part_is_syncnet(tmp_path):
     frames = 24
     torch.manual_seed(0)
     sound = torch.randn(frames * 640).clamp(-1, 1) * 0.3
     Video(noise(frames, 64), 25, sound).save(tmp_path / "a.mp4")
-    film = Film(tmp_path / "a.mp4", noise(1, 64)[0])
+    video = VideoInput(tmp_path / "a.mp4", noise(1, 64)[0])
     track = face().expand(frames, 68, 2)
     network = SyncNet().eval()
-    told = Look({"points": track})
-    by_stretches = synchrony(network, "cpu", film, told, stretch=10)
-    crops = cut(torch.cat(list(film.parts())), sync_boxes(track), size_px=224)
-    whole = sync_scores(*network(crops, film.sound[: frames * 640]))
-    assert by_stretches.tolist() == pytest.approx(list(whole), rel=1e-3, abs=1e-5)
+    boxes = sync_boxes(track)
+    scores = SyncNetScores(network, "cpu", boxes, video.sound_of(frames), at_once=10)
+    by_parts = computed(scores, torch.cat(list(video.parts())), 7)
+    crops = crop(torch.cat(list(video.parts())), boxes, size_px=224)
+    whole = sync_scores(*network(crops, video.sound[: frames * 640]))
+    assert by_parts.tolist() == pytest.approx(list(whole), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -280,12 +286,14 @@ def test_networks_that_need_landmarks_see_the_face_alone(tmp_path):
     frames[15:, :, :8] = 255  # beside it
     Video(frames, 25, 0.1 * torch.ones(16_000 * 2)).save(tmp_path / "a.mp4", crf=0)
     models = EvaluationModels(face=tmp_path / "face.pt")
-    equipment = equip(models, points=lambda _: lambda part: face().expand(len(part), 68, 2))
-    told = look(Film(tmp_path / "a.mp4", frames[0]), equipment.lookers, equipment.later)
+    extractors = build_extractors(
+        models, points=lambda _: lambda part: face().expand(len(part), 68, 2)
+    )
+    told = extractors.extract(VideoInput(tmp_path / "a.mp4", frames[0]))
     assert not told.problems
     torch.testing.assert_close(
         told.get("face"), told.get("portrait").expand(30, 3), atol=0.1, rtol=0
     )
-    assert {"face", "portrait", "points"}.isdisjoint(equipment.missing)
-    assert "syncnet_v2.model" in equipment.missing["syncnet"]
-    assert "DWPose" in equip(models).missing["face"]
+    assert {"face", "portrait", "points"}.isdisjoint(extractors.missing)
+    assert "syncnet_v2.model" in extractors.missing["syncnet"]
+    assert "DWPose" in build_extractors(models).missing["face"]
