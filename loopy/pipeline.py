@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -208,6 +208,7 @@ class LoopyPipeline:
         options: SamplingOptions | None = None,
         rate_hz: int = 16_000,
         stopwatch: Stopwatch | None = None,
+        motion_frames: bool = True,
     ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
         """Make a video clip by clip, in memory that does not grow.
 
@@ -218,6 +219,7 @@ class LoopyPipeline:
             options: What to sample otherwise than the model itself says.
             rate_hz: Sample rate of samples that come without one.
             stopwatch: Takes the seconds of audio, reference, denoise and decode.
+            motion_frames: False makes each clip as if none was before it: a baseline.
 
         Yields:
             Frames of the next clip; the last one is cut so that all frames together are
@@ -244,6 +246,8 @@ class LoopyPipeline:
         features = self.features(samples)
         _, channels, height, width = portrait.shape
         for _ in range(self.clips(samples)):
+            if not motion_frames:
+                state = replace(state, past=state.past[:, :0])
             with watch("audio"):
                 audio = next(features).to(self._dtype)
             with watch("denoise"):

@@ -13,3 +13,8 @@ def generator(*key: int | str) -> torch.Generator:
     """
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def uniform(low: float, high: float, generator: torch.Generator) -> float:
+    """A number between two."""
+    return low + (high - low) * float(torch.rand((), generator=generator))

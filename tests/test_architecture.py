@@ -64,18 +64,13 @@ TWICE = {
     "Faces",
     "Ledger",
     "Plan",
-    "Row",
-    "Speech",
-    "Take",
     "check",
     "check_name",
     "draw",
-    "judge",
     "read_recipe",
     "read_weights",
     "report",
     "table",
-    "worst_first",
 }
 """Still defined in two files."""
 FLOORS = {place: int(floor) for floor, places, _ in rows("Floors") for place in names(places)}

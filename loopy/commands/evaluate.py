@@ -14,12 +14,17 @@ from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import folder_of_results, writing
 from loopy.errors import ConfigurationError
 from loopy.evaluation.sets.layouts import SETS
-from loopy.evaluation.toon.columns import Evidence
-from loopy.evaluation.toon.conditions import CLIPS, QUICK_CLIPS, HeldOutClips, swaps
-from loopy.evaluation.toon.filming import Studio, film
+from loopy.evaluation.toon.conditions import (
+    CLIPS,
+    QUICK_CLIPS,
+    HeldOutClips,
+    condition_sensitivity,
+)
+from loopy.evaluation.toon.measure import Probes, TalkDataset, measure_talks
 from loopy.evaluation.toon.report import Report, sheet
+from loopy.evaluation.toon.rows import ToonMeasurements
 from loopy.evaluation.toon.talks import scenes
-from loopy.evaluation.toon.thresholds import judge
+from loopy.evaluation.toon.thresholds import row_results
 from loopy.models.folder import read_places
 from loopy.models.recogniser import Recogniser
 from loopy.models.tracker import Tracker, unread
@@ -70,27 +75,27 @@ def evaluate(
     talks = scenes(seed, quick=quick, endless=long, seconds=seconds)
     workers = _workers(workers, device)
     pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
-    tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
+    probes = Probes(Tracker.from_pretrained(), Recogniser.from_pretrained())
+    cards = {probe.name: probe.card() for probe in probes}
     talks[0].talk()  # a missing voice is said here, in one line, not by a worker
-    studio = Studio(pipe, tracker, recogniser, talks, videos=out if videos else None)
-    cards = {probe.name: probe.card() for probe in (Tracker, Recogniser)}
-    takes = film(studio, workers=workers)
+    dataset = TalkDataset(pipe, probes, talks, videos=out if videos else None)
+    measured = measure_talks(dataset, workers=workers)
     clips = HeldOutClips(pipe, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
-    grown = swaps(pipe, clips.load(workers=workers))
-    evidence = Evidence(takes, pipe.settings.clip_frames, grown)
+    sensitivity = condition_sensitivity(pipe, clips.load(workers=workers))
+    measurements = ToonMeasurements(measured, pipe.settings.clip_frames, sensitivity)
     report = Report(
         named(model, dtype),
         seed,
-        {name: len(group) for name, group in takes.items()},
+        {name: len(group) for name, group in measured.items()},
         {name: card["accuracy"] for name, card in cards.items()},
-        judge(evidence, seed=seed, unread=unread(cards[Tracker.name])),
+        row_results(measurements, seed=seed, unread=unread(cards[Tracker.name])),
     )
     print(report)
     if out is not None:
         with writing(out / "report.json") as hidden:
             hidden.write_text(json.dumps(report.as_json(), indent=1) + "\n")
         with writing(out / "sheet.png") as hidden:
-            sheet(evidence).save(hidden)
+            sheet(measurements).save(hidden)
         print(f"report and sheet{' and videos' * videos}: {out}")
 
 

@@ -1,6 +1,6 @@
 """Who a toon talker is: the traits that stay constant while the head talks and moves."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -87,20 +87,12 @@ class Identity:
 
     def __getitem__(self, rows: int | slice | list[int] | Tensor) -> "Identity":
         """Selects rows; a single number keeps the row axis."""
-        if isinstance(rows, int):
-            rows = [rows]
-        return Identity(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        rows = [rows] if isinstance(rows, int) else rows
+        return Identity(**{name: trait[rows] for name, trait in vars(self).items()})
 
     def expand(self, n: int) -> "Identity":
         """Repeats a single talker n times, without copying."""
-        return Identity(
-            **{
-                field.name: getattr(self, field.name).expand(
-                    n, *getattr(self, field.name).shape[1:]
-                )
-                for field in fields(self)
-            }
-        )
+        return Identity(**{k: trait.expand(n, *trait.shape[1:]) for k, trait in vars(self).items()})
 
 
 class _Dice:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from loopy.randomness import uniform
 from loopy.synthetic.visemes import Phoneme
 from loopy.timing import FPS
 
@@ -31,17 +32,17 @@ def random_movement(
     spans = {"yaw": 0.15, "pitch": 0.06, "roll": 0.06, "shift_x": 0.018, "shift_y": 0.012}
     moves = {}
     for name, span in spans.items():
-        rest, size = 0.7 * span * _normal(generator), span * _uniform(0.4, 1.2, generator)
+        rest, size = 0.7 * span * _normal(generator), span * uniform(0.4, 1.2, generator)
         drift = 0.8 * _drift(frames, 1.0, generator) + 0.35 * _drift(frames, 0.3, generator)
         moves[name] = rest + size * lively * drift
     nods, raises = _beats(time_s, phonemes, generator)
     sway = smooth(energy, 0.12) - smooth(energy, 0.8)
-    moves["pitch"] += _uniform(0.02, 0.12, generator) * sway + nods
-    moves["roll"] += _uniform(-0.06, 0.06, generator) * sway
+    moves["pitch"] += uniform(0.02, 0.12, generator) * sway + nods
+    moves["roll"] += uniform(-0.06, 0.06, generator) * sway
     moves = {name: limit * torch.tanh(moves[name] / limit) for name, limit in POSE_LIMITS.items()}
     gaze_x, gaze_y = _saccades(time_s, generator)
     brow = 0.15 * _normal(generator) + 0.15 * _drift(frames, 0.8, generator) + raises
-    smile = _uniform(-0.1, 0.45, generator) + 0.12 * _drift(frames, 1.2, generator)
+    smile = uniform(-0.1, 0.45, generator) + 0.12 * _drift(frames, 1.2, generator)
     return moves | {
         "smile": smile.clamp(-1, 1),
         "blink": _blinks(time_s, generator),
@@ -75,10 +76,10 @@ def _drift(frames: int, width_s: float, generator: torch.Generator) -> Float[Ten
 def _blinks(time_s: Float[Tensor, " f"], generator: torch.Generator) -> Float[Tensor, " f"]:
     """Lids shut for one frame at least, half shut for 0.15 s."""
     blink = torch.zeros_like(time_s)
-    moment = _uniform(0.3, 4, generator)
+    moment = uniform(0.3, 4, generator)
     while moment < time_s[-1]:
         blink = torch.maximum(blink, ((0.13 - (time_s - moment).abs()) / 0.11).clamp(0, 1))
-        moment += _uniform(2, 6, generator)
+        moment += uniform(2, 6, generator)
     return blink
 
 
@@ -89,10 +90,10 @@ def _saccades(
     gaze = torch.zeros(2, len(time_s))
     moment = 0.0
     while moment < time_s[-1]:
-        away = 0.5 if _uniform(0, 1, generator) < 0.3 else 0.12
+        away = 0.5 if uniform(0, 1, generator) < 0.3 else 0.12
         place = torch.randn(2, generator=generator) * torch.tensor([away, 0.6 * away])
         gaze[:, time_s >= moment] = place[:, None].clamp(-0.9, 0.9)
-        moment += _uniform(0.4, 2.5, generator)
+        moment += uniform(0.4, 2.5, generator)
     return gaze[0], gaze[1]
 
 
@@ -101,24 +102,20 @@ def _beats(
 ) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"]]:
     """Nods (radians, down) and brow raises at some of the stressed vowels."""
     nods, raises = torch.zeros_like(time_s), torch.zeros_like(time_s)
-    eager = _uniform(0.1, 0.5, generator)
+    eager = uniform(0.1, 0.5, generator)
     for phoneme in phonemes:
         if phoneme.stress == 2:
             nod, brow = torch.rand(2, generator=generator).tolist()
             since = time_s - phoneme.start_s
             if nod < eager:
-                nods += _uniform(0.02, 0.07, generator) * _bump(since, 0.06, 0.11)
+                nods += uniform(0.02, 0.07, generator) * _bump(since, 0.06, 0.11)
             if brow < 0.6 * eager:
-                raises += _uniform(0.3, 0.9, generator) * _bump(since, 0.05, 0.16)
+                raises += uniform(0.3, 0.9, generator) * _bump(since, 0.05, 0.16)
     return nods, raises
 
 
 def _bump(time_s: Float[Tensor, " f"], peak_s: float, width_s: float) -> Float[Tensor, " f"]:
     return torch.exp(-0.5 * ((time_s - peak_s) / width_s) ** 2)
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator))
 
 
 def _normal(generator: torch.Generator) -> float:

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from loopy.randomness import uniform
 from loopy.timing import SAMPLE_RATE_HZ
 
 
@@ -15,17 +16,17 @@ def random_noise(samples: int, generator: torch.Generator) -> Float[Tensor, " sa
         generator: Draws colour, hum, gusts and taps.
     """
     time_s = torch.arange(samples) / SAMPLE_RATE_HZ
-    noise = _coloured(samples, _uniform(0.0, 2.0, generator), generator)
-    if _uniform(0, 1, generator) < 0.3:
+    noise = _coloured(samples, uniform(0.0, 2.0, generator), generator)
+    if uniform(0, 1, generator) < 0.3:
         hum_hz = 50 + 10 * int(torch.randint(2, (), generator=generator))
-        loud = _uniform(0.2, 1.5, generator)
+        loud = uniform(0.2, 1.5, generator)
         noise = noise + loud * sum(
             torch.sin(2 * torch.pi * hum_hz * k * time_s) / k for k in (1, 2, 3)
         )
-    if _uniform(0, 1, generator) < 0.4:
-        gust_hz, phase = _uniform(0.2, 3.0, generator), _uniform(0, 6.28, generator)
+    if uniform(0, 1, generator) < 0.4:
+        gust_hz, phase = uniform(0.2, 3.0, generator), uniform(0, 6.28, generator)
         noise = noise * (1.1 + torch.sin(2 * torch.pi * gust_hz * time_s + phase))
-    if _uniform(0, 1, generator) < 0.3:
+    if uniform(0, 1, generator) < 0.3:
         taps = (torch.rand(samples, generator=generator) < 2.0 / SAMPLE_RATE_HZ).float()
         decay = torch.exp(-torch.arange(800) / 120.0) * torch.randn(800, generator=generator)
         noise = noise + 6 * _convolve(taps, decay)
@@ -54,17 +55,13 @@ def augment(
     samples = len(sound)
     spectrum = torch.fft.rfft(sound, n=samples)
     sound = torch.fft.irfft(spectrum * _equaliser(len(spectrum), generator), n=samples)
-    if _uniform(0, 1, generator) < 0.4:
+    if uniform(0, 1, generator) < 0.4:
         sound = sound + _convolve(sound, _room(generator))
-    if _uniform(0, 1, generator) < 0.8:
+    if uniform(0, 1, generator) < 0.8:
         noise = random_noise(samples, generator)
-        sound = mix_noise(sound, noise, snr_db=_uniform(5, 60, generator))
+        sound = mix_noise(sound, noise, snr_db=uniform(5, 60, generator))
     peak = sound.abs().max().clamp(min=1e-5)
-    return sound / peak * 10 ** (-_uniform(0, 20, generator) / 20) * (peak > 1e-5)
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator))
+    return sound / peak * 10 ** (-uniform(0, 20, generator) / 20) * (peak > 1e-5)
 
 
 def _rms(sound: Tensor) -> Tensor:
@@ -86,17 +83,17 @@ def _equaliser(bins: int, generator: torch.Generator) -> Tensor:
         knots_db, size=bins, mode="linear", align_corners=True
     )[0, 0]
     frequency = torch.linspace(0, SAMPLE_RATE_HZ / 2, bins)
-    low_pass = torch.sigmoid((_uniform(3_000, 12_000, generator) - frequency) / 200)
+    low_pass = torch.sigmoid((uniform(3_000, 12_000, generator) - frequency) / 200)
     return 10 ** (gain_db / 20) * low_pass
 
 
 def _room(generator: torch.Generator) -> Tensor:
     """Reflections after the direct sound: noise that decays by 60 dB in 0.1 to 0.4 s."""
-    decay_s = _uniform(0.1, 0.4, generator)
+    decay_s = uniform(0.1, 0.4, generator)
     time_s = torch.arange(int(decay_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     tail = torch.randn(len(time_s), generator=generator) * 10 ** (-3 * time_s / decay_s)
     tail[: SAMPLE_RATE_HZ // 200] = 0
-    return tail / tail.norm() * _uniform(0.1, 0.7, generator)
+    return tail / tail.norm() * uniform(0.1, 0.7, generator)
 
 
 def _convolve(sound: Tensor, kernel: Tensor) -> Tensor:

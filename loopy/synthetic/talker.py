@@ -14,7 +14,9 @@ from loopy.motion import MotionSequence
 from loopy.synthetic.face import CONTROLS, Identity, landmarks, random_identities, render
 from loopy.synthetic.movement import random_movement, smooth
 from loopy.synthetic.noise import mix_noise, random_noise
-from loopy.synthetic.voice import Phoneme, random_sentence, random_voice, speak, viseme_tracks
+from loopy.synthetic.sentences import random_sentence
+from loopy.synthetic.visemes import Phoneme, viseme_tracks
+from loopy.synthetic.voice import random_voice, speak
 from loopy.timing import FPS, SAMPLE_RATE_HZ, frame_count
 
 Kind = Literal["speech", "mixed", "listening", "noise", "silence"]

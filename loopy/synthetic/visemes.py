@@ -168,7 +168,7 @@ def _shares(name: str) -> list[tuple[int, int]]:
         elif unicodedata.category(letter) not in ("Mn", "Lm"):
             raise ConfigurationError(
                 f"phoneme {name!r} has letter {letter!r}, which has no mouth shape; "
-                "use a voice whose sounds are all in loopy.synthetic.voice.PHONEMES"
+                "use a voice whose sounds are all in loopy.synthetic.visemes.PHONEMES"
             )
     return shares or [(0, 1)]
 

@@ -4,7 +4,9 @@
 import _ctypes
 import ctypes
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TypedDict
 
 import numpy as np
@@ -13,31 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import ConfigurationError, DependencyError, MediaError
-from loopy.synthetic.resampling import to_16_khz
-from loopy.synthetic.sentences import random_sentence
-from loopy.synthetic.visemes import PHONEMES, Phoneme, phoneme_labels, viseme_tracks
+from loopy.synthetic.visemes import Phoneme
 from loopy.timing import SAMPLE_RATE_HZ
 
-__all__ = [
-    "PHONEMES",
-    "Phoneme",
-    "Speech",
-    "phoneme_labels",
-    "random_sentence",
-    "random_voice",
-    "speak",
-    "viseme_tracks",
-]
-
 _ACCENTS = (
-    "en-us",
-    "en",
-    "en-gb-x-rp",
-    "en-gb-scotland",
-    "en-029",
-    "en-gb-x-gbclan",
-    "en-gb-x-gbcwmd",
-)
+    "en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-gb-x-gbclan", "en-gb-x-gbcwmd",
+)  # fmt: skip
 _TIMBRES = ("", *(f"+f{i}" for i in range(1, 6)), *(f"+m{i}" for i in range(1, 9)))
 _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4  # espeak_PARAMETER
 _PHONEME_EVENT = 7
@@ -45,7 +28,7 @@ _ONE_AT_A_TIME = threading.Lock()  # espeak-ng is a single voice per process
 
 
 @dataclass(frozen=True)
-class Speech:
+class SpokenText:
     """A spoken text.
 
     Attributes:
@@ -98,7 +81,7 @@ def speak(
     rate_wpm: int = 170,
     pitch: int = 50,
     pitch_range: int = 50,
-) -> Speech:
+) -> SpokenText:
     """Speak a text; the same arguments always give the same samples.
 
     Args:
@@ -119,7 +102,31 @@ def speak(
     if not any(name for _, name in events):
         raise MediaError(f"nothing to say in {text[:40]!r}; give a text with words")
     sound = torch.from_numpy(samples.astype(np.float32) / 32768)
-    return Speech(audio=to_16_khz(rate_hz)(sound), phonemes=_phonemes(events, rate_hz))
+    return SpokenText(audio=to_16_khz(rate_hz)(sound), phonemes=_phonemes(events, rate_hz))
+
+
+@cache
+def to_16_khz(rate_hz: int) -> Callable[[Float[Tensor, "*b t"]], Float[Tensor, "*b t"]]:
+    """A resampler from `rate_hz` to 16 kHz that lets no alias through (below -110 dB).
+
+    Raises:
+        DependencyError: torchaudio is missing, or its build is not that of torch.
+    """
+    try:
+        from torchaudio.transforms import Resample
+    except (ImportError, OSError, RuntimeError) as error:
+        raise DependencyError(
+            f"torchaudio does not load ({error}); install the torch and torchaudio builds of "
+            "constraints.txt"
+        ) from error
+    return Resample(
+        rate_hz,
+        SAMPLE_RATE_HZ,
+        resampling_method="sinc_interp_kaiser",
+        lowpass_filter_width=64,
+        rolloff=0.9476,
+        beta=14.77,
+    )
 
 
 def random_voice(generator: torch.Generator) -> VoiceParameters:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from loopy.models.folder import save_part
-from loopy.synthetic.voice import PHONEMES
+from loopy.synthetic.visemes import PHONEMES
 from loopy.training.schedule import warm_cosine
 from loopy.training.utterances import Utterances
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from loopy.synthetic.noise import augment
 from loopy.synthetic.talker import Kind, random_talk
-from loopy.synthetic.voice import phoneme_labels, viseme_tracks
+from loopy.synthetic.visemes import phoneme_labels, viseme_tracks
 from loopy.training.datamodule import SyntheticData
 
 RATE_HZ = 50

@@ -8,16 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopy.errors import ConfigurationError, DependencyError, MediaError
-from loopy.synthetic.resampling import to_16_khz
-from loopy.synthetic.voice import (
-    PHONEMES,
-    Phoneme,
-    phoneme_labels,
-    random_sentence,
-    random_voice,
-    speak,
-    viseme_tracks,
-)
+from loopy.synthetic.sentences import random_sentence
+from loopy.synthetic.visemes import PHONEMES, Phoneme, phoneme_labels, viseme_tracks
+from loopy.synthetic.voice import random_voice, speak, to_16_khz
 from loopy.timing import frame_count
 
 pytest.importorskip("espeakng_loader")

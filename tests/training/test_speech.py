@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from loopy.synthetic.voice import PHONEMES
+from loopy.synthetic.visemes import PHONEMES
 from loopy.training.speech import AudioEncoderStage, small_wav2vec2
 from loopy.training.utterances import Utterances
 

@@ -32,9 +32,9 @@ from loopy.evaluation.features.toon import toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS, Column
 from loopy.evaluation.table.evaluate import MADE, REAL, Pair, VideoEvaluator, mean_figure
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.toon.columns import POSE
-from loopy.evaluation.toon.conditions import HeldOutClips, swaps
-from loopy.evaluation.toon.filming import true_frames
+from loopy.evaluation.toon.conditions import HeldOutClips, condition_sensitivity
+from loopy.evaluation.toon.measure import true_frames
+from loopy.evaluation.toon.rows import POSE
 from loopy.evaluation.toon.talks import Scene, held_out_portrait
 from loopy.evaluation.toon.tracks import correlation, position_jumps, smoothed, variance
 from loopy.models.tracker import OUTPUTS
@@ -124,7 +124,10 @@ def judge_run(*, model: Path, out: Path, shared: Path, name: str, options: Judge
     ]
     reach = max(SegmentLayout().past_frames, pipe.settings.contract.layout.past_frames)
     clips = HeldOutClips(pipe, clips=options.clips, seed=options.seed, past_frames=reach)
-    grown = {SWAPPED[part].name: each for part, each in swaps(pipe, clips.load(workers=0)).items()}
+    grown = {
+        SWAPPED[part].name: each
+        for part, each in condition_sensitivity(pipe, clips.load(workers=0)).items()
+    }
     asked = [
         VideoResult(f"clip {i:04d}", {part: float(values[i]) for part, values in grown.items()})
         for i in range(options.clips)

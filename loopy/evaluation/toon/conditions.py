@@ -1,10 +1,10 @@
-"""Does the model use what it is given? Its loss on held-out clips when a part of it is another's.
+"""Sensitivity to conditions: how the loss on held-out clips grows when one of them is mismatched.
 
-Noise, timesteps and target are those of training; only the condition is exchanged, with the next
-clip's: another talker, another voice.
+Noise, timesteps and target are those of training; only the condition is exchanged, with that of
+another talker's clip.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,20 +34,18 @@ TIMES = (0.5, 0.85)
 _AFTER_S = 0.56
 _MOUTH, _MARGIN_CELLS = slice(48, 68), 0.5
 _AT_ONCE = 4
-"""Clips of a batch, in which each is given what belongs to the one before it."""
-
-_PARTS = ("latents", "reference", "motion_frames", "audio", "landmarks", "measures", "weight")
+"""Clips of a batch, in which the mismatched condition is that of the clip before."""
 
 
-class HeldOutClips(Dataset[tuple[Tensor, ...]]):
-    """Clips of held-out speech with their whole true past, as training caches them.
+class HeldOutClips(Dataset[Clip]):
+    """Clips of held-out speech with their whole true past, each a batch of one.
 
     Args:
         pipe: Its autoencoder, audio encoder and layout.
         clips: How many.
         seed: Of the benchmark.
-        past_frames: So many frames of the talk lie before each clip, so that models of other
-            layouts are asked about the same clips; None: as many as the layout reaches.
+        past_frames: Frames of the talk before each clip, so that models of other layouts are
+            measured on the same clips; None: as many as the layout reaches.
 
     Raises:
         ConfigurationError: The layout reaches further.
@@ -73,8 +71,8 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
         """How many there are."""
         return self.clips
 
-    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
-        """Fields of a `Clip`, in the order of `_PARTS`; the weight is 1 at the mouth, else 0."""
+    def __getitem__(self, number: int) -> Clip:
+        """A clip; its weight is 1 at the mouth, else 0."""
         pipe, settings = self.pipe, self.pipe.settings
         layout, frames = settings.contract.layout, settings.clip_frames
         past = self.past_frames
@@ -97,34 +95,30 @@ class HeldOutClips(Dataset[tuple[Tensor, ...]]):
         clip = talk.motion[past : past + frames]
         cells = latents.shape[-1]
         mouth = clip.points[:, _MOUTH] * (cells / clip.size_px)
-        return (
-            latents[1 + len(read) :].cpu(),
-            latents[0].cpu(),
-            motion_frames,
-            features[window.to(features.device)].cpu(),
-            clip.normalised(),
-            torch.stack([head_motion_variance(clip), expression_variance(clip)]),
-            box_mask(mouth, size_px=cells, margin_px=_MARGIN_CELLS),
-        )
+        fields = {
+            "latents": latents[1 + len(read) :].cpu(),
+            "reference": latents[0].cpu(),
+            "motion_frames": motion_frames,
+            "past_present": torch.ones(len(motion_frames), dtype=torch.bool),
+            "audio": features[window.to(features.device)].cpu(),
+            "landmarks": clip.normalised(),
+            "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
+            "weight": box_mask(mouth, size_px=cells, margin_px=_MARGIN_CELLS),
+        }
+        return Clip(**{name: value[None] for name, value in fields.items()})
 
     def load(self, *, workers: int) -> Clip:
         """All clips as one batch, with a progress bar."""
         loader = DataLoader(self, batch_size=None, num_workers=workers)
-        clips = list(tqdm(loader, desc="clips", unit="clip"))
-        stacked = {
-            name: torch.stack(parts)
-            for name, parts in zip(_PARTS, zip(*clips, strict=True), strict=True)
-        }
-        past = stacked["motion_frames"]
-        return Clip(**stacked, past_present=torch.ones(past.shape[:2], dtype=torch.bool))
+        return Clip.cat(list(tqdm(loader, desc="clips", unit="clip")))
 
 
-class AnothersVoice(nn.Module):
-    """Audio-to-latents that hears the tokens of another sample of the batch.
+class MismatchedAudio(nn.Module):
+    """Audio-to-latents that is given the audio tokens of another row.
 
     Args:
         inner: The model's own.
-        shift: Whose: the sample so many rows before.
+        shift: That row is so many before.
     """
 
     def __init__(self, inner: AudioToLatents, shift: int) -> None:
@@ -141,82 +135,65 @@ class AnothersVoice(nn.Module):
         return self.inner(audio.roll(self.shift, 0), **known)
 
 
-def swaps(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[Tensor, "b"]]:
-    """How much each clip's loss grows, relative to what it is with all its own.
+def condition_sensitivity(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[Tensor, "b"]]:
+    """How much each clip's loss grows with a mismatched condition, relative to its own loss.
 
     Args:
         pipe: The model.
-        clips: Held-out clips, 2 at least; their weight says where the mouth is.
+        clips: Held-out clips, 2 at least; their weight marks the mouth.
 
     Returns:
         "past": motion frames of another talker, loss over the whole picture. "voice": the voice of
         another; "keys": in the audio keys and values alone; "latents": in audio-to-latents alone;
-        all over the mouth's box, where a voice is seen. What the model has not is left out.
+        all over the mouth's box. Without what the model does not have.
     """
-    network = pipe.network
-    grown = {}
+    network, found = pipe.network, {}
     if network.sees_past:
-        own = _losses(pipe, network, clips, _everywhere)
-        grown["past"] = growth(own, _losses(pipe, network, clips, _with_anothers_past))
+        whole = replace(clips, weight=None)
+        mismatched = _losses(pipe, network, whole, mismatched=["motion_frames"])
+        found["past"] = growth(_losses(pipe, network, whole), mismatched)
     if network.audio_projection is None:
-        return grown
-    own = _losses(pipe, network, clips, _as_it_is)
-    grown["voice"] = growth(own, _losses(pipe, network, clips, _with_anothers_voice))
+        return found
+    own = _losses(pipe, network, clips)
+    found["voice"] = growth(own, _losses(pipe, network, clips, mismatched=["audio"]))
     if network.audio_to_latents is None:
-        grown["keys"] = grown["voice"]
-    else:
-        grown["latents"] = growth(own, _losses(pipe, _hearing(network, 1), clips, _as_it_is))
-        # the keys hear the other voice, audio-to-latents hears back its own
-        back = _hearing(network, -1)
-        grown["keys"] = growth(own, _losses(pipe, back, clips, _with_anothers_voice))
-    return grown
+        return found | {"keys": found["voice"]}
+    found["latents"] = growth(own, _losses(pipe, _with_mismatched_latents(network, 1), clips))
+    # the keys get the mismatched voice, and audio-to-latents its own one again
+    network = _with_mismatched_latents(network, -1)
+    found["keys"] = growth(own, _losses(pipe, network, clips, mismatched=["audio"]))
+    return found
 
 
-def _as_it_is(clip: Clip) -> Clip:
-    return clip
-
-
-def _everywhere(clip: Clip) -> Clip:
-    return replace(clip, weight=None)
-
-
-def _with_anothers_past(clip: Clip) -> Clip:
-    return replace(clip, weight=None, motion_frames=clip.motion_frames.roll(1, 0))
-
-
-def _with_anothers_voice(clip: Clip) -> Clip:
-    return replace(clip, audio=clip.audio.roll(1, 0))
-
-
-def _hearing(network: DualUNet, shift: int) -> DualUNet:
-    """The same networks, but audio-to-latents hears the voice of another row."""
+def _with_mismatched_latents(network: DualUNet, shift: int) -> DualUNet:
     return DualUNet(
         network.reference_net,
         network.denoiser,
         network.audio_projection,
-        AnothersVoice(network.audio_to_latents, shift),  # pyright: ignore[reportArgumentType]  # is called alike
+        MismatchedAudio(network.audio_to_latents, shift),  # pyright: ignore[reportArgumentType]  # is called alike
         reference_projection=network.reference_projection,  # pyright: ignore[reportArgumentType]  # checked there
     )
 
 
 @torch.no_grad()
 def _losses(
-    pipe: LoopyPipeline, network: DualUNet, clips: Clip, change: Callable[[Clip], Clip]
+    pipe: LoopyPipeline, network: DualUNet, clips: Clip, *, mismatched: Collection[str] = ()
 ) -> Float[Tensor, "b"]:
-    """Loss of each clip, mean over the timesteps; `change` alters a batch."""
+    """Loss of each clip, mean over the timesteps; some fields are those of the clip before."""
     config, device, dtype = pipe.scheduler.config, pipe.vae.device, pipe.network.denoiser.dtype
     alphas = pipe.scheduler.alphas_cumprod.to(device)
-    losses = []
+    contract, losses = pipe.settings.contract, []
     for rows in torch.arange(len(clips)).tensor_split(max(1, len(clips) // _AT_ONCE)):
-        clip = change(clips.rows(rows)).to(device)
+        clip = clips.rows(rows)
+        clip = replace(clip, **{name: getattr(clip, name).roll(1, 0) for name in mismatched})
+        clip = clip.to(device)
         given = clip.inputs_as(dtype)
+        clean = contract.to_residual(clip.latents, clip.reference)
         total = torch.zeros(len(rows))
         for time in TIMES:
             timestep = torch.full((len(rows),), round(time * (len(alphas) - 1)), device=device)
-            clean = pipe.settings.contract.to_residual(clip.latents, clip.reference)
             dice = [generator("held-out noise", row, int(timestep[0])) for row in rows.tolist()]
-            shape = clean.shape[1:]
-            noise = torch.stack([pipe.settings.contract.noise(shape, each) for each in dice])
+            noise = torch.stack([contract.noise(clean.shape[1:], each) for each in dice])
             noise = noise.to(clean)
             wanted = target(
                 clean, noise, timestep, alphas, prediction_type=config["prediction_type"]

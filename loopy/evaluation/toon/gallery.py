@@ -1,4 +1,4 @@
-"""A gallery of look-alikes: people of whom only face, hair and what the face wears differ."""
+"""A gallery of look-alikes: people who differ in face, hair and what the face wears alone."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def look_alikes(identity: Identity, n: int, generator: torch.Generator) -> Ident
     """Random people with the background, clothes and skin tone of a given one.
 
     Args:
-        identity: Whom they resemble; one row.
+        identity: The person they resemble; one row.
         n: How many.
         generator: Draws the rest of them.
     """
@@ -39,11 +39,7 @@ def look_alikes(identity: Identity, n: int, generator: torch.Generator) -> Ident
 
 
 def gallery(
-    recogniser: Recogniser,
-    identity: Identity,
-    generator: torch.Generator,
-    *,
-    people: int = PEOPLE,
+    recogniser: Recogniser, identity: Identity, generator: torch.Generator, *, people: int = PEOPLE
 ) -> Float[Tensor, "people d"]:
     """A person in row 0, look-alikes in the others: the mean of four views of each.
 

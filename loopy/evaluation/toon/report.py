@@ -1,26 +1,25 @@
-"""What the benchmark found: a table to read, JSON to keep, a sheet to look at."""
+"""The report of the toon benchmark: a table to read, JSON for programs, a sheet of frames."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from loopy.data.media.video import contact_sheet
-from loopy.evaluation.toon.columns import Evidence, drift, opening
-from loopy.evaluation.toon.filming import Take
-from loopy.evaluation.toon.thresholds import SOURCES, Verdict
-from loopy.models.tracker import OUTPUTS
+from loopy.evaluation.table.text import aligned, interval, short
+from loopy.evaluation.toon.measure import MeasuredTalk
+from loopy.evaluation.toon.rows import ToonMeasurements, drift, follows, mouth_motion
+from loopy.evaluation.toon.thresholds import SOURCES, RowResult
 
 ON_SHEET = {"speech": 4, "long": 2, "silence": 2, "noise": 2, "endless": 1}
 """How many talks of each set the sheet shows, the worst first."""
 
 LEGEND = """\
 made is the model. Ceilings: truth (true frames), vae (these through the autoencoder). Floors: still
-(the portrait), another (true frames of another talk), no_past (the model without motion frames).
+(the portrait), mismatched (true frames of another talk), no_past (the model without motion frames).
 In brackets: 95 % interval, talks redrawn. ~ where an end of it says otherwise than the figure."""
 
 
@@ -32,130 +31,101 @@ class Report:
         model: Which model.
         seed: Of the talks.
         talks: How many of each set.
-        judges: The judges' own accuracy, by judge and kind of picture.
-        verdicts: The rows of the table.
+        probes: Accuracy of the measuring networks, by network and kind of picture.
+        rows: The rows of the table.
     """
 
     model: str
     seed: int
     talks: dict[str, int]
-    judges: dict[str, Any]
-    verdicts: Sequence[Verdict]
+    probes: dict[str, Any]
+    rows: Sequence[RowResult]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, with None for what is undefined."""
+        """Everything, rounded to 4 digits, with None for what is undefined."""
         rows = [
             {
-                "name": each.name,
-                "bar": str(each.bar) if each.bar else None,
-                "reached": each.reached,
+                "name": row.name,
+                "bar": str(row.threshold) if row.threshold else None,
+                "reached": row.reached,
                 "sources": {
-                    source: {**figure._asdict(), "talks": each.values[source]}
-                    for source, figure in each.figures.items()
+                    source: {**figure._asdict(), "talks": row.values[source]}
+                    for source, figure in row.figures.items()
                 },
             }
-            for each in self.verdicts
+            for row in self.rows
         ]
         head = {"benchmark": "toon", "model": self.model, "seed": self.seed, "talks": self.talks}
-        return _known({**head, "judges": self.judges, "rows": rows})
+        return _rounded({**head, "judges": self.probes, "rows": rows})
 
     def __str__(self) -> str:
         """The table, with a legend."""
         sets = ", ".join(f"{count} {name}" for name, count in self.talks.items())
-        head = ["what", "made", "bar", "reached", *SOURCES[1:]]
-        rows = [_cells(verdict) for verdict in self.verdicts]
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [head, ["-" * width for width in widths], *rows]
+        head = ["what", "made", "95 %", "threshold", "reached", *SOURCES[1:]]
+        counted = [row.reached for row in self.rows if row.threshold and not row.unread]
+        accuracy = [
+            f"accuracy of the {probe}, {kind}: "
+            + ", ".join(f"{name} {value:g}" for name, value in figures.items())
+            for probe, kinds in self.probes.items()
+            for kind, figures in kinds.items()
         ]
-        barred = [each.reached for each in self.verdicts if each.bar and not each.unread]
         return "\n".join(
             [
                 f"toon, model {self.model}: held-out talks, {sets}; seed {self.seed}",
                 "",
-                *lines,
+                *aligned(head, [_cells(row) for row in self.rows]),
                 "",
-                f"{sum(map(bool, barred))} of {len(barred)} bars reached",
+                f"{sum(map(bool, counted))} of {len(counted)} thresholds reached",
                 "",
                 LEGEND,
-                *_judges(self.judges),
+                *accuracy,
             ]
         )
 
 
-def sheet(evidence: Evidence) -> Image.Image:
+def sheet(measurements: ToonMeasurements) -> Image.Image:
     """Of each set the worst talks: portrait and true frames, over portrait and made ones.
 
     Half of a long talk's frames are from its first second, half from its last.
     """
     rows = [
-        torch.cat([take.portrait[None], take.readings[source].shown])
-        for name, takes in evidence.takes.items()
-        for take in worst_first(name, evidence)[: ON_SHEET.get(name, len(takes))]
+        torch.cat([talk.portrait[None], talk.films[source].get("shown")])
+        for name, talks in measurements.talks.items()
+        for talk in hardest_first(name, talks)[: ON_SHEET.get(name, len(talks))]
         for source in ("truth", "made")
     ]
     columns = max(len(row) for row in rows)
-    return contact_sheet(torch.cat([_filled(row, columns) for row in rows]), columns=columns)
+    white = [row.new_full((columns - len(row), *row.shape[1:]), 255) for row in rows]
+    frames = torch.cat([part for pair in zip(rows, white, strict=True) for part in pair])
+    return contact_sheet(frames, columns=columns)
 
 
-def worst_first(group: str, evidence: Evidence) -> list[Take]:
+def hardest_first(group: str, talks: Sequence[MeasuredTalk]) -> list[MeasuredTalk]:
     """Talks of a set: by the mouth's r; by drift where long; by how the mouth moves where quiet."""
-    measure: dict[str, Callable[[], Any]] = {
-        "speech": lambda: opening()(evidence, "made"),
-        "long": lambda: drift()(evidence, "made"),
-        "endless": lambda: drift("endless")(evidence, "made"),
-    }
-    takes = evidence.takes[group]
-    if group in measure:
-        badness = measure[group]()[0][:, 0] * (-1 if group == "speech" else 1)
-    else:
-        mouth = OUTPUTS.index("open")
-        badness = torch.stack([take.readings["made"].tracks[:, mouth].std() for take in takes])
-    return [takes[i] for i in badness.argsort(descending=True, stable=True).tolist()]
+
+    def figure(talk: MeasuredTalk) -> float:
+        film = talk.films["made"]
+        if group == "speech":
+            return -follows("open")(talk, film)
+        return (drift if group in ("long", "endless") else mouth_motion)(talk, film)
+
+    return sorted(talks, key=figure, reverse=True)
 
 
-def _filled(row: Tensor, columns: int) -> Tensor:
-    white = row.new_full((columns - len(row), *row.shape[1:]), 255)
-    return torch.cat([row, white])
+def _cells(row: RowResult) -> list[str]:
+    figures = [row.figures.get(source) for source in SOURCES]
+    made, *bounds = [short(figure.value) if figure else "-" for figure in figures]
+    ends = interval(figures[0].low, figures[0].high) if figures[0] else "-"
+    reached = {True: "yes", False: "no", None: "unread" if row.unread else "-"}[row.reached]
+    doubt = "~" if row.uncertain else ""
+    return [row.name, made, ends, str(row.threshold or ""), reached + doubt, *bounds]
 
 
-def _cells(verdict: Verdict) -> list[str]:
-    made = verdict.figures.get("made")
-    interval = f"{_short(made.value)} [{_short(made.low)}, {_short(made.high)}]" if made else "-"
-    reached = {True: "yes", False: "no", None: "unread" if verdict.unread else "-"}[verdict.reached]
-    bounds = [
-        _short(verdict.figures[source].value) if source in verdict.figures else "-"
-        for source in SOURCES[1:]
-    ]
-    doubt = "~" if verdict.doubtful() else ""
-    return [verdict.name, interval, str(verdict.bar or ""), reached + doubt, *bounds]
-
-
-def _short(figure: float) -> str:
-    if math.isnan(figure):
-        return "-"
-    small = abs(figure) < 0.1
-    return f"{figure:.2g}" if 0 < abs(figure) < 0.001 else f"{figure:.{2 + small}f}"
-
-
-def _judges(accuracy: dict[str, Any]) -> list[str]:
-    """A line for each judge and kind of picture."""
-    return [
-        f"the {judge}'s own accuracy, {kind}: "
-        + ", ".join(f"{name} {value:g}" for name, value in figures.items())
-        for judge, kinds in accuracy.items()
-        for kind, figures in kinds.items()
-        if isinstance(figures, dict)
-    ]
-
-
-def _known(value: Any) -> Any:
-    """The same with None for what is no number, rounded."""
+def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _known(each) for name, each in value.items()}
+        return {name: _rounded(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_known(each) for each in value]
+        return [_rounded(each) for each in value]
     if isinstance(value, float):
         return round(value, 4) if math.isfinite(value) else None
     return value

@@ -26,7 +26,7 @@ def always_background(
     drawn in every fifth state, and in all corners of the head's range widened by a quarter.
 
     Args:
-        identity: Who; one row.
+        identity: The talker; one row.
         controls: All states of the talk.
         size_px: Height and width.
     """
@@ -81,7 +81,7 @@ def rigid_differences(
 
     Args:
         before: The earlier pictures.
-        after: Those behind them.
+        after: The later ones.
         where: The pixels that count, for the alignment and for the difference.
         steps: Of Gauss-Newton.
     """

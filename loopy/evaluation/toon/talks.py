@@ -16,30 +16,21 @@ from loopy.synthetic.talker import Kind, Talk, random_talk
 HELD_OUT = 2**62
 """Seeds of held-out talks start here; training draws its own below 2**40 (`loopy.training`)."""
 
-POSE = {"yaw": 0.10, "pitch": 0.05, "roll": 0.04}
+POSE_SPANS = {"yaw": 0.10, "pitch": 0.05, "roll": 0.04}
 """How far the head of a portrait is turned at most, in radians."""
 
 SHORTEST_S = 2.0
 
 
 class Group(NamedTuple):
-    """One of the benchmark's sets of talks.
-
-    Attributes:
-        name: What it is called in tables.
-        kind: What the talks are, see `loopy.synthetic.talker.random_talk`.
-        talks: How many.
-        quick: How many in a quick look.
-        seconds: Length of each.
-        first: Number of the first one; no two sets share a number.
-    """
+    """One of the benchmark's sets of talks."""
 
     name: str
     kind: Kind
     talks: int
-    quick: int
+    quick: int  # how many in a quick look
     seconds: float
-    first: int
+    first: int  # number of the first one; no two sets share a number
 
 
 SETS = (
@@ -49,7 +40,7 @@ SETS = (
     Group("noise", "noise", 4, 1, 8.0, 300),
 )
 ENDLESS = Group("endless", "speech", 1, 1, 600.0, 400)
-"""The talk of ten minutes, filmed only when asked for."""
+"""The talk of ten minutes, measured only when asked for."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class Scene:
 
     Attributes:
         group: Name of its set.
-        number: Which talk; no two of the benchmark share it.
+        number: Which talk of the benchmark.
         kind: What it is.
         seconds: Its length.
         seed: Of the benchmark.
@@ -71,7 +62,7 @@ class Scene:
     seed: int
 
     def talk(self) -> Talk:
-        """Who says what, and the truth of every frame.
+        """The talker, the words, and the truth of every frame.
 
         Raises:
             DependencyError: The synthetic voice is not installed.
@@ -79,7 +70,7 @@ class Scene:
         return held_out_talk(self.seed, self.number, seconds=self.seconds, kind=self.kind)
 
     def dice(self, purpose: str) -> torch.Generator:
-        """What is drawn for this talk besides itself."""
+        """Randomness for what is drawn for this talk besides itself."""
         return generator(self.seed, purpose, self.number)
 
     @property
@@ -97,7 +88,7 @@ def scenes(
         seed: Of all of them; 0 is the one to report.
         quick: Only a few of each set.
         endless: Also the one of ten minutes.
-        seconds: No talk is longer; None leaves them as they are.
+        seconds: Cut all talks to this length.
 
     Raises:
         ConfigurationError: Too short for a first and a last second.
@@ -117,8 +108,7 @@ def held_out_talk(seed: int, number: int, *, seconds: float, kind: Kind = "speec
     """A talk that no training saw.
 
     torch's CPU generator uses only the lower 32 bits of a seed, so a range of its own is not
-    enough. Those bits are hashed: talks seeded 0, 1, 2 ... are others, and a talk with a random
-    seed is this one with a chance of 2**-32.
+    enough. Those bits are hashed: a talk with a random seed is this one with a chance of 2**-32.
 
     Args:
         seed: Of the benchmark.
@@ -132,7 +122,7 @@ def held_out_talk(seed: int, number: int, *, seconds: float, kind: Kind = "speec
 def portrait_controls(draw: torch.Generator) -> Float[Tensor, "1 14"]:
     """The talker at rest: mouth shut, eyes open, head turned a little."""
     controls = torch.zeros(1, len(CONTROLS))
-    for name, span in POSE.items():
+    for name, span in POSE_SPANS.items():
         controls[:, CONTROLS.index(name)] = span * (2 * torch.rand((), generator=draw) - 1)
     return controls
 

@@ -1,4 +1,4 @@
-"""Figures of tracks: functions of tensors, nothing else.
+"""Figures of tracks: correlation, lag, variance, jumps.
 
 A track that does not move has no correlation: it is NaN here. The benchmark counts it as 0.
 """
@@ -12,18 +12,6 @@ from torch.nn import functional
 
 STILL = 1e-4
 """A track whose standard deviation is smaller than this part of its range of 1 does not move."""
-
-
-class Lag(NamedTuple):
-    """Where two tracks match best.
-
-    Attributes:
-        frames: How many frames the measured track comes late (negative: early).
-        r: The correlation there.
-    """
-
-    frames: float
-    r: float
 
 
 class Jumps(NamedTuple):
@@ -48,8 +36,8 @@ def correlation(first: Float[Tensor, "*n f"], second: Float[Tensor, "*n f"]) -> 
     return torch.where(moves, r.clamp(-1, 1), torch.nan).to(torch.float32)
 
 
-def best_lag(truth: Float[Tensor, "f"], measured: Float[Tensor, "f"], *, reach: int = 5) -> Lag:
-    """The shift in time at which a measured track correlates best with the true one.
+def best_lag(truth: Float[Tensor, "f"], measured: Float[Tensor, "f"], *, reach: int = 5) -> float:
+    """How many frames late (negative: early) a measured track correlates best with the true one.
 
     At each shift r is taken over the frames that both tracks have. NaN where no shift has an r.
 
@@ -69,13 +57,10 @@ def best_lag(truth: Float[Tensor, "f"], measured: Float[Tensor, "f"], *, reach: 
         for lag in sorted(range(-reach, reach + 1), key=abs)  # of equals, the smallest shift
     }
     known = {lag: r for lag, r in scores.items() if r == r}
-    if not known:
-        return Lag(torch.nan, torch.nan)
-    best = max(known, key=known.__getitem__)
-    return Lag(float(best), known[best])
+    return float(max(known, key=known.__getitem__)) if known else torch.nan
 
 
-def correlation_with_others(
+def mismatched_correlation(
     truths: Float[Tensor, "v f"], measured: Float[Tensor, "f"], own: int
 ) -> float:
     """Mean r of a measured track with the true tracks of all voices but its own.
@@ -94,8 +79,8 @@ def variance(tracks: Float[Tensor, "f k"], *, window: int | None = None) -> Floa
 
     Args:
         tracks: One in each column.
-        window: Frames of the windows inside which it is taken, and then averaged over them; what
-            is left behind the last whole one is not seen. None: over the whole track.
+        window: Frames of the windows inside which it is taken, and then averaged over them; a
+            rest after the last whole one does not count. None: over the whole track.
     """
     window = len(tracks) if window is None else window
     whole = tracks[: len(tracks) // window * window].unflatten(0, (-1, window))
@@ -129,7 +114,7 @@ def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int 
 def speed_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int = 3) -> Jumps:
     """How much its speed changes at a place.
 
-    From the last step before it to the step over it, and from that to the first step behind it,
+    From the last step before it to the step over it, and from that to the first step after it,
     mean of both.
     """
     starts = (-2 * span, -span, 0, span)

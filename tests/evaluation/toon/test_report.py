@@ -26,10 +26,10 @@ def test_the_command_writes_report_sheet_and_videos(model, tmp_path, capsys):
     assert report["talks"] == {"long": 1, "speech": 2, "silence": 1, "noise": 1}
     rows = {row["name"]: row for row in report["rows"]}
     assert list(rows) == [row.name for row in ROWS]
-    assert set(rows["clip border: head speed"]["sources"]) == set(SOURCES) - {"another"}
+    assert set(rows["clip border: head speed"]["sources"]) == set(SOURCES) - {"mismatched"}
     assert set(rows["opening: r with truth"]["sources"]) == set(SOURCES) - {"no_past"}
     assert not rows["opening: r with truth"]["reached"]
-    assert len(rows["sound, keys: loss with another's"]["sources"]["made"]["talks"][0]) == 4
+    assert len(rows["sound, keys: loss when mismatched"]["sources"]["made"]["talks"][0]) == 4
     assert sorted(path.name for path in out.iterdir()) == [
         "long_100.mp4",
         "noise_300.mp4",
