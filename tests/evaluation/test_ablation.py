@@ -205,13 +205,13 @@ def test_clips_are_the_same_for_every_layout(make_pipeline):
         for layout in layouts
     ]
     for one in clips[1:]:
-        for place in (0, 1, 3, 4, 5, 6):
-            torch.testing.assert_close(one[place], clips[0][place])
-    assert all(clip[2].shape[0] == 4 for clip in clips)
-    newest = [clip[2][-1] for clip in clips]
-    torch.testing.assert_close(newest[0], newest[1])  # one frame a slot, both at distance 0
-    assert not torch.equal(clips[0][2][0], clips[1][2][0])
-    far, mean, near = (clips[i][2][0] for i in (0, 2, 4))
+        for name in ("latents", "reference", "audio", "landmarks", "measures", "weight"):
+            torch.testing.assert_close(getattr(one, name), getattr(clips[0], name))
+    past = [clip.motion_frames[0] for clip in clips]
+    assert all(len(frames) == 4 for frames in past)
+    torch.testing.assert_close(past[0][-1], past[1][-1])  # one frame a slot, both at distance 0
+    assert not torch.equal(past[0][0], past[1][0])
+    far, mean, near = (past[i][0] for i in (0, 2, 4))
     torch.testing.assert_close(mean, (far + near) / 2)  # of distances 5 and 4
     with pytest.raises(ConfigurationError, match=r"past_frames \(5\) is less than the 6"):
         HeldOutClips(make_pipeline(), past_frames=5)
