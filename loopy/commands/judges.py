@@ -27,21 +27,21 @@ def extractors_of(
         weights: Files of networks.
         toons: Whether the judges of the package are among them.
         device: Where networks compute.
-        tracks: Videos beside which known tracks lie; None: DWPose finds them.
+        tracks: Videos with known tracks; None: DWPose finds them.
 
     Raises:
         LoopyError: A file is missing or does not fit.
     """
     found_by, points = "dwpose", _dwpose(weights, device)
     if tracks is not None:
-        beside = [tracks_path(video) for video in tracks if tracks_path(video).is_file()]
-        found_by, points = " ".join(content_hash(path, "track") for path in beside), Beside
+        known = [tracks_path(video) for video in tracks if tracks_path(video).is_file()]
+        found_by, points = " ".join(content_hash(path, "track") for path in known), KnownTrack
     own = build_extractors(weights, points=points, found_by=found_by, device=str(usable(device)))
     return own | toon_extractors() if toons else own
 
 
 def _dwpose(weights: EvaluationModels, device: str) -> Points | None:
-    """DWPose; nobody without its files.
+    """DWPose; None without its files.
 
     Raises:
         ConfigurationError: One of its two files.
@@ -57,8 +57,8 @@ def _dwpose(weights: EvaluationModels, device: str) -> Points | None:
     return lambda _: lambda frames: found(frames).points
 
 
-class Beside:
-    """The track that lies beside a video, as who finds landmarks.
+class KnownTrack:
+    """The track in the file of a video, as a landmark estimator.
 
     Args:
         video: The video; None, a single picture, has no track.
@@ -73,7 +73,7 @@ class Beside:
 
         Raises:
             MetricError: A single picture.
-            MediaError: No track beside the video, or one that does not fit.
+            MediaError: The video has no track, or one that does not fit.
         """
         if self._video is None:
             raise MetricError("a portrait has no track beside it; find landmarks by DWPose")

@@ -44,7 +44,9 @@ def toon_sync(
             f"{shorter} frames of picture and sound are too short for offsets of "
             f"{LARGEST_OFFSET} frames; give {FEWEST_FRAMES} or more"
         )
-    return scores_of(judge.hear(heard[:shorter]), judge.watch(seen[:shorter].split(AT_ONCE)))
+    return scores_of(
+        judge.embed_sound(heard[:shorter]), judge.embed_frames(seen[:shorter].split(AT_ONCE))
+    )
 
 
 def scores_of(sound: Float[Tensor, "g d"], mouth: Float[Tensor, "g d"]) -> SyncScores:

@@ -1,9 +1,9 @@
 """The sync judge: do this sound and this mouth belong together, and how far are they apart?
 
 Small towers after SyncNet (Chung and Zisserman 2016): each turns 5 frames, 0.2 s, into a unit
-vector, and what is of the same moment of the same talk is near. One hears; three see, each in its
-own form: mouths in pictures, mouths as landmarks, mouths in the toon autoencoder's latents. They
-were trained on toon talkers alone (`tools.judges.train_sync`).
+vector, and vectors of the same moment of the same talk are near. One tower takes the sound; three
+take mouths, in pictures, as landmarks, and in the toon autoencoder's latents. They were trained on
+toon talkers alone (`tools.judges.train_sync`).
 """
 
 from collections.abc import Iterable
@@ -41,9 +41,9 @@ class Windows(nn.Module):
         self.read = nn.Conv1d(_TIME, _WIDTH, 1)
 
     def forward(self, codes: Float[Tensor, "b f c"]) -> Float[Tensor, "b g d"]:
-        """Look at each 5 frames in a row: g = f - 4."""
-        seen = self.read(self.window(codes.mT).relu())
-        return functional.normalize(seen.mT, dim=-1)
+        """One vector for each 5 frames in a row: g = f - 4."""
+        vectors = self.read(self.window(codes.mT).relu())
+        return functional.normalize(vectors.mT, dim=-1)
 
 
 class SoundTower(nn.Module):
@@ -120,7 +120,7 @@ class LatentTower(nn.Module):
 
 
 class SyncJudge(ToonProbe):
-    """One tower that hears and three that see; all vectors lie on one sphere."""
+    """One tower for sound and three for mouths; all vectors lie on one sphere."""
 
     name: ClassVar[str] = "sync"
 
@@ -132,12 +132,12 @@ class SyncJudge(ToonProbe):
         self.latents = LatentTower()
 
     @torch.no_grad()
-    def hear(self, features: Float[Tensor, "f k a"]) -> Float[Tensor, "g d"]:
+    def embed_sound(self, features: Float[Tensor, "f k a"]) -> Float[Tensor, "g d"]:
         """Unit vectors of a sound."""
         return self.sound(features[None].float())[0]
 
     @torch.no_grad()
-    def watch(self, parts: Iterable[UInt8[Tensor, "f H W 3"]]) -> Float[Tensor, "g d"]:
+    def embed_frames(self, parts: Iterable[UInt8[Tensor, "f H W 3"]]) -> Float[Tensor, "g d"]:
         """Unit vectors of a video of any size, whose faces fill the picture as toons' do.
 
         Args:
@@ -147,19 +147,19 @@ class SyncJudge(ToonProbe):
         return self.pictures.windows(torch.cat(codes)[None])[0]
 
     @torch.no_grad()
-    def follow(self, points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "g d"]:
+    def embed_points(self, points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "g d"]:
         """Unit vectors of a face track, in any unit; NaN where points are missing."""
         return self.landmarks(upright(points)[None])[0]
 
 
 def mouths_of(pictures: Float[Tensor, "f 3 128 128"]) -> Float[Tensor, "f 3 30 40"]:
-    """What the picture tower sees: the place of the mouth, at half of the size."""
+    """The input of the picture tower: the place of the mouth, at half of the size."""
     rows, columns = MOUTH
     return functional.avg_pool2d(pictures, 2)[:, :, rows, columns]
 
 
 def upright(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f p 2"]:
-    """Chin and lips, seen from the nose, in distances of the eyes, turned so that eyes are level.
+    """Chin and lips relative to the nose, in distances of the eyes, turned so that eyes are level.
 
     The unit is their mean distance in the whole track: a head that turns does not blow up its lips.
     """
@@ -188,4 +188,4 @@ def offset_distances(
         (sound[max(k, 0) : g + min(k, 0)], mouth[max(-k, 0) : g - max(k, 0)])
         for k in range(-largest, largest + 1)
     ]
-    return torch.stack([(heard - seen).norm(dim=1).nanmean() for heard, seen in pairs])
+    return torch.stack([(one - other).norm(dim=1).nanmean() for one, other in pairs])

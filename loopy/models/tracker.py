@@ -25,10 +25,10 @@ MOUTH = (slice(48, 108), slice(24, 104))
 """Rows and columns of a 128 px picture in which they stay, however the head turns."""
 
 
-def unread(card: dict[str, Any], *, least: float = 0.5) -> set[str]:
+def unread(card: dict[str, Any], *, minimum: float = 0.5) -> set[str]:
     """Outputs that a tracker does not follow: median r within talks under a bound, or unknown."""
     talks = card.get("talks", {}).get("clean", {})
-    return {name for name in OUTPUTS if not (talks.get(name, {}).get("median") or 0.0) >= least}
+    return {name for name in OUTPUTS if not (talks.get(name, {}).get("median") or 0.0) >= minimum}
 
 
 class ReadHead(nn.Module):
@@ -46,14 +46,14 @@ class ReadHead(nn.Module):
         self.narrow = nn.Conv2d(widths[-1], out, 1)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """What is seen, flat."""
+        """Features, flat."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x)).relu()
         return self.narrow(x).relu().flatten(1)
 
 
 class Tracker(ToonProbe):
-    """One branch sees the whole face, two see eyes and mouth at full size; one head reads all."""
+    """One branch for the whole face, two for eyes and mouth at full size, and one head."""
 
     name: ClassVar[str] = "tracker"
 
@@ -67,10 +67,10 @@ class Tracker(ToonProbe):
 
     def forward(self, pictures: Float[Tensor, "n 3 128 128"]) -> Float[Tensor, "n 11"]:
         """Read pictures in [-1, 1]; columns as in `OUTPUTS`."""
-        seen = [self.face(pictures)]
+        features = [self.face(pictures)]
         for branch, (rows, columns) in ((self.eyes, EYES), (self.mouth, MOUTH)):
-            seen.append(branch(pictures[:, :, rows, columns]))
-        values = self.read(self.hidden(torch.cat(seen, 1)).relu())
+            features.append(branch(pictures[:, :, rows, columns]))
+        values = self.read(self.hidden(torch.cat(features, 1)).relu())
         return values.float() * values.new_tensor(SPANS, dtype=torch.float32)
 
     @torch.no_grad()

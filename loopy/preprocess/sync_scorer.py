@@ -46,7 +46,7 @@ class ToonSyncScorer:
         samples = read_audio(video, zero="pictures")[start:stop]
         heard = self.audio_encoder.features(samples)[: len(span)]
         parts = (crop_frames(part, box, size_px=SIDE_PX) for part in chunks(video, span))
-        seen = self.judge.watch(parts)
-        together = min(len(seen), len(sound := self.judge.hear(heard)))
+        seen = self.judge.embed_frames(parts)
+        together = min(len(seen), len(sound := self.judge.embed_sound(heard)))
         found = scores_of(sound[:together], seen[:together])
         return Sync(LINE * found.confidence / SURE, -float(found.offset))

@@ -29,15 +29,15 @@ def seen(ears):
     talk, (judge, _) = unseen_talk(SEED, 0), ears
     corrupted = corrupt(talk.frames(SHOWN), generator(SEED))
     points = talk.motion.points[SHOWN.start : SHOWN.stop]
-    pictures = judge.watch(pixels(corrupted).split(AT_ONCE))
-    return talk, {"pictures": pictures, "landmarks": judge.follow(points)}
+    pictures = judge.embed_frames(pixels(corrupted).split(AT_ONCE))
+    return talk, {"pictures": pictures, "landmarks": judge.embed_points(points)}
 
 
 @pytest.mark.parametrize("form", ["pictures", "landmarks"])
 @pytest.mark.parametrize("frames", [-15, -4, 0, 1, 9, 15])
 def test_a_sound_that_is_late_by_k_frames_has_offset_minus_k(ears, seen, form, frames):
     (judge, hearing), (talk, forms) = ears, seen
-    scores = scores_of(judge.hear(hearing.features(late(talk, frames))), forms[form])
+    scores = scores_of(judge.embed_sound(hearing.features(late(talk, frames))), forms[form])
     assert scores.offset == -frames
     assert scores.confidence > 0.3
 
@@ -45,9 +45,9 @@ def test_a_sound_that_is_late_by_k_frames_has_offset_minus_k(ears, seen, form, f
 @pytest.mark.parametrize("form", ["pictures", "landmarks"])
 def test_the_sound_of_another_talk_gives_little_confidence(ears, seen, form):
     (judge, hearing), (talk, forms) = ears, seen
-    own = scores_of(judge.hear(hearing.features(late(talk, 0))), forms[form])
+    own = scores_of(judge.embed_sound(hearing.features(late(talk, 0))), forms[form])
     others = [
-        scores_of(judge.hear(hearing.features(late(unseen_talk(SEED, n), 0))), forms[form])
+        scores_of(judge.embed_sound(hearing.features(late(unseen_talk(SEED, n), 0))), forms[form])
         for n in range(1, 9)
     ]
     assert max(other.confidence for other in others) < own.confidence / 2
@@ -57,7 +57,9 @@ def test_the_sound_of_another_talk_gives_little_confidence(ears, seen, form):
 def test_the_sound_of_a_shut_mouth_gives_no_confidence(ears, seen):
     (judge, hearing), (talk, _) = ears, seen
     still = pixels(talk.frames([0])).expand(125, -1, -1, -1)
-    scores = scores_of(judge.hear(hearing.features(late(talk, 0))), judge.watch([still]))
+    scores = scores_of(
+        judge.embed_sound(hearing.features(late(talk, 0))), judge.embed_frames([still])
+    )
     assert scores.confidence < 0.1
 
 

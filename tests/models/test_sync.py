@@ -89,19 +89,19 @@ def test_lips_are_the_same_wherever_the_face_is(turn, size, right, down):
 def test_a_missing_point_blinds_its_own_windows_alone():
     judge, points = SyncJudge().eval(), face(FRAMES)
     points[9, 50] = torch.nan
-    unknown = judge.follow(points).isnan().any(1)
+    unknown = judge.embed_points(points).isnan().any(1)
     assert unknown.tolist() == [False] * 5 + [True] * 3
 
 
 def test_a_video_may_be_watched_in_parts_and_only_its_mouth_counts():
     judge = SyncJudge().eval()
     frames = (255 * torch.rand(FRAMES, 128, 128, 3)).to(torch.uint8)
-    whole = judge.watch([frames])
-    torch.testing.assert_close(judge.watch(frames.split(5)), whole, atol=1e-5, rtol=1e-4)
+    whole = judge.embed_frames([frames])
+    torch.testing.assert_close(judge.embed_frames(frames.split(5)), whole, atol=1e-5, rtol=1e-4)
     rows, columns = (slice(2 * each.start, 2 * each.stop) for each in MOUTH)
     elsewhere = 255 - frames
     elsewhere[:, rows, columns] = frames[:, rows, columns]
-    torch.testing.assert_close(judge.watch([elsewhere]), whole)
+    torch.testing.assert_close(judge.embed_frames([elsewhere]), whole)
     mouth = torch.zeros(1, 3, 128, 128)
     mouth[:, :, rows, columns] = 1
     assert mouths_of(mouth).eq(1).all()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from loopy.commands.judges import Beside
+from loopy.commands.judges import KnownTrack
 from loopy.errors import ConfigurationError, MediaError, MetricError, OutputError
 from loopy.preprocess.estimators import estimator
 from loopy.preprocess.precomputed import Tracks, load_tracks, save_tracks, tracks_path
@@ -48,12 +48,12 @@ def test_a_span_is_looked_up(video, points):
 
 def test_the_track_beside_a_video_is_read_once(video, points):
     save_tracks(video, Tracks(points))
-    find = Beside(video)
+    find = KnownTrack(video)
     first = find(frames(4))
     tracks_path(video).unlink()
     assert torch.equal(torch.cat([first, find(frames(6))]), points)
     with pytest.raises(MetricError, match="portrait"):
-        Beside(None)(frames(1))
+        KnownTrack(None)(frames(1))
 
 
 def test_unknown_points_are_missing_and_never_zero(video, points):

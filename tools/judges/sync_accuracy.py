@@ -52,7 +52,9 @@ def accuracy(judge: SyncJudge, *, talks: int = 40, seed: int = 0) -> dict[str, d
         talk, draw = unseen_talk(seed, number), generator(seed, "sync shifts", number)
         shift = int(torch.randint(-LARGEST_OFFSET, LARGEST_OFFSET + 1, (), generator=draw))
         own = hearing.features(late(talk, 0))
-        heard = [judge.hear(each) for each in (own, hearing.features(late(talk, shift)), other)]
+        heard = [
+            judge.embed_sound(each) for each in (own, hearing.features(late(talk, shift)), other)
+        ]
         pictures = talk.frames(SHOWN)
         latents = torch.cat([encode_images(vae, part) for part in pictures.split(AT_ONCE)])
         points = talk.motion.points[SHOWN.start : SHOWN.stop]
@@ -75,11 +77,11 @@ def _forms(
     names = ("pictures", "pictures, blurred", "pictures, corrupted")
     return {
         **{
-            name: judge.watch(pixels(shown).split(AT_ONCE))
+            name: judge.embed_frames(pixels(shown).split(AT_ONCE))
             for name, (_, shown) in zip(names, kinds, strict=True)
         },
-        "landmarks": judge.follow(points),
-        "landmarks, shaken": judge.follow(shaken),
+        "landmarks": judge.embed_points(points),
+        "landmarks, shaken": judge.embed_points(shaken),
         "latents": judge.latents(latents[None, :, :, *MOUTH_CELLS])[0],
     }
 

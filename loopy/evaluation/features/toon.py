@@ -121,4 +121,4 @@ def _sync(
         raise MetricError(f"{len(codes)} frames are too short for it; give {FEWEST_FRAMES} or more")
     sound = encoder.features(video.sound_of(len(codes)))[: len(codes)]
     mouths = judge.pictures.windows(codes[None])[0]
-    return torch.tensor(scores_of(judge.hear(sound), mouths))
+    return torch.tensor(scores_of(judge.embed_sound(sound), mouths))

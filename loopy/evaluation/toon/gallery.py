@@ -26,13 +26,7 @@ _VIEWS = (
 
 
 def look_alikes(identity: Identity, n: int, generator: torch.Generator) -> Identity:
-    """Random people with the background, clothes and skin tone of a given one.
-
-    Args:
-        identity: The person they resemble; one row.
-        n: How many.
-        generator: Draws the rest of them.
-    """
+    """Random people with the background, clothes and skin tone of a given one."""
     own = identity.expand(n)
     shared = {name: getattr(own, name) for name in SHARED}
     return replace(random_identities(n, generator), **shared)
@@ -41,14 +35,7 @@ def look_alikes(identity: Identity, n: int, generator: torch.Generator) -> Ident
 def gallery(
     recogniser: Recogniser, identity: Identity, generator: torch.Generator, *, people: int = PEOPLE
 ) -> Float[Tensor, "people d"]:
-    """A person in row 0, look-alikes in the others: the mean of four views of each.
-
-    Args:
-        recogniser: Embeds the views.
-        identity: The person; one row.
-        generator: Draws the look-alikes.
-        people: How many in all.
-    """
+    """A person in row 0, look-alikes in the others: the mean of four views of each."""
     others = look_alikes(identity, people - 1, generator)
     return torch.cat([_mean_of_views(recogniser, who) for who in (identity, others)])
 
@@ -56,13 +43,7 @@ def gallery(
 def nearest_is_own(
     embedded: Float[Tensor, "f d"], people: Float[Tensor, "people d"], *, own: int = 0
 ) -> Bool[Tensor, "f"]:
-    """Whether the nearest person of a gallery is the right one, frame by frame.
-
-    Args:
-        embedded: `Recogniser.embed` of the frames.
-        people: Of `gallery`.
-        own: The right person's row.
-    """
+    """Whether the nearest person of a gallery is the right one, frame by frame."""
     return (embedded @ people.T).argmax(1) == own
 
 

@@ -24,11 +24,6 @@ def always_background(
 
     The talker is drawn before black and before white; what differs fully is background. It is
     drawn in every fifth state, and in all corners of the head's range widened by a quarter.
-
-    Args:
-        identity: The talker; one row.
-        controls: All states of the talk.
-        size_px: Height and width.
     """
     low, high = controls[:, _HEAD].amin(0), controls[:, _HEAD].amax(0)
     wider = _MARGIN * (high - low)
@@ -78,12 +73,6 @@ def rigid_differences(
 
     Gauss-Newton over the grey pictures, inverse compositional in spirit of Lucas and Kanade
     (1981): the second picture is warped, its residual is solved for three parameters.
-
-    Args:
-        before: The earlier pictures.
-        after: The later ones.
-        where: The pixels that count, for the alignment and for the difference.
-        steps: Of Gauss-Newton.
     """
     size = before.shape[-1]
     place = (torch.arange(size) + 0.5) * 2 / size - 1

@@ -15,12 +15,7 @@ STILL = 1e-4
 
 
 class Jumps(NamedTuple):
-    """How far a track goes from one place to the next, mean.
-
-    Attributes:
-        border: Where one clip ends and the next begins.
-        inside: Everywhere else.
-    """
+    """How far a track goes from one place to the next, mean: at borders of clips, and elsewhere."""
 
     border: float
     inside: float
@@ -43,7 +38,7 @@ def best_lag(truth: Float[Tensor, "f"], measured: Float[Tensor, "f"], *, reach: 
 
     Args:
         truth: The true track.
-        measured: The measured one, of the same length, longer than `reach`.
+        measured: The measured one, of the same length.
         reach: Largest shift tried, to either side.
     """
     frames = len(truth)
@@ -63,13 +58,7 @@ def best_lag(truth: Float[Tensor, "f"], measured: Float[Tensor, "f"], *, reach: 
 def mismatched_correlation(
     truths: Float[Tensor, "v f"], measured: Float[Tensor, "f"], own: int
 ) -> float:
-    """Mean r of a measured track with the true tracks of all voices but its own.
-
-    Args:
-        truths: The true track of each voice, of the measured one's length.
-        measured: A track measured in the video of one voice.
-        own: Which voice that is.
-    """
+    """Mean r of a track measured in the video of one voice with the true tracks of all others."""
     others = torch.cat([truths[:own], truths[own + 1 :]])
     return float(correlation(others, measured.expand_as(others)).nanmean())
 
