@@ -31,7 +31,7 @@ def has_half(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
     return (~points.isnan().any(-1)).float().mean(1) >= 0.5
 
 
-def fill_gaps(points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]) -> Float[Tensor, "f 68 2"]:
+def fill_missing(points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]) -> Float[Tensor, "f 68 2"]:
     """The same track with the nearest earlier frame (at the start: later one) in its gaps.
 
     Args:
@@ -56,7 +56,7 @@ def sync_boxes(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 4"]:
     Raises:
         MetricError: The face is missing in more than half of the frames.
     """
-    points = fill_gaps(points, has_half(points))
+    points = fill_missing(points, has_half(points))
     missing = points.isnan()
     least = points.masked_fill(missing, torch.inf).amin(1)
     corners = torch.stack([least, points.masked_fill(missing, -torch.inf).amax(1)])
@@ -98,7 +98,7 @@ def align(
 
     Args:
         frames: Pictures.
-        points: In their pixels, none of `NEEDED` missing; see `fill_gaps`.
+        points: In their pixels, none of `NEEDED` missing; see `fill_missing`.
 
     Returns:
         Pictures in [-1, 1].

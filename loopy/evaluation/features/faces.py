@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from loopy.errors import MetricError
-from loopy.evaluation.features.crops import align, crop, fill_gaps, has_eyes_nose_mouth, sync_boxes
+from loopy.evaluation.features.crops import align, crop, fill_missing, has_eyes_nose_mouth, sync_boxes
 from loopy.evaluation.features.extract import Start, VideoFeatures, VideoInput
 from loopy.evaluation.features.frames import FrameRows
 from loopy.metrics.beat import speech_energy
@@ -142,4 +142,4 @@ def expressions(network: Any, device: str) -> Start:
 
 
 def _track(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 68 2"]:
-    return fill_gaps(points, has_eyes_nose_mouth(points))
+    return fill_missing(points, has_eyes_nose_mouth(points))

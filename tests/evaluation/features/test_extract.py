@@ -16,7 +16,7 @@ from loopy.evaluation.features.crops import (
     TEMPLATE,
     align,
     crop,
-    fill_gaps,
+    fill_missing,
     has_eyes_nose_mouth,
     sync_boxes,
 )
@@ -203,11 +203,11 @@ def test_a_cut_is_the_square_and_grey_outside():
 def test_gaps_of_a_track_take_the_nearest_frame_and_lost_faces_are_said():
     track = torch.arange(10.0)[:, None, None].expand(10, 68, 2).clone()
     track[[0, 5]] = torch.nan
-    whole = fill_gaps(track, has_eyes_nose_mouth(track))
+    whole = fill_missing(track, has_eyes_nose_mouth(track))
     assert whole[:, 0, 0].tolist() == [1, 1, 2, 3, 4, 4, 6, 7, 8, 9]
     track[1:7] = torch.nan
     with pytest.raises(MetricError, match="in 3 of 10 frames"):
-        fill_gaps(track, has_eyes_nose_mouth(track))
+        fill_missing(track, has_eyes_nose_mouth(track))
 
 
 def test_the_audio_encoder_is_part_of_the_record_of_toons():
@@ -224,11 +224,11 @@ def test_points_that_nobody_needs_may_be_missing():
     sharp = align(frames, track)
     rest = [point for point in range(68) if point not in NEEDED]
     track[:, rest[::2]] = torch.nan
-    torch.testing.assert_close(align(frames, fill_gaps(track, has_eyes_nose_mouth(track))), sharp)
+    torch.testing.assert_close(align(frames, fill_missing(track, has_eyes_nose_mouth(track))), sharp)
     assert (sync_boxes(track) - whole).abs().max() < 0.2 * (whole[0, 2] - whole[0, 0])
     track[:20, 48] = torch.nan
     with pytest.raises(MetricError, match="in 10 of 30 frames"):
-        fill_gaps(track, has_eyes_nose_mouth(track))
+        fill_missing(track, has_eyes_nose_mouth(track))
     assert sync_boxes(track).isfinite().all()
     track[:20, ::2] = torch.nan
     with pytest.raises(MetricError, match="in 10 of 30 frames"):
