@@ -31,7 +31,9 @@ def has_half(points: Float[Tensor, "f 68 2"]) -> Bool[Tensor, "f"]:
     return (~points.isnan().any(-1)).float().mean(1) >= 0.5
 
 
-def fill_missing(points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]) -> Float[Tensor, "f 68 2"]:
+def fill_missing(
+    points: Float[Tensor, "f 68 2"], found: Bool[Tensor, "f"]
+) -> Float[Tensor, "f 68 2"]:
     """The same track with the nearest earlier frame (at the start: later one) in its gaps.
 
     Args:

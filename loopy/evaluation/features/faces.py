@@ -9,7 +9,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from loopy.errors import MetricError
-from loopy.evaluation.features.crops import align, crop, fill_missing, has_eyes_nose_mouth, sync_boxes
+from loopy.evaluation.features.crops import (
+    align,
+    crop,
+    fill_missing,
+    has_eyes_nose_mouth,
+    sync_boxes,
+)
 from loopy.evaluation.features.extract import Start, VideoFeatures, VideoInput
 from loopy.evaluation.features.frames import FrameRows
 from loopy.metrics.beat import speech_energy

@@ -224,7 +224,9 @@ def test_points_that_nobody_needs_may_be_missing():
     sharp = align(frames, track)
     rest = [point for point in range(68) if point not in NEEDED]
     track[:, rest[::2]] = torch.nan
-    torch.testing.assert_close(align(frames, fill_missing(track, has_eyes_nose_mouth(track))), sharp)
+    torch.testing.assert_close(
+        align(frames, fill_missing(track, has_eyes_nose_mouth(track))), sharp
+    )
     assert (sync_boxes(track) - whole).abs().max() < 0.2 * (whole[0, 2] - whole[0, 0])
     track[:20, 48] = torch.nan
     with pytest.raises(MetricError, match="in 10 of 30 frames"):
