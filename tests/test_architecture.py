@@ -62,12 +62,8 @@ CROWDED = {"loopy/training": 39, "loopy/preprocess": 28}
 TWICE = {
     "Clip",
     "Faces",
-    "Ledger",
-    "Plan",
     "check",
     "check_name",
-    "draw",
-    "read_recipe",
     "read_weights",
     "report",
     "table",

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from loopy.cli import main
-from loopy.commands.estimate import read_recipe
-from loopy.commands.estimate_ladder import _changed
-from loopy.commands.estimate_recipe import Plan
-from loopy.training.callbacks import MovingAverage
+from loopy.commands.estimate import card_bytes, merged_recipe
+from loopy.commands.estimate_recipe import CHECKPOINTING, FROZEN, TrainingPlan
+from loopy.errors import ConfigurationError
+from loopy.training.ema import MovingAverage
 from loopy.training.stages import ClipStage
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # lightning and jsonargparse
@@ -63,7 +63,7 @@ def recipe(tmp_path):
             "devices": 4,
             "strategy": "ddp",
             "precision": "bf16-mixed",
-            "callbacks": [of("loopy.training.callbacks.MovingAverage")],
+            "callbacks": [of("loopy.training.ema.MovingAverage")],
         },
     }
     path = tmp_path / "clip.yaml"
@@ -134,6 +134,19 @@ def test_without_a_stage_it_says_so(words, part, capsys):
     assert part in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("card", "gib"), [("24GB", 24), ("a100_80", 79.2), ("H100", 79.2), ("11.5", 11.5)]
+)
+def test_cards_by_name_or_size(card, gib):
+    assert card_bytes(card) == gib * 2**30
+
+
+@pytest.mark.parametrize("card", ["a hundred", "-4", "nan", "0GB"])
+def test_no_such_card(card):
+    with pytest.raises(ConfigurationError, match="card"):
+        card_bytes(card)
+
+
 class Stage(ClipStage):
     """A stage of somebody's own."""
 
@@ -147,8 +160,8 @@ def test_stages_and_callbacks_are_known_by_their_kind(recipe):
     said["model"]["class_path"] = f"{__name__}.Stage"
     said["trainer"]["callbacks"] = [of(f"{__name__}.Average", decay=0.9)]
     recipe.write_text(yaml.safe_dump(said))
-    plan = Plan.of(read_recipe(["--config", str(recipe)]))
+    plan = TrainingPlan.of(merged_recipe(["--config", str(recipe)]))
     assert plan.spread.averaged
     assert not plan.samples
-    changed = _changed(plan, ("gradient checkpointing", "frozen nets"))
+    changed = plan.changed((CHECKPOINTING, FROZEN))
     assert changed.model["init_args"]["trained"] == "added"

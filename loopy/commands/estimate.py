@@ -1,25 +1,29 @@
-"""`loopy estimate`: what a recipe will take, told before it is run."""
+"""`loopy estimate`: what a recipe will take, before it is run."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
+from typing import Any
 
 import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from loopy.commands.estimate_ladder import climb
-from loopy.commands.estimate_recipe import Plan
-from loopy.commands.estimate_tables import (
-    as_json,
-    inference_table,
-    ladder_table,
-    training_table,
-)
+from loopy.commands.estimate_recipe import CUDA, TrainingPlan, Variant, first_fit
 from loopy.commands.lightning import RecipeCLI, typed_errors
 from loopy.commands.recipes import with_recipe
 from loopy.errors import ConfigurationError
-from loopy.training.estimate import Strategy, card_bytes
+from loopy.training.memory import PARTS, MemoryBreakdown, StepCost, Strategy, step_cost
+from loopy.training.memory_inference import InferenceCost, inference_cost
+
+GIB, TERA = 2**30, 1e12
+CARDS = {
+    **{"t4": 15, "v100": 32, "rtx3090": 24, "rtx4090": 24, "rtx5090": 32, "l4": 22.5, "a10": 22.5},
+    **{"l40s": 44.5, "a6000": 47.5, "a100-40": 39.4, "a100-80": 79.2, "h100": 79.2},
+    **{"h200": 139.8, "b200": 178},
+}
+"""GiB that a program can see on a card; T4 to A10 with error correction on."""
 
 
 class EstimateCLI(RecipeCLI):
@@ -45,7 +49,7 @@ class EstimateCLI(RecipeCLI):
         """Builds nothing."""
 
 
-def read_recipe(words: Sequence[str]) -> Namespace:
+def merged_recipe(words: Sequence[str]) -> Namespace:
     """The whole configuration of a recipe with later ones and options on top.
 
     Raises:
@@ -56,7 +60,7 @@ def read_recipe(words: Sequence[str]) -> Namespace:
         raise ConfigurationError(
             "nothing to estimate; give a recipe: loopy estimate --config configs/sd15/clip.yaml"
         )
-    cli = EstimateCLI(
+    return EstimateCLI(
         pl.LightningModule,
         pl.LightningDataModule,
         subclass_mode_model=True,
@@ -65,8 +69,95 @@ def read_recipe(words: Sequence[str]) -> Namespace:
         save_config_callback=None,
         run=False,
         args=[*given, "--seed_everything=false"],
-    )
-    return cli.config
+    ).config
+
+
+def card_bytes(card: str) -> float:
+    """Bytes of a card, by its name (``a100-80``) or its GiB (``24``, ``24GB``).
+
+    Raises:
+        ConfigurationError: Neither.
+    """
+    name = card.lower().replace(" ", "").replace("_", "-")
+    try:
+        gib = CARDS.get(name) or float(name.removesuffix("gib").removesuffix("gb"))
+    except ValueError:
+        gib = 0.0
+    if not gib > 0:
+        raise ConfigurationError(
+            f"no card {card!r}; give its GiB, for example 24GB, or one of {', '.join(CARDS)}"
+        )
+    return gib * GIB
+
+
+def estimate_text(
+    plan: TrainingPlan, step: StepCost, memory: MemoryBreakdown, inference: InferenceCost
+) -> str:
+    """GiB on each device at the three moments, and of a clip of inference; operations."""
+    moments = (memory.step, memory.update, memory.validation)
+    spread, frames = plan.spread, inference.frames * TERA
+    on = f"each of {spread.devices} devices ({spread.strategy})"
+    keys = ", ".join(f"{name} {size / GIB:.2f}" for name, size in inference.keys.items() if size)
+    lines = [
+        f"Training on {on if spread.devices > 1 else 'a device'}, {plan.options.precision}, "
+        f"batches of {plan.options.batch_size}, GiB:",
+        f"{'':<28}{'in a step':>12}{'at update':>12}{'validating':>12}",
+    ]
+    for part, words in PARTS.items():
+        if any(moment[part] for moment in moments):
+            lines.append(_row(words, *(moment[part] for moment in moments)))
+    lines += [
+        _row("sum", *(moment.total() for moment in moments)),
+        f"A step computes {step.tracker.flops / TERA:.3g} TFLOP on each device.\n",
+        f"Inference of a clip of {inference.frames} frames in float32, GiB:",
+        _row("networks", inference.networks),
+        _row("autoencoder, audio encoder", inference.around),
+        f"{_row('diffusion step', inference.denoising)}  (keys and values: {keys})",
+        _row("decoding", inference.decoding),
+        _row("peak", inference.peak),
+        f"A frame takes {inference.flops_a_frame / TERA:.3g} TFLOP: {inference.steps} steps of "
+        f"{inference.step / frames:.3g}, decoding {inference.decode / frames:.3g}.",
+    ]
+    return "\n".join(lines)
+
+
+def estimate_json(
+    step: StepCost, memory: MemoryBreakdown, inference: InferenceCost, variants: Sequence[Variant]
+) -> dict[str, Any]:
+    """The same in bytes and operations."""
+    peaks = {"peak": inference.peak, "flops_a_frame": inference.flops_a_frame}
+    return {
+        "training": {**asdict(memory), "peak": memory.peak, "flops_a_step": step.tracker.flops},
+        "inference": asdict(inference) | peaks,
+        "variants": [
+            {"changes": each.changes, "options": each.options, "peak": each.memory.peak}
+            for each in variants
+        ],
+    }
+
+
+def variants_table(variants: Sequence[Variant], card: float, recipe: str) -> str:
+    """Each variant's peak, and which is the first that fits."""
+    lines = [f"{'GiB':>8}{'room':>8}  {'at its':<12}variant ({CUDA / GIB} GiB are CUDA's own)"]
+    for each in variants:
+        sizes = f"{each.memory.peak / GIB:8.1f}{each.room(card) / GIB:8.1f}"
+        words = " + ".join(each.changes) or "as it stands"
+        lines.append(f"{sizes}  {each.memory.largest:<12}{words}")
+    last, size = variants[-1], f"{card / GIB:.4g} GiB"
+    if last.room(card) < 0:
+        lines.append(f"No variant of {recipe} fits {size}; take a larger card, or more of them.")
+    else:
+        options = f" with {last.options}" if last.options else ""
+        close = ", nearer than the 10 % that the estimate may be wrong"
+        lines.append(
+            f"{recipe}{options} is the first that fits {size}: {last.memory.peak / GIB:.1f} GiB"
+            f"{close if last.room(card) < 0.1 * last.memory.peak else ''}."
+        )
+    return "\n".join(lines)
+
+
+def _row(name: str, *sizes: int) -> str:
+    return f"{name:<28}" + "".join(f"{size / GIB:12.2f}" for size in sizes)
 
 
 def run(words: Sequence[str]) -> None:
@@ -75,18 +166,18 @@ def run(words: Sequence[str]) -> None:
     Args:
         words: The verb, `--config` as for `loopy fit`, and options.
     """
-    options = list(words[1:])
     with typed_errors():
-        recipe = read_recipe(options)
+        recipe = merged_recipe(words[1:])
         card = None if recipe.card is None else card_bytes(recipe.card)
-        plan = Plan.of(recipe)
-        step, inference = plan.step(), plan.inference()
-        needs = plan.needs(step, inference)
-        rungs = [] if card is None else [*climb(plan, step, inference, card)]
+        plan = TrainingPlan.of(recipe)
+        step = step_cost(plan.make, plan.options)
+        inference = inference_cost(plan.make, plan.vae, latent_px=plan.options.latent_px)
+        memory = plan.memory(step, inference)
+        variants = [] if card is None else [*first_fit(plan, step, inference, card)]
     if recipe.json:
-        print(json.dumps(as_json(step, needs, inference, rungs), indent=2))
+        print(json.dumps(estimate_json(step, memory, inference, variants), indent=2))
         return
-    print(training_table(plan, step, needs), inference_table(inference), sep="\n\n")
+    print(estimate_text(plan, step, memory, inference))
     if card is not None:
         names = " + ".join(str(path) for path in recipe.config or [])
-        print(f"\n{ladder_table(rungs, card, names)}")
+        print(f"\n{variants_table(variants, card, names)}")

@@ -1,7 +1,7 @@
-"""A training as its recipe says it, for `loopy estimate`: no data, no weights, no trainer."""
+"""A training as its recipe says it, and its variants, for `loopy estimate`; no data, no weights."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,42 +15,74 @@ from jsonargparse import ArgumentParser, Namespace
 from loopy.commands.recipes import find_recipe
 from loopy.errors import ConfigurationError
 from loopy.models.folder import ASSETS
-from loopy.training.callbacks import MovingAverage, SampleSheet
-from loopy.training.estimate import Needs, Spread, Strategy, needs
-from loopy.training.estimate_inference import InferenceCost, inference_cost
-from loopy.training.estimate_step import Device, StepCost, step_cost
+from loopy.training.ema import MovingAverage
+from loopy.training.memory import (
+    MemoryBreakdown,
+    Spread,
+    StepCost,
+    StepOptions,
+    Strategy,
+    step_cost,
+    training_memory,
+)
+from loopy.training.memory_inference import InferenceCost
 from loopy.training.module import LoopyModule
-from loopy.training.same_clip import Reproduction
-from loopy.training.speaking import SpeakingPortraits
+from loopy.training.samples import ValidationSamples
+from loopy.training.stages import ClipStage
 
-SAMPLERS = (SampleSheet, SpeakingPortraits, Reproduction)
-"""Callbacks that make videos while validating."""
+CUDA = 1.5 * 2**30
+"""Bytes that CUDA, its libraries and gaps between blocks take besides; an assumption."""
+CHECKPOINTING, FSDP2, EIGHT_BIT = "gradient checkpointing", "FSDP2", "8-bit optimiser"
+NO_HISTORY, FROZEN = "no history gradient", "frozen nets"
+CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
+    CHECKPOINTING: (
+        "--model.init_args.gradient_checkpointing=true",
+        {"gradient_checkpointing": True},
+    ),
+    FSDP2: (
+        "--config configs/sd15/fsdp2.yaml --trainer.strategy.init_args.data_parallel_size={}",
+        {},
+    ),
+    EIGHT_BIT: ("--config configs/sd15/adam_8bit.yaml", {}),
+    NO_HISTORY: (
+        "--config configs/sd15/no_history_gradient.yaml",
+        {"network": {"init_args": {"motion_gradient": False}}},
+    ),
+    FROZEN: ("--config configs/sd15/frozen.yaml", {"trained": "added"}),
+}
+"""What may be changed in a recipe: by options of `loopy fit`, and in the stage of a step.
+The image stage has no history and nothing that was added."""
+VARIANTS = (
+    (),
+    (CHECKPOINTING,),
+    (CHECKPOINTING, FSDP2),
+    (CHECKPOINTING, EIGHT_BIT),
+    (CHECKPOINTING, NO_HISTORY),
+    (CHECKPOINTING, NO_HISTORY, FSDP2),
+    (CHECKPOINTING, NO_HISTORY, EIGHT_BIT),
+    (CHECKPOINTING, FROZEN),
+    (CHECKPOINTING, FROZEN, EIGHT_BIT),
+)
+"""Computing again and spreading change no number but by rounding; 8 bits round the optimiser's
+moments; then a path of the gradient is given up, then what is trained."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A training as its recipe says it, without its data.
 
     Args:
         model: Class and options of the stage.
-        batch_size: On each device.
-        precision: As lightning's trainer takes it.
-        accumulates: Whether gradients of several batches are added up.
-        weighted: Whether the loss has weights of places.
-        samples: Whether videos are made while validating.
         vae: Configuration of the autoencoder.
-        device: What computes.
+        options: Of its step.
+        samples: Whether videos are made while validating.
         spread: Over which devices; its ``sampling`` is not known yet.
     """
 
     model: dict[str, Any]
-    batch_size: int
-    precision: str
-    accumulates: bool
-    weighted: bool
-    samples: bool
     vae: dict[str, Any]
-    device: Device
+    options: StepOptions
+    samples: bool
     spread: Spread
 
     @classmethod
@@ -61,37 +93,33 @@ class Plan:
             ConfigurationError: Something in it has no estimate.
         """
         plain = recipe.as_dict()
-        stage = plain["model"]["class_path"]
-        if not issubclass(resolve_name(stage), LoopyModule):
-            raise ConfigurationError(f"no estimate for {stage}; give an image or clip stage")
-        trainer, data = plain["trainer"], plain["data"].get("init_args", {})
-        strategy, bucket_view = _strategy(plain)
+        model, trainer = plain["model"], plain["trainer"]
+        if not issubclass(resolve_name(model["class_path"]), LoopyModule):
+            raise ConfigurationError(
+                f"no estimate for {model['class_path']}; give an image or clip stage"
+            )
+        data = plain["data"].get("init_args", {})
         callbacks = [resolve_name(entry["class_path"]) for entry in trainer["callbacks"] or []]
-        precision = str(trainer["precision"] or "32-true")
-        cpu = trainer["accelerator"] == "cpu" and plain["card"] is None
-        return cls(
-            model=plain["model"],
+        vae, settings = _autoencoder(model["init_args"]), model["init_args"]["settings"]
+        options = StepOptions(
             batch_size=data.get("batch_size", 1),
-            precision=precision,
+            latent_px=settings["size_px"] // 2 ** (len(vae["block_out_channels"]) - 1),
+            precision=str(trainer["precision"] or "32-true"),
             accumulates=trainer["accumulate_grad_batches"] > 1,
-            weighted=any(data.get(name, 1) != 1 for name in ("mouth_weight", "eye_weight")),
-            samples=any(issubclass(each, SAMPLERS) for each in callbacks),
-            vae=_autoencoder(data, plain["model"]),
-            device="cpu" if cpu else "cuda",
-            spread=Spread(
-                strategy=strategy,
-                devices=_devices(plain),
-                bucket_view=bucket_view,
-                half=precision == "bf16-mixed",
-                optimizer=plain["model"]["init_args"].get("optimizer", "adamw"),
-                averaged=any(issubclass(each, MovingAverage) for each in callbacks),
-            ),
+            device="cpu" if trainer["accelerator"] == "cpu" and plain["card"] is None else "cuda",
         )
-
-    @property
-    def stage(self) -> type[LoopyModule]:
-        """Class of the stage."""
-        return resolve_name(self.model["class_path"])
+        devices = _devices(plain)
+        strategy, bucket_view = _strategy(plain, devices)
+        spread = Spread(
+            strategy=strategy,
+            devices=devices,
+            bucket_view=bucket_view,
+            half=options.precision == "bf16-mixed",
+            optimizer=model["init_args"].get("optimizer", "adamw"),
+            averaged=any(issubclass(each, MovingAverage) for each in callbacks),
+        )
+        samples = any(issubclass(each, ValidationSamples) for each in callbacks)
+        return cls(model, vae, options, samples, spread)
 
     def make(self) -> LoopyModule:
         """Build the stage, on whatever device or mode is set; no weights are read."""
@@ -101,56 +129,55 @@ class Plan:
         parser.add_subclass_arguments(pl.LightningModule, "model")
         return parser.instantiate(parser.parse_object({"model": model}))["model"]
 
-    def needs(self, step: StepCost, inference: InferenceCost) -> Needs:
-        """Bytes on each device, of what `step` and `inference` found."""
+    def memory(self, step: StepCost, inference: InferenceCost) -> MemoryBreakdown:
+        """Bytes on each device."""
         sampling = inference.around + inference.transient if self.samples else 0
-        return needs(step, replace(self.spread, sampling=sampling))
+        return training_memory(step, replace(self.spread, sampling=sampling))
 
-    @property
-    def latent_px(self) -> int:
-        """Side of the latents."""
-        halvings = len(self.vae["block_out_channels"]) - 1
-        return self.model["init_args"]["settings"]["size_px"] // 2**halvings
-
-    def step(self) -> StepCost:
-        """One training step by shapes."""
-        return step_cost(
-            self.make,
-            batch_size=self.batch_size,
-            latent_px=self.latent_px,
-            precision=self.precision,
-            accumulates=self.accumulates,
-            weighted=self.weighted,
-            device=self.device,
-        )
-
-    def inference(self) -> InferenceCost:
-        """One clip of inference by shapes, as `loopy animate` makes it."""
-        return inference_cost(self.make, self.vae, latent_px=self.latent_px)
+    def changed(self, changes: Sequence[str]) -> Self | None:
+        """A variant; None where the stage or the devices allow no such thing."""
+        model, spread = deepcopy(self.model), self.spread
+        clips = issubclass(resolve_name(model["class_path"]), ClipStage)
+        if not clips and {NO_HISTORY, FROZEN} & set(changes):
+            return None
+        for change in changes:
+            _lay_over(model["init_args"], CHANGES[change][1])
+        if EIGHT_BIT in changes:
+            spread = replace(spread, optimizer="adamw_8bit")
+        if FSDP2 in changes:
+            spread = replace(spread, strategy="fsdp2")
+        alone = FSDP2 in changes and spread.devices == 1
+        if alone or (spread.strategy, spread.optimizer) == ("fsdp2", "adamw_8bit"):
+            return None
+        return replace(self, model=model, spread=spread)
 
 
-def _strategy(plain: Mapping[str, Any]) -> tuple[Strategy, bool]:
+def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for name, value in above.items():
+        if isinstance(value, dict):
+            _lay_over(below[name], value)
+        else:
+            below[name] = value
+
+
+def _strategy(plain: Mapping[str, Any], devices: int) -> tuple[Strategy, bool]:
     """The kind of strategy, and whether DDP's gradients are views of its buckets."""
-    asked = plain["trainer"]["strategy"]
-    options: Mapping[str, Any] = {}
-    if isinstance(asked, dict):
-        options = {**asked.get("init_args", {}), **asked.get("dict_kwargs", {})}
-        asked = asked["class_path"].rpartition(".")[2]
-    view = bool(options.get("gradient_as_bucket_view", False))
-    if plain["strategy"] is not None:
-        return plain["strategy"], view
-    match str(asked).lower():
-        case "auto":
-            return ("ddp" if _devices(plain) > 1 else "one"), view
-        case "singledevicestrategy":
-            return "one", view
-        case "modelparallelstrategy":
-            return "fsdp2", view
-        case name if name.startswith("ddp"):
-            return "ddp", view
-    raise ConfigurationError(
-        f"no estimate for the strategy {asked!r}; give --strategy one of {get_args(Strategy)}"
-    )
+    given, options = plain["trainer"]["strategy"], {}
+    if isinstance(given, dict):
+        options = {**given.get("init_args", {}), **given.get("dict_kwargs", {})}
+        given = given["class_path"].rpartition(".")[2]
+    name = str(given).lower()
+    known: dict[str, Strategy] = {
+        "auto": "ddp" if devices > 1 else "one",
+        "singledevicestrategy": "one",
+        "modelparallelstrategy": "fsdp2",
+    }
+    found = plain["strategy"] or ("ddp" if name.startswith("ddp") else known.get(name))
+    if found is None:
+        raise ConfigurationError(
+            f"no estimate for the strategy {given!r}; give --strategy one of {get_args(Strategy)}"
+        )
+    return found, bool(options.get("gradient_as_bucket_view", False))
 
 
 def _devices(plain: Mapping[str, Any]) -> int:
@@ -163,17 +190,16 @@ def _devices(plain: Mapping[str, Any]) -> int:
     return nodes * (int(here) if str(here).isdigit() else 1)
 
 
-def _autoencoder(data: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+def _autoencoder(model: Mapping[str, Any]) -> dict[str, Any]:
     """Configuration of the autoencoder whose latents the networks take.
 
     That of the recipe's own parts where they exist, else the first of the package's that fits.
     """
-    inner = (data.get("data") or {}).get("init_args", {})
-    parts = data.get("parts") or inner.get("parts")
+    parts = model.get("parts")
     files = [Path(parts or ".") / "vae/config.json", ASSETS / "toon/vae/config.json"]
     known = [json.loads(file.read_text()) for file in files if file.is_file()]
     real = yaml.safe_load(find_recipe("configs/sd15/model.yaml").read_text())["autoencoder"]
-    channels = model["init_args"]["network"]["init_args"]["denoiser"]["init_args"]["in_channels"]
+    channels = model["network"]["init_args"]["denoiser"]["init_args"]["in_channels"]
     for config in (*known, real):
         if config["latent_channels"] == channels:
             return config
@@ -181,3 +207,45 @@ def _autoencoder(data: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str,
         f"no autoencoder has latents of {channels} channels; make the parts of the recipe first "
         f"({parts})"
     )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant of a recipe, by its `CHANGES`, and what it takes."""
+
+    changes: tuple[str, ...]
+    options: str
+    memory: MemoryBreakdown
+
+    def room(self, card: float) -> float:
+        """Bytes that are left on a card of so many, with CUDA there; negative: it does not fit."""
+        return card - CUDA - self.memory.peak
+
+
+def first_fit(
+    plan: TrainingPlan, step: StepCost, inference: InferenceCost, card: float
+) -> Iterator[Variant]:
+    """Variants up to the first that fits; all, where none does.
+
+    Args:
+        plan: The recipe as it stands.
+        step: Its cost.
+        inference: Its cost; that of its variants is the same.
+        card: Bytes of a card.
+    """
+    costs, seen = [(plan.model, step)], []
+    for names in VARIANTS:
+        changes = tuple(name for name in names if plan.changed((name,)) != plan)
+        changed = plan.changed(changes)
+        if changed is None or changed in seen:
+            continue
+        seen.append(changed)
+        cost = next((cost for model, cost in costs if model == changed.model), None)
+        if cost is None:
+            cost = step_cost(changed.make, changed.options)
+            costs.append((changed.model, cost))
+        options = " ".join(CHANGES[name][0].format(plan.spread.devices) for name in changes)
+        variant = Variant(changes, options, changed.memory(cost, inference))
+        yield variant
+        if variant.room(card) >= 0:
+            return

@@ -20,7 +20,7 @@ from loopy.motion import box_mask
 from loopy.pixels import to_pixels
 from loopy.randomness import generator
 from loopy.training.faces import Faces, psnr
-from loopy.training.schedule import warm_cosine
+from loopy.training.optim import warm_cosine
 
 MOUTH, EYES = slice(48, 68), slice(36, 48)
 """iBUG indices of the 68 points."""

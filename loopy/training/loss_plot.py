@@ -1,4 +1,7 @@
-"""Logged numbers as a table (losses.csv) and as a picture (losses.png) that grow with a run."""
+"""Logged numbers as a table (losses.csv) and as a picture (losses.png) that grow with a run.
+
+Lightning's CSVLogger deletes its file when a run is resumed.
+"""
 
 import csv
 from collections import defaultdict
@@ -31,7 +34,7 @@ def append_rows(table: Path, rows: list[Row]) -> None:
         csv.writer(file).writerows((step, name, f"{value:.9g}") for step, name, value in rows)
 
 
-def draw(table: Path) -> None:
+def plot_losses(table: Path) -> None:
     """One panel for each name, beside the table; nothing while the table is empty.
 
     Raises:
@@ -104,12 +107,12 @@ class LossPlot(pl.Callback):
         """Adds the held-out numbers and draws."""
         if trainer.is_global_zero and trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._append(trainer, held_out=True)
-            draw(_table(trainer))
+            plot_losses(_table(trainer))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the whole run, also where it was killed behind its last step."""
         if trainer.is_global_zero:
-            draw(_table(trainer))
+            plot_losses(_table(trainer))
 
     def _append(self, trainer: pl.Trainer, *, held_out: bool) -> None:
         step = trainer.global_step

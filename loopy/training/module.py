@@ -17,7 +17,6 @@ import torch
 from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from PIL import Image
 from torch import Tensor
 
 from loopy.diffusion.objective import (
@@ -36,10 +35,7 @@ from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.records import Clip, ConditionMask
 from loopy.training.dropout import ConditionDropout
-from loopy.training.log_steps import is_logged
-from loopy.training.optimisers import OptimiserName, make_optimiser
-from loopy.training.rehearsal import rehearse
-from loopy.training.schedule import warm_cosine
+from loopy.training.optim import OptimiserName, is_logged, make_optimiser, warm_cosine
 from loopy.training.self_history import own_motion_frames
 from loopy.training.sharding import shard
 from loopy.training.start import FrozenParts, load_frozen, start_from, start_table
@@ -82,7 +78,7 @@ class LoopyModule(pl.LightningModule):
         warmup_steps: Steps of linear warm-up.
         cosine: Let the rate fall to zero over the run.
         weight_decay: Of AdamW.
-        optimizer: See `loopy.training.optimisers.make_optimiser`.
+        optimizer: See `loopy.training.optim.make_optimiser`.
         gradient_checkpointing: Compute each site of both UNets again in the backward pass instead
             of keeping its activations: the same gradients, a third more computation, far less
             memory.
@@ -310,22 +306,9 @@ class LoopyModule(pl.LightningModule):
     def pipeline(self) -> LoopyPipeline:
         """The pipeline of inference around the networks as they are, on their device."""
         vae, audio_encoder = self.frozen
-        vae.to(self.device)  # pyright: ignore[reportCallIssue]  # diffusers wraps it
+        vae.to(self.device)  # pyright: ignore[reportCallIssue, reportArgumentType]  # diffusers wraps it
         audio_encoder.to(self.device)
         return LoopyPipeline(self.network, audio_encoder, vae, self.scheduler, self.settings)
-
-    def sample_sheet(self) -> Image.Image | None:
-        """A held-out portrait made to speak by the pipeline: truth over what was made.
-
-        None where there is nothing to show; see `loopy.training.rehearsal`.
-        """
-        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        folder = Path(self.trainer.default_root_dir) / "samples"
-        return rehearse(
-            self.pipeline(),
-            data,
-            folder / f"step_{self.global_step:06d}.mp4" if self.global_rank == 0 else None,
-        )
 
     def export(self, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
         """Save the whole model as a folder in the diffusers form.

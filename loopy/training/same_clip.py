@@ -6,19 +6,7 @@ changed code: minutes tell what a long run would tell in days.
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from pathlib import Path
 
-import lightning.pytorch as pl
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from loopy.data.media.video import contact_sheet
-from loopy.diffusion.rollout import next_clip
-from loopy.drafts import draft
-from loopy.models.latents import decode_latents
-from loopy.pipeline import LoopyPipeline
-from loopy.pixels import to_pixels
 from loopy.records import Clip
 from loopy.training.datamodule import ClipData, DataSignature
 
@@ -76,63 +64,13 @@ class SameClip(ClipData):
         all_of_them = next(iter(told))
         return told | {all_of_them: f"the first of {told[all_of_them]}"}
 
+    def held_out_stretch(self, frames: int) -> list[Clip]:
+        """The clip itself, to see how near sampling comes to it."""
+        return [self.clip]
+
     def batches(self) -> Callable[[str, int, int, int], Clip]:
         """What makes a batch: the clip, so many times."""
         return partial(_repeated, self.clip, self.batch_size)
-
-
-class Reproduction(pl.Callback):
-    """After each validation, samples the clip of `SameClip` and says how near it came.
-
-    Sampling is that of inference: all steps, guidance, the averaged weights, the past of a first
-    clip. Logs ``val/psnr_db``, of the decoded frames, beside ``val/portrait_psnr_db``, what frames
-    that only repeat the portrait would have; saves truth above what was made in ``samples``.
-    """
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Samples before the averaged weights are taken out again."""
-        data: SameClip = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        device = pl_module.device
-        pipeline: LoopyPipeline = pl_module.pipeline()  # pyright: ignore[reportCallIssue]
-        clip = data.clip.to(device)
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            truth, made = _pictures(pipeline, clip)
-            portrait = decode_latents(pipeline.vae, clip.reference).float()
-        near = {"val/psnr_db": made, "val/portrait_psnr_db": portrait.expand_as(truth)}
-        figures = {name: _psnr_db(truth, frames) for name, frames in near.items()}
-        pl_module.log_dict(figures, prog_bar=True, sync_dist=True)
-        if trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir) / "samples"
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = to_pixels(torch.cat([truth, made]))
-            sheet = contact_sheet(pixels.permute(0, 2, 3, 1), columns=len(truth))
-            with draft(folder / f"step_{trainer.global_step:06d}.png") as hidden:
-                sheet.save(hidden)
-
-
-def _pictures(
-    pipeline: LoopyPipeline, clip: Clip
-) -> tuple[Float[Tensor, "f 3 h w"], Float[Tensor, "f 3 h w"]]:
-    """The clip, and what is made of its portrait and its sound."""
-    settings = pipeline.settings
-    latents, _ = next_clip(
-        pipeline.network,
-        pipeline.scheduler,
-        reference=pipeline.network.encode_reference(clip.reference),
-        portrait=clip.reference,
-        audio=clip.audio,
-        state=settings.contract.first_state(clip.reference, seed=0),
-        size=(clip.reference.shape[1], clip.reference.shape[2], clip.reference.shape[3]),
-        contract=settings.contract,
-        sampling=settings.sampling,
-    )
-    truth, made = (decode_latents(pipeline.vae, each[0]) for each in (clip.latents, latents))
-    return truth.float(), made.float()
-
-
-def _psnr_db(truth: Tensor, frames: Tensor) -> Float[Tensor, ""]:
-    """Peak signal to noise of pictures in [-1, 1], whose peak is 2."""
-    return -10 * ((truth - frames).square().mean() / 4).log10()
 
 
 def _repeated(clip: Clip, times: int, purpose: str, number: int, rank: int, ranks: int) -> Clip:

@@ -12,7 +12,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from loopy.models.folder import save_part
 from loopy.synthetic.visemes import PHONEMES
-from loopy.training.schedule import warm_cosine
+from loopy.training.optim import warm_cosine
 from loopy.training.utterances import Utterances
 
 VISEMES = 4

@@ -35,11 +35,10 @@ from loopy.models import AudioEncoder
 from loopy.pipeline import LoopyPipeline
 from loopy.records import Clip
 from loopy.timing import FPS, SAMPLE_RATE_HZ
-from loopy.training.callbacks import MovingAverage
 from loopy.training.datamodule import LoopyDataModule
-from loopy.training.estimate import Spread, needs
-from loopy.training.estimate_inference import inference_cost
-from loopy.training.estimate_step import fake_clip, step_cost
+from loopy.training.ema import MovingAverage
+from loopy.training.memory import Spread, StepOptions, fake_clip, step_cost, training_memory
+from loopy.training.memory_inference import inference_cost
 from loopy.training.module import LoopyModule
 
 RECIPES = Path(__file__).parents[2] / "configs/sd15"
@@ -124,7 +123,7 @@ class RandomClips(LoopyDataModule):
 
     def __init__(self, stage: LoopyModule, *, batch_size: int, latent_px: int) -> None:
         super().__init__(batch_size=batch_size, validation_batches=0)
-        shapes = vars(fake_clip(stage, batch_size, latent_px, weighted=False))
+        shapes = vars(fake_clip(stage, batch_size, latent_px))
         given = {name: shape for name, shape in shapes.items() if shape is not None}
         numbers = {k: torch.rand_like(v) for k, v in given.items() if v.is_floating_point()}
         self.clip = Clip(**given | numbers)
@@ -208,12 +207,14 @@ def measure(name: str, options: argparse.Namespace) -> str:
     make = maker(row, options)
     cost = step_cost(
         make,
-        batch_size=options.batch_size,
-        latent_px=options.size_px // 8,
-        precision=row.precision,
-        device="cpu" if on_cpu else "cuda",
+        StepOptions(
+            batch_size=options.batch_size,
+            latent_px=options.size_px // 8,
+            precision=row.precision,
+            device="cpu" if on_cpu else "cuda",
+        ),
     )
-    wanted = needs(cost, Spread(averaged=True))
+    wanted = training_memory(cost, Spread(averaged=True))
     estimate = max(wanted.step.total(), wanted.update.total())
     seconds: list[float] = []
     try:
@@ -244,7 +245,15 @@ def animate(options: argparse.Namespace) -> str:
     description = yaml.safe_load((RECIPES / "model.yaml").read_text())["autoencoder"]
     if options.widths != "real":
         description |= {"block_out_channels": [32, 64, 128, 128], "norm_num_groups": 8}
-    cost = inference_cost(make, description, latent_px=options.size_px // 8, dtype=dtype)
+
+    def make_in_dtype() -> LoopyModule:
+        torch.set_default_dtype(dtype)
+        try:
+            return make()
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    cost = inference_cost(make_in_dtype, description, latent_px=options.size_px // 8)
     seconds: list[float] = []
 
     def run() -> None:

@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 
 from loopy.models import decode_latents, encode_images
 from loopy.models.latents import latents_fingerprint
-from loopy.training.estimate_ledger import Ledger
+from loopy.training.storage_tracker import StorageTracker
 
 STATISTICS = {"latents_mean": [1.0, -2.0], "latents_std": [0.5, 4.0]}
 
@@ -73,7 +73,7 @@ def test_a_clip_of_512_px_is_decoded_in_the_memory_of_four_frames():
     peaks = []
     for frames in (4, 12):
         latents = torch.empty(frames, 4, 64, 64, device="meta")
-        with Ledger() as ledger:
+        with StorageTracker() as ledger:
             ledger.follow(vae.parameters(), "weights")
             decode_latents(vae, latents)
         peaks.append(ledger.most)

@@ -122,7 +122,7 @@ def _clip_recipe(store, parts):
             "logger": False,
             "enable_progress_bar": False,
             "callbacks": [
-                _of("loopy.training.callbacks.MovingAverage", decay=0.9),
+                _of("loopy.training.ema.MovingAverage", decay=0.9),
                 _of("loopy.training.loss_plot.LossPlot", every=1),
             ],
         },

@@ -10,9 +10,9 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import multiprocessing
 
 from loopy.segments import SegmentLayout
-from loopy.training.callbacks import MovingAverage
 from loopy.training.checkpoint_files import last_checkpoint, read_weights
 from loopy.training.checkpoints import LastCheckpoint
+from loopy.training.ema import MovingAverage
 from loopy.training.loss_plot import append_rows, read_rows
 from loopy.training.stages import ClipStage
 from loopy.training.store_clips import StoreClips

@@ -34,7 +34,7 @@ def launch(make_store, make_pipeline, clip_recipe, tmp_path):
     recipe["data"]["init_args"]["batch_size"] = 1
     recipe["trainer"]["precision"] = "bf16-mixed"
     recipe["trainer"]["callbacks"] += [
-        {"class_path": "loopy.training.callbacks.SampleSheet"},
+        {"class_path": "loopy.training.samples.ValidationSamples"},
         {"class_path": "loopy.training.checkpoints.LastCheckpoint", "init_args": {"every": 1000}},
     ]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -17,7 +17,8 @@ from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout
 from loopy.training.datamodule import ResumableSampler
 from loopy.training.loss_plot import LossPlot, read_rows
-from loopy.training.same_clip import Reproduction, SameClip
+from loopy.training.same_clip import SameClip
+from loopy.training.samples import ValidationSamples
 from loopy.training.stages import ClipStage
 from loopy.training.start import FrozenParts
 from loopy.training.store_clips import StoreClips
@@ -80,7 +81,7 @@ def test_it_says_how_near_sampling_comes(data, make_dual, make_pipeline, awaken,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[LossPlot(every=1), Reproduction()],
+            callbacks=[LossPlot(every=1), ValidationSamples(psnr=True)],
         )
         stage = ClipStage(network, schedule, settings, learning_rate=0.0)
         stage.frozen = FrozenParts(parts.vae, parts.audio_encoder)

@@ -21,11 +21,10 @@ from loopy.training.checkpoints import LastCheckpoint, last_checkpoint
 from loopy.training.datamodule import LoopyDataModule
 from loopy.training.faces import SyntheticFaces
 from loopy.training.loss_plot import append_rows, read_rows
-from loopy.training.speaking import SpeakingPortraits, Speech
+from loopy.training.monitors import Throughput, TimestepLosses, bucket_names
+from loopy.training.optim import StepSize
+from loopy.training.samples import PortraitAndSound, ValidationSamples
 from loopy.training.stages import ClipStage
-from loopy.training.step_size import StepSize
-from loopy.training.throughput import Throughput
-from loopy.training.timestep_losses import TimestepLosses, bucket_names
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # between lightning and jsonargparse
@@ -273,12 +272,10 @@ def loopy_fit(clip_recipe, make_store, make_pipeline, write_speech, tmp_path):
         "enable_model_summary": False,
         "callbacks": [
             average,
-            of("timestep_losses.TimestepLosses"),
-            of("step_size.StepSize"),
-            of("throughput.Throughput"),
-            of("callbacks.SampleSheet"),
-            of("speaking.SpeakingPortraits", speeches=[speech], seconds=0.3),
-            of("sample_log.SampleLog"),
+            of("monitors.TimestepLosses"),
+            of("optim.StepSize"),
+            of("monitors.Throughput"),
+            of("samples.ValidationSamples", speeches=[speech], seconds=0.3),
             of("checkpoints.LastCheckpoint", every=2),
         ],
     }
@@ -324,6 +321,6 @@ def test_portraits_that_are_missing_are_told_before_the_first_step(loopy_fit, tm
 
 
 def test_two_videos_of_one_name_are_refused(tmp_path):
-    speeches = [Speech(tmp_path / folder / "a.png", tmp_path / "b.wav") for folder in "xy"]
+    files = [(tmp_path / folder / "a.png", tmp_path / "b.wav") for folder in "xy"]
     with pytest.raises(ConfigurationError, match="a_b"):
-        SpeakingPortraits(speeches)
+        ValidationSamples([PortraitAndSound(*pair) for pair in files])

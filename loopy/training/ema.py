@@ -1,7 +1,6 @@
-"""What happens while a stage trains: averaged weights and sheets of samples."""
+"""An average of the weights, which is what is validated and exported."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import load
 
-from loopy.drafts import draft
 from loopy.training.sharded_files import AVERAGE, WEIGHTS
 from loopy.training.sharding import is_sharded
 
@@ -57,19 +55,17 @@ class MovingAverage(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Puts the average in."""
-        self._swap_in(pl_module)
+        if self.averages and not self._inside:
+            self._exchange(pl_module)
+            self._inside = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Puts the trained weights back."""
-        self._swap_out(pl_module)
+        if self._inside:
+            self._exchange(pl_module)
+            self._inside = False
 
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the average in."""
-        self._swap_in(pl_module)
-
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the trained weights back."""
-        self._swap_out(pl_module)
+    on_predict_start, on_predict_end = on_validation_start, on_validation_end
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -99,16 +95,6 @@ class MovingAverage(pl.Callback):
     def _to(self, device: torch.device) -> None:
         self.averages = {name: average.to(device) for name, average in self.averages.items()}
 
-    def _swap_in(self, module: pl.LightningModule) -> None:
-        if self.averages and not self._inside:
-            self._exchange(module)
-            self._inside = True
-
-    def _swap_out(self, module: pl.LightningModule) -> None:
-        if self._inside:
-            self._exchange(module)
-            self._inside = False
-
     @torch.no_grad()
     def _exchange(self, module: pl.LightningModule) -> None:
         """One by one, so that no second copy of all weights is ever there."""
@@ -130,25 +116,3 @@ def _trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def _copies(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().float().clone() for name, parameter in _trained(module)}
-
-
-class SampleSheet(pl.Callback):
-    """Saves what `module.sample_sheet()` draws after each validation.
-
-    Weights are the averaged ones, in the precision of the training. Nothing is saved where that
-    draws nothing (None). The first rank draws; under FSDP2 all do the same, since none has all
-    weights.
-    """
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draws before the averaged weights are taken out again."""
-        together = is_sharded(pl_module)
-        if not (trainer.is_global_zero or together):
-            return
-        with trainer.precision_plugin.forward_context():
-            sheet = pl_module.sample_sheet()  # pyright: ignore[reportCallIssue]
-        if sheet is not None and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir) / "samples"
-            folder.mkdir(parents=True, exist_ok=True)
-            with draft(folder / f"step_{trainer.global_step:06d}.png") as hidden:
-                sheet.save(hidden)

@@ -18,12 +18,11 @@ from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError
 from loopy.models import decode_latents
 from loopy.segments import SegmentLayout
-from loopy.training.callbacks import MovingAverage
-from loopy.training.estimate import Spread, card_bytes, needs
-from loopy.training.estimate_inference import inference_cost
-from loopy.training.estimate_ledger import Ledger
-from loopy.training.estimate_step import fake_clip, step_cost
+from loopy.training.ema import MovingAverage
+from loopy.training.memory import Spread, StepOptions, fake_clip, step_cost, training_memory
+from loopy.training.memory_inference import inference_cost
 from loopy.training.stages import ClipStage, ImageStage
+from loopy.training.storage_tracker import StorageTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Profiler clears events")
 
@@ -95,12 +94,13 @@ def fit(make, clip, precision, *, accelerator="cpu", validates=False):
 def told(make, precision, **options):
     """Bytes at the largest moment of a training on one device, by the estimate."""
     options = {"batch_size": BATCH, "latent_px": SIDE, "device": "cpu"} | options
-    return needs(step_cost(make, precision=precision, **options), Spread(averaged=True))
+    cost = step_cost(make, StepOptions(precision=precision, **options))
+    return training_memory(cost, Spread(averaged=True))
 
 
 def as_clip(make):
     """A real batch of the shapes that are reckoned with."""
-    return fake_clip(make(), BATCH, SIDE, weighted=False)
+    return fake_clip(make(), BATCH, SIDE)
 
 
 FULL = {"motion_gradient": True}
@@ -157,7 +157,7 @@ def test_the_peak_is_that_of_cuda(make_stage, checkpointing):
     (ones @ ones).sum().backward()  # workspaces of both threads stay
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    fit(make, fake_clip(make(), batch, side, weighted=False), "bf16-mixed", accelerator="gpu")
+    fit(make, fake_clip(make(), batch, side), "bf16-mixed", accelerator="gpu")
     wanted = told(make, "bf16-mixed", batch_size=batch, latent_px=side, device="cuda").peak
     assert wanted == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.1)
 
@@ -191,11 +191,29 @@ def test_a_clip_of_inference_is_the_allocators(make_stage):
     assert all(cost.keys.values())
 
 
-def test_strategies_share_what_they_say(make_stage):
-    cost = step_cost(partial(make_stage, ImageStage), batch_size=1, latent_px=8, device="cpu")
+COSTS = {}
+
+
+@pytest.fixture
+def image_cost(make_stage):
+    """A step of the image stage, on a CPU unless it is said: made once for all tests."""
+
+    def cost(batch_size=1, *, checkpointing=False, **options):
+        key = (batch_size, checkpointing, *options.items())
+        if key not in COSTS:
+            make = partial(make_stage, ImageStage, gradient_checkpointing=checkpointing)
+            options = {"latent_px": 8, "device": "cpu"} | options
+            COSTS[key] = step_cost(make, StepOptions(batch_size=batch_size, **options))
+        return COSTS[key]
+
+    return cost
+
+
+def test_strategies_share_what_they_say(image_cost):
+    cost = image_cost()
     trained = sum(cost.trained)
     one, ddp, view, four = (
-        needs(cost, Spread(strategy, 4, bucket_view=view, averaged=True))
+        training_memory(cost, Spread(strategy, 4, bucket_view=view, averaged=True))
         for strategy, view in (("one", False), ("ddp", False), ("ddp", True), ("fsdp2", False))
     )
     assert one.step["optimiser"] == 2 * trained
@@ -208,73 +226,56 @@ def test_strategies_share_what_they_say(make_stage):
     for part in ("weights", "optimiser", "average"):
         assert four.step[part] == pytest.approx(one.step[part] / 4, abs=2)
     assert four.step["gathered"] >= 2 * cost.unit
-    eight = needs(cost, Spread(optimizer="adamw_8bit"))
+    eight = training_memory(cost, Spread(optimizer="adamw_8bit"))
     large = sum(size // 4 for size in cost.trained if size >= 4 * 4096)
     assert 2 * large < eight.step["optimiser"] < 2 * trained - 5 * large
 
 
-def test_a_batch_of_one_is_validated_with_two(make_stage):
+def test_a_batch_of_one_is_validated_with_two(image_cost):
     """As `ClipSampler` does, since clips are compared with each other."""
-    one, two, four = (
-        step_cost(partial(make_stage, ImageStage), batch_size=size, latent_px=8, device="cpu")
-        for size in (1, 2, 4)
-    )
-    assert one.validating == two.validating < four.validating
-    assert one.ledger.most < two.ledger.most
+    one, two, three = map(image_cost, (1, 2, 3))
+    assert one.validating == two.validating < three.validating
+    assert one.tracker.most < two.tracker.most
 
 
-def test_cuda_normalises_in_float32_under_autocast(make_stage):
-    stage = partial(make_stage, ImageStage)
+def test_cuda_normalises_in_float32_under_autocast(image_cost):
     cpu, cuda = (
-        step_cost(stage, batch_size=1, latent_px=8, precision="bf16-mixed", device=device).ledger
-        for device in ("cpu", "cuda")
+        image_cost(precision="bf16-mixed", device=device).tracker for device in ("cpu", "cuda")
     )
     assert cpu.peak()["activations"] * 1.1 < cuda.peak()["activations"]
     assert cpu.flops == cuda.flops
 
 
-def test_checkpointing_computes_more_and_keeps_less(make_stage):
-    plain, again = (
-        step_cost(
-            partial(make_stage, ImageStage, gradient_checkpointing=on),
-            batch_size=1,
-            latent_px=8,
-        ).ledger
-        for on in (False, True)
-    )
+def test_checkpointing_computes_more_and_keeps_less(image_cost):
+    plain, again = image_cost().tracker, image_cost(checkpointing=True).tracker
     assert again.peak()["activations"] < 0.7 * plain.peak()["activations"]
     assert 1.2 < again.flops / plain.flops < 1.4
 
 
-def test_the_ledger_knows_births_deaths_and_operations():
-    with Ledger() as ledger:
+def test_half_precision_halves_the_weights(image_cost):
+    """As lightning's plugin does, which casts the whole stage."""
+    whole, half = image_cost(), image_cost(precision="bf16-true")
+    assert sum(half.trained) == sum(whole.trained) / 2
+    assert half.tracker.peak()["weights"] == pytest.approx(
+        whole.tracker.peak()["weights"] / 2, rel=0.02
+    )
+
+
+def test_the_tracker_knows_births_deaths_and_operations():
+    with StorageTracker() as tracker:
         x = torch.zeros(8, 16)
-        ledger.follow([x], "batch")
+        tracker.follow([x], "batch")
         y = x @ torch.zeros(16, 4)  # 512 bytes, 256 bytes, then 128
         view = y[1:]
         del y
         key = torch.zeros(1, 2, 5, 4)
         torch.nn.functional.scaled_dot_product_attention(key, key, key)
-    assert ledger.flops == 2 * 8 * 16 * 4 + 2 * (2 * 2 * 5 * 5 * 4)
-    assert ledger.lives[0].kind == "batch"
-    assert ledger.held == x.nbytes + view.untyped_storage().nbytes() + key.nbytes
-    assert ledger.peak().total() == ledger.most >= 512 + 256 + 128
-    assert ledger.peak({"batch": 0.5})["batch"] == 256
-
-
-@pytest.mark.parametrize(
-    ("card", "gib"), [("24GB", 24), ("a100_80", 79.2), ("H100", 79.2), ("11.5", 11.5)]
-)
-def test_cards_by_name_or_size(card, gib):
-    assert card_bytes(card) == gib * 2**30
-
-
-@pytest.mark.parametrize("card", ["a hundred", "-4", "nan", "0GB"])
-def test_no_such_card(card):
-    with pytest.raises(ConfigurationError, match="card"):
-        card_bytes(card)
+    assert tracker.flops == 2 * 8 * 16 * 4 + 2 * (2 * 2 * 5 * 5 * 4)
+    assert tracker.held == x.nbytes + view.untyped_storage().nbytes() + key.nbytes
+    assert tracker.peak().total() == tracker.most >= 512 + 256 + 128
+    assert tracker.peak({"batch": 0.5})["batch"] == 256
 
 
 def test_no_such_precision(make_stage):
     with pytest.raises(ConfigurationError, match="64-true"):
-        step_cost(make_stage, batch_size=1, latent_px=8, precision="64-true")
+        step_cost(make_stage, StepOptions(batch_size=1, latent_px=8, precision="64-true"))

@@ -7,8 +7,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from loopy.training.callbacks import AVERAGE, MovingAverage, SampleSheet
-from loopy.training.schedule import warm_cosine
+from loopy.training.ema import MovingAverage
+from loopy.training.samples import ValidationSamples
+from loopy.training.sharded_files import AVERAGE
 
 DECAY, STEPS = 0.5, 4
 
@@ -46,13 +47,6 @@ def averages():
         yield average
 
 
-class Unseen(Ramp):
-    """Has nothing to show."""
-
-    def sample_sheet(self):
-        return None
-
-
 def train(module, tmp_path, precision="32-true"):
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -66,7 +60,7 @@ def train(module, tmp_path, precision="32-true"):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[SampleSheet(), MovingAverage(DECAY)],
+        callbacks=[ValidationSamples(), MovingAverage(DECAY)],
     )
     trainer.fit(module, DataLoader(range(STEPS)), DataLoader(range(1)))
     return module, trainer
@@ -109,24 +103,6 @@ def test_sheets_are_drawn_with_the_average_whatever_the_order(trained, tmp_path)
 def test_sheets_are_drawn_in_the_precision_of_the_training(tmp_path, precision):
     module, _ = train(Ramp(), tmp_path, precision)
     assert module.drawn_in_half == (precision == "bf16-mixed")
-
-
-def test_where_there_is_nothing_to_show_nothing_is_saved(tmp_path):
-    train(Unseen(), tmp_path)
-    assert not (tmp_path / "samples").exists()
-
-
-def test_the_rate_rises_and_falls():
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 2.0)
-    schedule = warm_cosine(optimizer, warmup_steps=4, total_steps=12)
-    rates = []
-    for _ in range(13):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates[:5] == pytest.approx([0.5, 1, 1.5, 2, 2])
-    assert rates[8] == pytest.approx(1)
-    assert rates[12] == pytest.approx(0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,4 +1,4 @@
-"""AdamW with moments of 8 bits: less state, nearly the same steps."""
+"""The learning rate over a run; AdamW with moments of 8 bits: less state, nearly the same steps."""
 
 import sys
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from loopy.errors import DependencyError
-from loopy.training.optimisers import make_optimiser
+from loopy.training.optim import make_optimiser, warm_cosine
 
 OPTIONS = {"learning_rate": 1e-2, "weight_decay": 0.01}
 
@@ -21,6 +21,19 @@ def trained(name, *, steps=20, optimiser=None):
         (weight - 1).square().sum().backward()
         optimiser.step()
     return weight.detach(), optimiser
+
+
+def test_the_rate_rises_and_falls():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 2.0)
+    schedule = warm_cosine(optimizer, warmup_steps=4, total_steps=12)
+    rates = []
+    for _ in range(13):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.5, 1, 1.5, 2, 2])
+    assert rates[8] == pytest.approx(1)
+    assert rates[12] == pytest.approx(0)
 
 
 def test_eight_bits_take_a_quarter_of_the_state_and_nearly_the_same_way():

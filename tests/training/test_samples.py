@@ -1,4 +1,4 @@
-"""Sheets of samples: a person of the store, or a toon, and what is made of them."""
+"""Samples of a training: a person of the store, or a toon, and what is made of them."""
 
 import sys
 import warnings
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from loopy.data.media.video import Video
 from loopy.data.store.shot_store import write_shot
 from loopy.errors import StoreError
 from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout
-from loopy.training.callbacks import SampleSheet
 from loopy.training.datamodule import LoopyDataModule
-from loopy.training.rehearsal import rehearse
+from loopy.training.samples import HeldOut, ValidationSamples, held_out_sample
 from loopy.training.stages import ClipStage
 from loopy.training.start import FrozenParts
 from loopy.training.store_clips import StoreClips
@@ -62,45 +62,49 @@ def held_out(open_data, make_record):
     return record
 
 
-def frames(sheet):
-    """Of truth, and made: 24 of each, as they stand on a sheet."""
-    assert sheet.size == (12 * SIZE_PX, 4 * SIZE_PX)
-    rows = np.asarray(sheet).reshape(2, 2, SIZE_PX, 12, SIZE_PX, 3)
-    truth, made = rows.transpose(1, 0, 3, 2, 4, 5).reshape(2, 24, SIZE_PX, SIZE_PX, 3)
-    return truth, made
+def spoken(pipeline, data, **options):
+    """Frames of truth, and as made."""
+    sample = held_out_sample(pipeline, data, **options)
+    return sample.truth, sample.made.frames
 
 
-def test_a_person_of_the_store_speaks_without_the_voice(
-    pipeline, open_data, held_out, no_voice, tmp_path
-):
-    truth, _ = frames(rehearse(pipeline, open_data(), tmp_path / "made.mp4"))
+def test_a_person_of_the_store_speaks_without_the_voice(pipeline, open_data, held_out, no_voice):
+    truth, made = spoken(pipeline, open_data())
     latents = held_out.latents[1:19].half().float()  # behind the portrait, whole clips
     expected = ((decode_latents(pipeline.vae, latents) + 1) * 127.5).round().byte()
-    places = torch.linspace(0, 17, 24).long()
-    assert np.array_equal(truth, expected.permute(0, 2, 3, 1)[places].numpy())
-    assert (tmp_path / "made.mp4").stat().st_size
+    assert torch.equal(truth, expected.permute(0, 2, 3, 1))
+    assert made.shape == truth.shape
+
+
+def test_a_sheet_has_rows_of_truth_above_those_of_what_was_made():
+    truth = torch.arange(18, dtype=torch.uint8).view(18, 1, 1, 1).expand(-1, SIZE_PX, SIZE_PX, 3)
+    sheet = HeldOut(truth, Video(100 + truth), {}).sheet()
+    assert sheet.size == (12 * SIZE_PX, 4 * SIZE_PX)
+    shown = np.asarray(sheet)[::SIZE_PX, ::SIZE_PX, 0]
+    wanted = torch.linspace(0, 17, 24).long().view(2, 12).numpy()
+    assert np.array_equal(shown[::2], wanted)
+    assert np.array_equal(shown[1::2], 100 + wanted)
 
 
 def test_each_frame_hears_its_own_sound(pipeline, open_data, held_out, tmp_path):
     """From frame 12 on another sound: the clip of frames 10 to 12 hears it, those before do not."""
-    truth, made = frames(rehearse(pipeline, open_data(), tmp_path / "one.mp4"))
+    truth, made = spoken(pipeline, open_data())
     audio = held_out.audio.clone()
     audio[12:] = -audio[12:]
     write_shot(tmp_path / "store", replace(held_out, audio=audio))
-    other_truth, other = frames(rehearse(pipeline, open_data(), tmp_path / "other.mp4"))
-    assert np.array_equal(truth, other_truth)
-    unheard = torch.linspace(0, 17, 24).long().numpy() < 9  # counted from frame 1
-    same = (made == other).all((1, 2, 3))
-    assert np.array_equal(same, unheard)
+    other_truth, other = spoken(pipeline, open_data())
+    assert torch.equal(truth, other_truth)
+    same = (made == other).flatten(1).all(1)
+    assert torch.equal(same, torch.arange(18) < 9)  # counted from frame 1
 
 
 def test_another_portrait_is_another_face(pipeline, open_data, held_out, tmp_path):
-    _, made = frames(rehearse(pipeline, open_data(), tmp_path / "one.mp4"))
+    _, made = spoken(pipeline, open_data())
     latents = held_out.latents.clone()
     latents[0] = -latents[0]
     write_shot(tmp_path / "store", replace(held_out, latents=latents))
-    _, other = frames(rehearse(pipeline, open_data(), tmp_path / "other.mp4"))
-    assert not (made == other).all((1, 2, 3)).any()
+    _, other = spoken(pipeline, open_data())
+    assert not (made == other).flatten(1).all(1).any()
 
 
 def test_a_training_from_a_store_needs_no_voice(make_pipeline, open_data, no_voice, tmp_path):
@@ -118,19 +122,18 @@ def test_a_training_from_a_store_needs_no_voice(make_pipeline, open_data, no_voi
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[SampleSheet()],
+        callbacks=[ValidationSamples()],
     ).fit(stage, datamodule=open_data())
     names = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
     assert names == ["step_000001.mp4", "step_000001.png"]
 
 
-def test_without_the_voice_toons_are_left_out_with_one_warning(pipeline, no_voice, tmp_path):
+def test_without_the_voice_toons_are_left_out_with_one_warning(pipeline, no_voice):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("default")
-        sheets = [rehearse(pipeline, NOBODY, tmp_path / "x.mp4") for _ in range(3)]
-    assert sheets == [None] * 3
+        samples = [held_out_sample(pipeline, NOBODY) for _ in range(3)]
+    assert samples == [None] * 3
     assert ["loopy-portrait[synthetic]" in str(each.message) for each in told] == [True]
-    assert not (tmp_path / "x.mp4").exists()
 
 
 def test_a_damaged_clip_stops_no_training(pipeline, open_data, held_out, tmp_path):
@@ -141,12 +144,11 @@ def test_a_damaged_clip_stops_no_training(pipeline, open_data, held_out, tmp_pat
     with pytest.raises(StoreError):
         next(data.held_out())
     with pytest.warns(UserWarning, match=f"no sample sheets.*{file.name}"):
-        assert rehearse(pipeline, data, tmp_path / "x.mp4") is None
+        assert held_out_sample(pipeline, data) is None
 
 
-def test_a_toon_speaks(pipeline, tmp_path):
+def test_a_toon_speaks(pipeline):
     pytest.importorskip("espeakng_loader")
-    sheet = rehearse(pipeline, NOBODY, tmp_path / "made.mp4", seconds=0.4)
-    truth, made = frames(sheet)
-    assert truth.std() > 10
-    assert not np.array_equal(truth, made)
+    truth, made = spoken(pipeline, NOBODY, seconds=0.4)
+    assert truth.float().std() > 10
+    assert not torch.equal(truth, made)

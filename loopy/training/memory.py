@@ -1,0 +1,298 @@
+"""The bytes that a training takes on each device, and its operations, before any run.
+
+A training is largest at one of three moments. In a step old gradients, then activations and new
+gradients are held; at the update the optimiser's own tensors; while validating one tensor more (raw
+weights and average exchange places), and what sampling takes.
+
+The step is the stage's own `training_step`, run by shapes alone (torch's FakeTensorMode) in the
+order in which lightning runs it: forward, then the old gradients go, then backward. What DDP and
+FSDP2 add is by formula.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from diffusers.models.resnet import ResnetBlock2D
+from lightning.pytorch.plugins import HalfPrecision, MixedPrecision, Precision
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from loopy.errors import ConfigurationError
+from loopy.models.audio_to_latents import LANDMARK_WIDTH
+from loopy.nn.spatial import SpatialTransformer
+from loopy.nn.temporal import TemporalLayer
+from loopy.records import Clip, ConditionMask
+from loopy.timing import AudioWindow
+from loopy.training.clip_sampler import FEWEST_HELD_OUT
+from loopy.training.dropout import ConditionDropout
+from loopy.training.module import LoopyModule
+from loopy.training.optim import OptimiserName
+from loopy.training.storage_tracker import Kind, StorageTracker
+
+Device = Literal["cuda", "cpu"]
+Strategy = Literal["one", "ddp", "fsdp2"]
+"""One device; DDP; or FSDP2 by `loopy.training.sharding`."""
+
+PARTS: dict[str, str] = {
+    **{"weights": "weights", "gradients": "gradients", "optimiser": "state of the optimiser"},
+    **{"average": "moving average", "buckets": "buckets of DDP", "gathered": "gathered by FSDP2"},
+    **{"batch": "batch", "casts": "weights in half precision", "activations": "activations"},
+}
+"""What memory is for, in the order of the table, and in words."""
+UNITS = (ResnetBlock2D, SpatialTransformer, TemporalLayer)
+"""Modules that `loopy.training.sharding` gathers; the rest is smaller."""
+IN_FLOAT32 = (torch.layer_norm, torch.group_norm)
+"""Of what our networks call, autocast computes these in float32 on CUDA, and not on a CPU."""
+BLOCK, SMALL = 256, 4096
+"""Of bitsandbytes: values that share a scale; tensors with fewer keep moments in float32."""
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What a step depends on besides its stage.
+
+    Args:
+        batch_size: Clips on each device.
+        latent_px: Side of the latents.
+        precision: As lightning's trainer takes it.
+        accumulates: Whether gradients of several batches are added up.
+        device: Where the step is to run.
+    """
+
+    batch_size: int
+    latent_px: int
+    precision: str = "32-true"
+    accumulates: bool = False
+    device: Device = "cuda"
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One training step on one device that holds the whole model; all in bytes.
+
+    Attributes:
+        tracker: What lives when, from the batch to the last gradient.
+        validating: Most that a forward without gradients holds besides weights, of the batches
+            that `loopy.training.clip_sampler` validates with.
+        trained: Each parameter that is trained.
+        unit: The largest module that FSDP2 gathers at once.
+        device: Where the step is to run.
+    """
+
+    tracker: StorageTracker
+    validating: int
+    trained: tuple[int, ...]
+    unit: int
+    device: Device
+
+
+def step_cost(make: Callable[[], LoopyModule], options: StepOptions) -> StepCost:
+    """Run a stage's training step by shapes alone.
+
+    Fake tensors say they are on a CPU, for without a GPU torch's backward refuses those of a
+    GPU. Its attention there keeps no matrix of scores, as the fused kernels of CUDA; what
+    autocast computes in float32 on CUDA alone is cast here.
+
+    Args:
+        make: Builds the stage; called in the fake mode, so its weights take no memory.
+        options: Of the step.
+
+    Raises:
+        ConfigurationError: A precision that is not known.
+    """
+    plugin = _precision_plugin(options.precision)
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        _autocast_as_on(options.device),
+        warnings.catch_warnings(action="ignore"),  # a step without a trainer logs nothing
+    ):
+        with plugin.module_init_context():  # in half precision, where that trains so
+            stage = make()
+        stage.drops = _MaskedDropout()
+        stage.self_generated_history = 0.0  # drawn without gradients, in less than the step takes
+        batch = fake_clip(stage, options.batch_size, options.latent_px)
+        held_out = fake_clip(stage, max(options.batch_size, FEWEST_HELD_OUT), options.latent_px)
+        with StorageTracker() as validation, torch.no_grad(), plugin.forward_context():
+            stage.training_step(held_out, 0)
+        trained = [p for p in stage.parameters() if p.requires_grad]
+        with StorageTracker() as tracker:
+            tracker.follow(vars(batch).values(), "batch")
+            tracker.follow((*stage.parameters(), *stage.buffers()), "weights")
+            for parameter in trained:
+                parameter.grad = torch.zeros_like(parameter)
+            tracker.follow((p.grad for p in trained), "gradients")
+            with plugin.forward_context():
+                loss = stage.training_step(batch, 0)
+            if not options.accumulates:
+                stage.zero_grad()
+            loss.backward()
+            tracker.follow((p.grad for p in trained), "gradients")
+        units = (module for module in stage.modules() if isinstance(module, UNITS))
+        return StepCost(
+            tracker,
+            validating=validation.most,
+            trained=tuple(p.nbytes for p in trained),
+            unit=max(sum(p.nbytes for p in unit.parameters()) for unit in units),
+            device=options.device,
+        )
+
+
+def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int) -> Clip:
+    """A batch of the shapes that a stage's data has."""
+    projection, contract = stage.network.audio_projection, stage.settings.contract
+    audio = (AudioWindow().frames, 13, 768)
+    if projection is not None:
+        audio = tuple(projection.config[name] for name in ("neighbours", "layers", "width"))
+    frames, slots = stage.settings.clip_frames, contract.layout.slots
+    picture = (stage.network.denoiser.config["in_channels"], latent_px, latent_px)
+    empty = partial(torch.empty, dtype=stage.network.denoiser.dtype)
+    return Clip(
+        latents=empty(batch_size, frames, *picture),
+        reference=empty(batch_size, *picture),
+        motion_frames=empty(batch_size, slots, *picture),
+        past_present=torch.ones(batch_size, slots, dtype=torch.bool),
+        audio=empty(batch_size, frames, *audio),
+        landmarks=empty(batch_size, frames, LANDMARK_WIDTH),
+        measures=empty(batch_size, 2),
+    )
+
+
+def _precision_plugin(precision: str) -> Precision:
+    """Lightning's plugin of a precision, for tensors that say they are on a CPU."""
+    match precision:
+        case "32" | "32-true":
+            return Precision()
+        case "bf16-mixed" | "16-mixed":
+            return MixedPrecision(precision, "cpu")
+        case "bf16-true" | "16-true":
+            return HalfPrecision(precision)
+    raise ConfigurationError(
+        f"no estimate for precision {precision!r}; give 32-true, bf16-mixed, 16-mixed, bf16-true "
+        "or 16-true"
+    )
+
+
+@contextmanager
+def _autocast_as_on(device: Device) -> Iterator[None]:
+    """Let autocast of tensors on a CPU compute in float32 what it would on ``device``.
+
+    Kernels are registered with torch's dispatcher, which is asked in recomputations too, and
+    taken out again.
+    """
+
+    def in_float32(operation: Callable[..., Tensor], x: Tensor, *rest: Any) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return operation(x.float(), *rest)
+
+    with torch.library._scoped_library("aten", "IMPL") as library:
+        for operation in IN_FLOAT32 if device == "cuda" else ():
+            library.impl(operation.__name__, partial(in_float32, operation), "AutocastCPU")
+        yield
+
+
+class _Masked(ConditionMask):
+    """A batch in which some sample does not see the reference: it holds most."""
+
+    def reference_mask(self, device: torch.device | str) -> Tensor:
+        """A mask, whatever the values: fake ones cannot be asked."""
+        return self.reference.to(device)
+
+
+class _MaskedDropout(ConditionDropout):
+    """Draws such batches alone."""
+
+    def presence(self, generators: list[torch.Generator]) -> ConditionMask:
+        """As drawn, but masked."""
+        return _Masked(**vars(super().presence(generators)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a training is spread over devices, and what callbacks hold besides.
+
+    Args:
+        strategy: See `Strategy`.
+        devices: How many.
+        bucket_view: Whether DDP's gradients are views of its buckets.
+        half: Whether FSDP2 gathers weights in half precision.
+        optimizer: Of the weights; the stage's own.
+        averaged: Whether there is a moving average of the weights.
+        sampling: Most bytes that samples take while validating; networks are there already.
+    """
+
+    strategy: Strategy = "one"
+    devices: int = 1
+    bucket_view: bool = False
+    half: bool = False
+    optimizer: OptimiserName = "adamw"
+    averaged: bool = False
+    sampling: int = 0
+
+
+@dataclass(frozen=True)
+class MemoryBreakdown:
+    """Bytes on each device at the three moments, by what they are for (`PARTS`)."""
+
+    step: Counter[str]
+    update: Counter[str]
+    validation: Counter[str]
+
+    @property
+    def largest(self) -> str:
+        """Name of the largest moment."""
+        return max(vars(self), key=lambda name: vars(self)[name].total())
+
+    @property
+    def peak(self) -> int:
+        """Bytes at that moment."""
+        return vars(self)[self.largest].total()
+
+
+def training_memory(cost: StepCost, spread: Spread) -> MemoryBreakdown:
+    """Bytes on each device.
+
+    FSDP2 keeps a part of weights, gradients, moments and average on each device. Of what it
+    gathers two units are there at once, the one that runs and the next (each as it came and as
+    parameters), and a unit's gradients in float32 on their way to the others. DDP keeps a second
+    copy of all gradients, its buckets, unless gradients are views of them. AdamW takes roots of
+    the second moments: of all at once on CUDA, else one by one, twice.
+
+    Args:
+        cost: One step with the whole model on one device.
+        spread: Over which devices.
+    """
+    trained = sum(cost.trained)
+    part = 1 / spread.devices if spread.strategy == "fsdp2" else 1.0
+    share: dict[Kind, float] = {"weights": part, "gradients": part}
+    moments, updating = 2 * trained, trained if cost.device == "cuda" else 2 * max(cost.trained)
+    if spread.optimizer == "adamw_8bit":
+        counts = [size // 4 for size in cost.trained]
+        moments = sum(2 * n + 8 * -(-n // BLOCK) if n >= SMALL else 8 * n for n in counts)
+        updating = 0
+    held = Counter(optimiser=round(moments * part))
+    if spread.averaged:
+        held["average"] = round(trained * part)
+    gradients = round(trained * part)
+    if spread.strategy == "fsdp2":
+        if spread.half:  # what is gathered is in half precision already
+            share["casts"] = 0.0
+        held["gathered"] = cost.unit + 4 * (cost.unit // (2 if spread.half else 1))
+    if spread.strategy == "ddp":
+        held["gradients" if spread.bucket_view else "buckets"] = trained
+        if spread.bucket_view:
+            share["gradients"], gradients = 0.0, 0
+    in_step = cost.tracker.peak(share)
+    between = held + Counter(weights=in_step["weights"], gradients=gradients)
+    swapped = round(max(cost.trained) * part) if spread.averaged else 0
+    return MemoryBreakdown(
+        step=held + Counter({str(kind): size for kind, size in in_step.items()}),
+        update=between + Counter(activations=round(updating * part)),
+        validation=between
+        + Counter(average=swapped, activations=max(cost.validating, spread.sampling)),
+    )

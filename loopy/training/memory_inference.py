@@ -1,0 +1,147 @@
+"""The bytes that one clip of inference takes, and its operations, by shapes alone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import gcd
+
+import torch
+from diffusers import AutoencoderKL
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+from transformers import Wav2Vec2Config
+
+from loopy.models import AudioEncoder, AudioProjection, decode_latents
+from loopy.pixels import to_pixels
+from loopy.records import BranchLayout
+from loopy.training.memory import fake_clip
+from loopy.training.module import LoopyModule
+from loopy.training.storage_tracker import StorageTracker
+
+
+@dataclass(frozen=True)
+class InferenceCost:
+    """One clip of one video; bytes, then floating-point operations."""
+
+    networks: int
+    """Weights of reference net, denoiser and audio modules."""
+    around: int
+    """Weights of the autoencoder and the audio encoder."""
+    keys: Mapping[str, int]
+    """Keys and values at all sites, by whose they are: reference, past, audio."""
+    denoising: int
+    """Most that one diffusion step holds besides weights, keys included."""
+    decoding: int
+    """Most that decoding the clip holds, the portrait's keys included."""
+    once: int
+    """Of the portrait's keys, once a video."""
+    clip: int
+    """Of the past's and the sound's keys, once a clip."""
+    step: int
+    """Of the denoiser in one diffusion step, all branches."""
+    decode: int
+    """Of the autoencoder, once a clip."""
+    frames: int
+    steps: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the largest moment."""
+        return self.networks + self.around + self.transient
+
+    @property
+    def transient(self) -> int:
+        """Of them, those that are no weights."""
+        return max(self.denoising, self.decoding)
+
+    @property
+    def flops_a_frame(self) -> float:
+        """Operations for one frame of a long video."""
+        return (self.clip + self.steps * self.step + self.decode) / self.frames
+
+
+def inference_cost(
+    make: Callable[[], LoopyModule], vae: Mapping[str, object], *, latent_px: int
+) -> InferenceCost:
+    """Run one clip with a whole past by shapes alone, as `loopy.diffusion.rollout.next_clip` does.
+
+    Args:
+        make: Builds the stage whose networks are used; called in the fake mode.
+        vae: Configuration of the autoencoder, which stays in float32.
+        latent_px: Side of the latents.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), StorageTracker() as tracker:
+        stage = make()
+        network, sampling = stage.network.eval(), stage.settings.sampling
+        decoder: AutoencoderKL = AutoencoderKL.from_config(dict(vae))  # pyright: ignore[reportAssignmentType]  # no tuple: not asked for
+        networks, around = (sum(p.nbytes for p in part.parameters()) for part in (network, decoder))
+        before, marks = tracker.held, [tracker.flops]
+        clip = fake_clip(stage, 1, latent_px)
+        reference = network.encode_reference(clip.reference)
+        marks.append(tracker.flops)
+        past = network.encode_past(clip.motion_frames)
+        tokens, motion = clip.audio, None
+        if network.audio_projection is not None:
+            tokens = network.audio_projection(clip.audio)
+            motion = network.audio_to_latents and network.audio_to_latents(tokens)
+        audio = network.project_audio(tokens)
+        marks.append(tracker.flops)
+        keys = {
+            name: sum(x.nbytes for x in tree_leaves(values))
+            for name, values in (("reference", reference), ("past", past), ("audio", audio))
+        }
+        branches = sampling.guidance.branches()
+        tracker.most = tracker.held
+        for group in [branches] if sampling.stacked else [(branch,) for branch in branches]:
+            seeing = sum(branch.reference for branch in group)
+            hearing = sum(branch.audio for branch in group)
+            keeping = len(group) if sampling.base_keeps_past else seeing
+            network.denoiser(
+                clip.latents.repeat(len(group), 1, 1, 1, 1),
+                torch.zeros(len(group), dtype=torch.long),
+                network.contexts(
+                    reference=reference if seeing else {},
+                    past=past if keeping else {},
+                    audio=audio if hearing else {},
+                ),
+                motion=None if motion is None else motion.repeat(len(group), 1, 1),
+                portrait=clip.reference,
+                branches=BranchLayout(len(group), seeing, hearing, keeping),
+            )
+        marks.append(tracker.flops)
+        denoising = tracker.most - before
+        del past, audio, tokens, motion  # the next clip has others
+        tracker.most = tracker.held
+        to_pixels(decode_latents(decoder, clip.latents[0]))
+        marks.append(tracker.flops)
+        decoding = tracker.most - before
+    once, every_clip, step, decode = (b - a for a, b in pairwise(marks))
+    return InferenceCost(
+        networks=networks,
+        around=around + _audio_encoder_bytes(network.audio_projection),
+        keys=keys,
+        denoising=denoising,
+        decoding=decoding,
+        frames=stage.settings.clip_frames,
+        once=once,
+        clip=every_clip,
+        step=step,
+        decode=decode,
+        steps=sampling.steps,
+    )
+
+
+def _audio_encoder_bytes(projection: AudioProjection | None) -> int:
+    """Of a wav2vec2 with the layers and width that the networks were built for."""
+    if projection is None:
+        return 0
+    width = projection.config["width"]
+    config = Wav2Vec2Config(
+        hidden_size=width,
+        num_hidden_layers=projection.config["layers"] - 1,
+        num_attention_heads=max(width // 64, 1),
+        intermediate_size=4 * width,
+        num_conv_pos_embedding_groups=gcd(16, width),
+    )
+    with FakeTensorMode():
+        return sum(p.nbytes for p in AudioEncoder.from_config(config).parameters())
