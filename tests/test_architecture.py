@@ -60,7 +60,6 @@ def defined(file):
 CROWDED = {"loopy/training": 39, "loopy/preprocess": 28}
 """Folders that are still to be cut."""
 TWICE = {
-    "Clip",
     "Faces",
     "check",
     "check_name",

@@ -7,7 +7,7 @@ import pytest
 
 from loopy.commands.evaluate import run
 from loopy.errors import ConfigurationError, ManifestError, MediaError
-from loopy.evaluation.study.pages import DIMENSIONS, HEAD, Key, trials_of
+from loopy.evaluation.study.pages import DIMENSIONS, HEAD, StudyKey, trials_of
 from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 
 
@@ -37,7 +37,7 @@ def test_a_study_is_written_and_its_votes_summed_up(folders, tmp_path, capsys):
     out = tmp_path / "study"
     run(["evaluate", "--study", *folders, "--out", str(out), "--raters", "6", "--trials", "7"])
     assert "8 videos of each of 2, for 6 raters" in capsys.readouterr().out
-    key = Key.read(out / "key.json")
+    key = StudyKey.read(out / "key.json")
     for rater in key.raters:
         with (out / f"{rater}.csv").open("w", newline="") as file:
             rows = csv.writer(file)

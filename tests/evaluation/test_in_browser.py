@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loopy.data.media.video import Video
-from loopy.evaluation.study.pages import DIMENSIONS, Key, make_study, trials_of
+from loopy.evaluation.study.pages import DIMENSIONS, StudyKey, make_study, trials_of
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 
@@ -148,5 +148,5 @@ def test_a_rater_votes_and_saves(page, folders, tmp_path):
     assert [row["choice"] for row in rows] == [*first, *["same"] * 6]
     assert [row["dimension"] for row in rows] == [*DIMENSIONS] * 2
     shown = [(row["left"], row["right"]) for row in rows[::6]]
-    assert shown == trials_of(Key.read(tmp_path / "study/key.json"), "rater-02")[:2]
+    assert shown == trials_of(StudyKey.read(tmp_path / "study/key.json"), "rater-02")[:2]
     assert {row["study"] for row in rows} == {key.study}

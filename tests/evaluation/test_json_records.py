@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loopy.errors import LoopyError, MediaError
 from loopy.evaluation.sets.drawn import Draw, DrawOptions, Item
-from loopy.evaluation.study.pages import Clip, Key, trials_of
+from loopy.evaluation.study.pages import StudyKey, StudyVideo, trials_of
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.evaluation.table.text import table
@@ -29,7 +29,7 @@ RESULTS = Results(
 )
 ITEM = Item("a", "a.mp4", "a.mp4", 0, 25, 0, ("1" * 64, "2" * 64), True)
 DRAW = Draw("hdtf", 0, DrawOptions(), "3" * 64, (ITEM,), {"b.mp4": "is silent"})
-KEY = Key("5f", 0, {"x": Clip("a", "ours"), "y": Clip("a", "theirs")}, ("rater-01",))
+KEY = StudyKey("5f", 0, {"x": StudyVideo("a", "ours"), "y": StudyVideo("a", "theirs")}, ("rater-01",))
 ODD = (None, True, -1, 10**400, 0.5, "../../x", [], {}, [1], {"a": []}, math.nan, "\x00", "<b>")
 
 
@@ -53,7 +53,7 @@ def use_draw(folder):
 def use_key(folder):
     KEY.write(folder / "key.json")
     yield folder / "key.json"
-    key = Key.read(folder / "key.json")
+    key = StudyKey.read(folder / "key.json")
     for rater in key.raters:
         trials_of(key, rater)
 

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loopy.errors import ConfigurationError, ManifestError, MediaError, OutputError
-from loopy.evaluation.study.pages import DIMENSIONS, HEAD, Key, make_study, trials_of
+from loopy.evaluation.study.pages import DIMENSIONS, HEAD, StudyKey, make_study, trials_of
 from loopy.evaluation.study.votes import agreement, alpha, analyse, wins
 from loopy.evaluation.table.results import Results, VideoResult
 
@@ -50,7 +50,7 @@ def test_raters_can_know_neither_models_nor_items(study):
 
 
 def test_every_pair_meets_in_every_item_with_its_own_videos(study):
-    key = Key.read(study / "key.json")
+    key = StudyKey.read(study / "key.json")
     shown = set()
     for trial in data_of(study / "raters/rater-01.html")["trials"]:
         left, right = (key.clips[trial[side]] for side in ("left", "right"))
@@ -136,7 +136,7 @@ def test_what_makes_no_study_is_refused_and_leaves_nothing(folders, tmp_path):
 
 def rows_of(study, rater, choose):
     """What a page saves; `choose` is told the models on the left and on the right."""
-    key = Key.read(study / "key.json")
+    key = StudyKey.read(study / "key.json")
     for number, trial in enumerate(data_of(study / f"raters/{rater}.html")["trials"], 1):
         models = [key.clips[trial[side]].model for side in ("left", "right")]
         for dimension in DIMENSIONS:

@@ -1,12 +1,12 @@
-"""A blind study: which of two videos do people prefer, in six respects, not knowing who made them.
+"""A blind study: which of two videos is preferred, in six respects, without naming the models.
 
 One page for each rater, which runs from a file: no server, no network. Names are hidden; the key
-stays with who asks.
+stays with the one who asks.
 
 ::
 
     out/
-      key.json              which clip is whose: not for raters
+      key.json              which video is of which model: not for raters
       raters/               to be sent, whole
         rater-01.html       a page a rater: own order, own sides
         clips/3f9a0c....mp4 the videos under names that say nothing
@@ -26,7 +26,7 @@ import torch
 from loopy.drafts import draft, writing
 from loopy.errors import ConfigurationError, ManifestError, MediaError
 from loopy.evaluation.json_records import read_record
-from loopy.evaluation.table import results
+from loopy.evaluation.table.results import FILE, Results, finite
 from loopy.evaluation.table.templates import fill
 from loopy.randomness import generator
 
@@ -47,7 +47,7 @@ HEAD = ("study", "rater", "trial", "left", "right", "dimension", "choice")
 PLAYABLE = (".mp4", ".webm", ".mov", ".mkv")
 
 
-class Clip(NamedTuple):
+class StudyVideo(NamedTuple):
     """A video of the study.
 
     Attributes:
@@ -60,19 +60,19 @@ class Clip(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Key:
+class StudyKey:
     """What the raters do not know.
 
     Attributes:
         study: A name of this study, which every vote repeats.
         seed: Of sides and orders.
-        clips: Hidden name to clip.
+        clips: Hidden name to video.
         raters: Names of the raters.
     """
 
     study: str
     seed: int
-    clips: dict[str, Clip]
+    clips: dict[str, StudyVideo]
     raters: tuple[str, ...]
 
     def write(self, path: Path) -> None:
@@ -81,9 +81,8 @@ class Key:
         Raises:
             OutputError: It cannot be written there.
         """
-        values = asdict(self) | {"clips": {name: c._asdict() for name, c in self.clips.items()}}
         with writing(path) as hidden:
-            hidden.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            hidden.write_text(json.dumps(finite(asdict(self)), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -102,12 +101,7 @@ class Key:
 
 
 class Trial(NamedTuple):
-    """Two clips of one item, by their hidden names, and where each stands.
-
-    Attributes:
-        left: The clip on the left.
-        right: The one on the right.
-    """
+    """Two videos of one item by their hidden names, one on each side."""
 
     left: str
     right: str
@@ -120,7 +114,7 @@ def make_study(
     seed: int = 0,
     raters: int = 10,
     trials: int | None = None,
-) -> Key:
+) -> StudyKey:
     """Writes pages that ask which of two videos is better; every two folders meet in every item.
 
     Args:
@@ -150,44 +144,41 @@ def make_study(
     if not items:
         raise ConfigurationError(f"{', '.join(models)} have no video of one name; nothing to show")
     study = _digest(seed, *models, *items)
-    clips = [Clip(item, model) for item in items for model in models]
-    hidden = {_digest(study, *clip): clip for clip in clips}
-    people = tuple(
-        f"rater-{number:0{max(2, len(str(raters)))}d}" for number in range(1, raters + 1)
+    videos = [StudyVideo(item, model) for item in items for model in models]
+    hidden = sorted((_digest(study, *video), video) for video in videos)
+    digits = max(2, len(str(raters)))
+    key = StudyKey(
+        study, seed, dict(hidden), tuple(f"rater-{i:0{digits}d}" for i in range(1, raters + 1))
     )
-    key = Key(study, seed, dict(sorted(hidden.items())), people)
     with draft(out, folder=True) as folder:
         (folder / "raters/clips").mkdir(parents=True)
         files = {}
-        for name, clip in key.clips.items():
-            source = found[clip.model][clip.item]
+        for name, video in key.clips.items():
+            source = found[video.model][video.item]
             files[name] = f"clips/{name}{source.suffix.lower()}"
             shutil.copyfile(source, folder / "raters" / files[name])
-        for rater in people:
+        for rater in key.raters:
             shown = trials_of(key, rater)[:trials]
-            page = fill(
-                "study.html",
-                rater=rater,
-                data={
-                    "study": study,
-                    "rater": rater,
-                    "head": HEAD,
-                    "choices": CHOICES,
-                    "dimensions": DIMENSIONS,
-                    "trials": [trial._asdict() for trial in shown],
-                    "files": {name: files[name] for trial in shown for name in trial},
-                },
-            )
+            data = {
+                "study": study,
+                "rater": rater,
+                "head": HEAD,
+                "choices": CHOICES,
+                "dimensions": DIMENSIONS,
+                "trials": [trial._asdict() for trial in shown],
+                "files": {name: files[name] for trial in shown for name in trial},
+            }
+            page = fill("study.html", rater=rater, data=data)
             (folder / "raters" / f"{rater}.html").write_text(page, encoding="utf-8")
         key.write(folder / "key.json")
     return key
 
 
-def trials_of(key: Key, rater: str) -> list[Trial]:
+def trials_of(key: StudyKey, rater: str) -> list[Trial]:
     """All pairs in the order of a rater, sides by chance: a function of the seed and the rater."""
     by_item: dict[str, list[str]] = {}
-    for name, clip in key.clips.items():
-        by_item.setdefault(clip.item, []).append(name)
+    for name, video in key.clips.items():
+        by_item.setdefault(video.item, []).append(name)
     pairs = [pair for _, names in sorted(by_item.items()) for pair in combinations(names, 2)]
     dice = generator(key.seed, "study", key.study, rater)
     turned = torch.rand(len(pairs), generator=dice) < 0.5
@@ -201,8 +192,8 @@ def videos_of(folder: Path) -> dict[str, Path]:
     Raises:
         MediaError: There are none, or one that the results name is gone.
     """
-    if (folder / results.FILE).is_file():
-        judged = results.Results.read(folder).videos
+    if (folder / FILE).is_file():
+        judged = Results.read(folder).videos
         videos = {each.name: folder / each.video for each in judged if each.video}
         if odd := [path for path in videos.values() if path.suffix.lower() not in PLAYABLE]:
             raise MediaError(
@@ -220,5 +211,5 @@ def videos_of(folder: Path) -> dict[str, Path]:
 
 
 def _digest(*words: int | str) -> str:
-    """Sixteen letters that tell nothing."""
+    """Sixteen letters that reveal nothing."""
     return hashlib.sha256(repr(words).encode()).hexdigest()[:16]

@@ -1,13 +1,13 @@
-"""The votes of a blind study: who wins, how surely, and whether the raters agree."""
+"""The votes of a blind study: which model wins, how surely, and whether the raters agree."""
 
 import csv
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loopy.drafts import writing
 from loopy.errors import ManifestError
-from loopy.evaluation.study.pages import CHOICES, DIMENSIONS, HEAD, Key
+from loopy.evaluation.study.pages import CHOICES, DIMENSIONS, HEAD, StudyKey
 from loopy.evaluation.table.compare import FEWEST
 from loopy.evaluation.table.results import finite
 from loopy.evaluation.table.statistics import RESAMPLES, Figure
@@ -23,26 +23,11 @@ from loopy.evaluation.table.text import aligned, count, interval, short
 from loopy.randomness import generator
 
 FILE = "study.json"
+Question = tuple[str, str, str]
+"""Two models, in the order of their names, and in which respect."""
+
 SCORES = (1.0, 0.5, 0.0)
 """What an answer counts for a model: it is better, no difference, the other is."""
-
-
-class Vote(NamedTuple):
-    """An answer, with the models' names.
-
-    Attributes:
-        rater: Whose it is.
-        item: Of which video.
-        pair: Both models, in the order of their names.
-        dimension: In which respect.
-        score: 1 where the first of the pair is better, 0 where the second is, else 0.5.
-    """
-
-    rater: str
-    item: str
-    pair: tuple[str, str]
-    dimension: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +58,7 @@ class Preference:
 
     @property
     def winner(self) -> str:
-        """Who is preferred beyond noise; "" for nobody, or where too few were asked too little."""
+        """Which is preferred beyond noise; "" for none, or with too few raters or items."""
         if min(self.raters, self.items) < FEWEST:
             return ""
         if self.wins.low > 0.5:
@@ -87,7 +72,7 @@ class Study:
 
     Attributes:
         study: Its name.
-        raters: Who has answered.
+        raters: Those who have answered.
         preferences: Each pair of models in each respect that has answers.
     """
 
@@ -97,12 +82,8 @@ class Study:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with None for what is not known."""
-        rows = [
-            asdict(row)
-            | {"wins": row.wins._asdict(), "alpha": row.alpha._asdict(), "winner": row.winner}
-            for row in self.preferences
-        ]
-        return finite({"study": self.study, "raters": self.raters, "preferences": rows})
+        rows = [asdict(row) | {"winner": row.winner} for row in self.preferences]
+        return finite(asdict(self) | {"preferences": rows})
 
     def write(self, folder: Path) -> Path:
         """Writes study.json, whole or not at all.
@@ -119,13 +100,9 @@ class Study:
         head = ["first", "second", "in", "votes", "raters", "items", "first wins", "95 %"]
         rows = [
             [
-                *(row.first, row.second, row.dimension),
-                *map(str, (row.votes, row.raters, row.items)),
-                short(row.wins.value),
-                interval(row.wins.low, row.wins.high),
-                row.winner or "-",
-                short(row.alpha.value),
-                interval(row.alpha.low, row.alpha.high),
+                *map(str, (row.first, row.second, row.dimension, row.votes, row.raters, row.items)),
+                *(short(row.wins.value), interval(row.wins.low, row.wins.high), row.winner or "-"),
+                *(short(row.alpha.value), interval(row.alpha.low, row.alpha.high)),
             ]
             for row in self.preferences
         ]
@@ -137,9 +114,9 @@ class Study:
                 "",
                 'first wins: share of answers, "no difference" as half; raters and items redrawn.',
                 "alpha: Krippendorff's, nominal; 1 is agreement, 0 is luck; items redrawn.",
-                f"Nobody is preferred before {FEWEST} raters and {FEWEST} items.",
+                f"None is preferred before {FEWEST} raters and {FEWEST} items.",
                 f"Each row errs once in 20: by luck alone about {len(rows) / 20:.1f} of "
-                f"{len(rows)} would name somebody.",
+                f"{len(rows)} would name a model.",
             ]
         )
 
@@ -156,33 +133,30 @@ def analyse(files: Sequence[Path], key: Path, *, seed: int = 0) -> Study:
         ManifestError: A file is missing, malformed or of another study, an answer was given twice,
             or there is none.
     """
-    secret = Key.read(key)
-    votes: dict[tuple[str, str, tuple[str, str], str], Vote] = {}
+    secret = StudyKey.read(key)
+    answers: dict[Question, dict[tuple[str, str], float]] = defaultdict(dict)
     for path in files:
-        for place, vote in _read(path, secret):
-            if vote[:4] in votes:
+        for place, row in _rows(path):
+            question, item, score = _decoded(row, place, secret)
+            rater = row["rater"]
+            if (rater, item) in answers[question]:
                 raise ManifestError(
-                    f"{place}: {vote.rater} has answered this before; give each file of votes once"
+                    f"{place}: {rater} has answered this before; give each file of votes once"
                 )
-            votes[vote[:4]] = vote
-    if not votes:
+            answers[question][rater, item] = score
+    if not answers:
         raise ManifestError("there are no votes; give the files that the raters saved")
-    models = sorted({clip.model for clip in secret.clips.values()})
-    rows = []
-    for pair in combinations(models, 2):
-        for dimension in DIMENSIONS:
-            chosen = [v for v in votes.values() if v.pair == pair and v.dimension == dimension]
-            if chosen:
-                rows.append(_preference(chosen, seed))
-    return Study(secret.study, tuple(sorted({v.rater for v in votes.values()})), tuple(rows))
+    order = sorted(answers, key=lambda asked: (asked[:2], list(DIMENSIONS).index(asked[2])))
+    raters = {rater for votes in answers.values() for rater, _ in votes}
+    rows = tuple(_preference(question, answers[question], seed) for question in order)
+    return Study(secret.study, tuple(sorted(raters)), rows)
 
 
 def wins(scores: Float[Tensor, "raters items"], *, seed: int = 0) -> Figure:
     """Mean score, and its interval when raters and items are redrawn, each by itself.
 
     The two-way ("pigeonhole") bootstrap: neither answers of one person nor answers about one
-    video are independent (Owen 2007, arXiv 0712.1111); it is a little too wide. One rater or one
-    item alone is kept as it is.
+    video are independent (Owen 2007, arXiv 0712.1111); it is a little too wide.
 
     Args:
         scores: NaN where there is no answer.
@@ -238,76 +212,62 @@ def agreement(counts: Float[Tensor, "items choices"], *, seed: int = 0) -> Figur
     return _figure(value, alpha(counts[_draws(len(counts), seed, "agreement")]))
 
 
-def _preference(votes: Sequence[Vote], seed: int) -> Preference:
-    raters = sorted({vote.rater for vote in votes})
-    items = sorted({vote.item for vote in votes})
-    scores = torch.full((len(raters), len(items)), math.nan, dtype=torch.float64)
-    for vote in votes:
-        scores[raters.index(vote.rater), items.index(vote.item)] = vote.score
+def _preference(question: Question, votes: dict[tuple[str, str], float], seed: int) -> Preference:
+    raters, items = (sorted(set(names)) for names in zip(*votes, strict=True))
+    table = [[votes.get((rater, item), math.nan) for item in items] for rater in raters]
+    scores = torch.tensor(table, dtype=torch.float64)
     counts = torch.stack([(scores == score).sum(0) for score in SCORES], -1).double()
-    return Preference(
-        *votes[0].pair,
-        votes[0].dimension,
-        len(votes),
-        len(raters),
-        len(items),
-        wins(scores, seed=seed),
-        agreement(counts, seed=seed),
-    )
+    sizes = (len(votes), len(raters), len(items))
+    return Preference(*question, *sizes, wins(scores, seed=seed), agreement(counts, seed=seed))
 
 
-def _read(path: Path, key: Key) -> Iterator[tuple[str, Vote]]:
-    """The votes of a file, each with where it stands.
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a file, each with where it stands.
 
     Raises:
-        ManifestError: It cannot be read, or a row makes no sense.
+        ManifestError: It cannot be read, or has other columns.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, strict=True)
-            if tuple(rows.fieldnames or ()) != HEAD:
+            rows = csv.reader(file, strict=True)
+            head = tuple(next(rows, ()))
+            if head != HEAD:
                 raise ManifestError(
-                    f"{path}: its columns are {', '.join(rows.fieldnames or ['none'])}, not "
+                    f"{path}: its columns are {', '.join(head or ['none'])}, not "
                     f"{', '.join(HEAD)}; give the file as the page saved it"
                 )
-            for row in rows:
+            for row in filter(None, rows):
                 place = f"{path}, line {rows.line_num}"
-                yield place, _decode(row, place, key)
+                if len(row) != len(HEAD):
+                    raise ManifestError(
+                        f"{place} has not {len(HEAD)} cells; give the file as the page saved it"
+                    )
+                yield place, dict(zip(HEAD, row, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"{path} cannot be read ({error}); give a file of votes") from error
 
 
-def _decode(row: dict[str, str | None], place: str, key: Key) -> Vote:
-    """A row with the models' names.
+def _decoded(row: dict[str, str], place: str, key: StudyKey) -> tuple[Question, str, float]:
+    """What a row says: about which models, of which video, and the score of the first one.
 
     Raises:
         ManifestError: It makes no sense.
     """
-    if None in row or None in row.values():
+    if row["study"] != key.study:
         raise ManifestError(
-            f"{place} has not {len(HEAD)} cells; give the file as the page saved it"
+            f"{place} is of study {row['study']!r}, the key of {key.study!r}; give its own key"
         )
-    words = {name: cell or "" for name, cell in row.items()}
-    if words["study"] != key.study:
-        raise ManifestError(
-            f"{place} is of study {words['study']!r}, the key of {key.study!r}; give its own key"
-        )
-    known = {"rater": key.raters, "dimension": tuple(DIMENSIONS), "choice": CHOICES}
+    known = {"rater": key.raters, "dimension": DIMENSIONS, "choice": CHOICES}
     for name, allowed in {**known, "left": key.clips, "right": key.clips}.items():
-        if words[name] not in allowed:
-            raise ManifestError(f"{place}: unknown {name} {words[name]!r}; the file was changed")
-    left, right = key.clips[words["left"]], key.clips[words["right"]]
+        if row[name] not in allowed:
+            raise ManifestError(f"{place}: unknown {name} {row[name]!r}; the file was changed")
+    left, right = key.clips[row["left"]], key.clips[row["right"]]
     if left.item != right.item or left.model == right.model:
         raise ManifestError(f"{place}: no pair of the study; the file was changed")
-    score = SCORES[CHOICES.index(words["choice"])]
+    score = SCORES[CHOICES.index(row["choice"])]
     first, second = sorted((left.model, right.model))
-    return Vote(
-        words["rater"],
-        left.item,
-        (first, second),
-        words["dimension"],
-        score if first == left.model else 1 - score,
-    )
+    score = score if first == left.model else 1 - score
+    return (first, second, row["dimension"]), left.item, score
 
 
 def _draws(size: int, seed: int, name: str) -> Tensor:

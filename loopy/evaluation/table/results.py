@@ -138,7 +138,8 @@ class Results:
 
 
 def finite(value: Any) -> Any:
-    """The same with None for what JSON has no word for."""
+    """The same with None for what JSON has no word for, and names for a named tuple's fields."""
+    value = value._asdict() if hasattr(value, "_asdict") else value
     if isinstance(value, dict):
         return {name: finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
