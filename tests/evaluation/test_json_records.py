@@ -29,7 +29,9 @@ RESULTS = Results(
 )
 ITEM = Item("a", "a.mp4", "a.mp4", 0, 25, 0, ("1" * 64, "2" * 64), True)
 DRAW = Draw("hdtf", 0, DrawOptions(), "3" * 64, (ITEM,), {"b.mp4": "is silent"})
-KEY = StudyKey("5f", 0, {"x": StudyVideo("a", "ours"), "y": StudyVideo("a", "theirs")}, ("rater-01",))
+KEY = StudyKey(
+    "5f", 0, {"x": StudyVideo("a", "ours"), "y": StudyVideo("a", "theirs")}, ("rater-01",)
+)
 ODD = (None, True, -1, 10**400, 0.5, "../../x", [], {}, [1], {"a": []}, math.nan, "\x00", "<b>")
 
 
