@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -22,9 +21,10 @@ from loopy.devices import check_precision, usable
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
 from loopy.diffusion.rollout import next_clip
+from loopy.diffusion.sampler import Scheduler
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, ModelError, OutputError
-from loopy.models import AudioEncoder, DualUNet
+from loopy.models import DualUNet, SpeechEncoder
 from loopy.models.folder import (
     ABSENT,
     INDEX,
@@ -38,7 +38,7 @@ from loopy.models.folder import (
     write_index,
 )
 from loopy.models.gate import Gate
-from loopy.models.latents import decode_latents, encode_images, latents_shape
+from loopy.models.latents import Autoencoder, decode_latents, encode_images, latents_shape
 from loopy.models.weights import made_with
 from loopy.paths import path_of
 from loopy.pixels import to_pixels
@@ -52,7 +52,7 @@ class LoopyPipeline:
 
     Args:
         network: Reference net, denoiser and audio modules.
-        audio_encoder: wav2vec2.
+        audio_encoder: wav2vec2, or another speech encoder.
         vae: Autoencoder of the pictures.
         scheduler: Noise schedule, as trained.
         settings: See `Settings`.
@@ -65,9 +65,9 @@ class LoopyPipeline:
     def __init__(
         self,
         network: DualUNet,
-        audio_encoder: AudioEncoder,
-        vae: AutoencoderKL,
-        scheduler: DDIMScheduler,
+        audio_encoder: SpeechEncoder,
+        vae: Autoencoder,
+        scheduler: Scheduler,
         settings: Settings,
     ) -> None:
         check_schedule(scheduler)
@@ -87,13 +87,22 @@ class LoopyPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path = "toon", *, dtype: torch.dtype | None = None
+        cls,
+        model: str | Path = "toon",
+        *,
+        dtype: torch.dtype | None = None,
+        audio_encoder: SpeechEncoder | None = None,
+        vae: Autoencoder | None = None,
+        scheduler: Scheduler | None = None,
     ) -> Self:
         """Load a model: an embedded one by name, a folder, or a hub id (``owner/name``).
 
         Args:
             model: Which.
             dtype: Precision of the networks inside the sampling loop, as of `to`; None: float32.
+            audio_encoder: In place of the model's own, which is not read then.
+            vae: Likewise: of the same latents.
+            scheduler: Likewise: of the same noise schedule and prediction type.
 
         Raises:
             ModelError: No such model, a file is missing or damaged, or weights do not fit.
@@ -101,8 +110,9 @@ class LoopyPipeline:
         folder = find_folder(model)
         index = read_index(folder)
         settings = Settings.from_json(index.get("settings", {}))
-        parts: dict[str, Any] = {}
-        for part in (part for part in PARTS if index[part] != ABSENT):
+        given = {"audio_encoder": audio_encoder, "vae": vae, "scheduler": scheduler}
+        parts: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
+        for part in (part for part in PARTS if part not in parts and index[part] != ABSENT):
             check_hash(folder, index, part)
             parts[part] = load_part(folder, part)
         network = DualUNet(

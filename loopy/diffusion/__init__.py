@@ -3,7 +3,7 @@
 from loopy.diffusion.guidance import GuidanceScales, GuidanceTerm
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, SamplingOptions
 from loopy.diffusion.rollout import next_clip
-from loopy.diffusion.sampler import ddim
+from loopy.diffusion.sampler import Scheduler, sample
 
 __all__ = [
     "DiffusionContract",
@@ -12,6 +12,7 @@ __all__ = [
     "RolloutState",
     "Sampling",
     "SamplingOptions",
-    "ddim",
+    "Scheduler",
     "next_clip",
+    "sample",
 ]

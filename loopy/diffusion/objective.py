@@ -5,14 +5,14 @@ DDPM (arXiv 2006.11239), velocity (arXiv 2202.00512), min-SNR (arXiv 2303.09556)
 zero terminal SNR (arXiv 2305.08891).
 """
 
-from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from loopy.diffusion.sampler import Scheduler
 from loopy.errors import ConfigurationError
 
 
-def check_schedule(scheduler: DDIMScheduler) -> None:
+def check_schedule(scheduler: Scheduler) -> None:
     """Refuse schedules whose training and sampling cannot agree.
 
     Zero terminal SNR needs velocity prediction (epsilon is 0/0 at the last step) and trailing
@@ -23,21 +23,21 @@ def check_schedule(scheduler: DDIMScheduler) -> None:
         ConfigurationError: Such a mix, betas outside (0, 1], or clipping of latents.
     """
     config = scheduler.config
-    if (betas := config["trained_betas"]) is None:
+    if (betas := config.get("trained_betas")) is None:
         betas = [config["beta_start"], config["beta_end"]]
     if not all(0 < beta <= 1 for beta in betas):  # a NaN is not either
         raise ConfigurationError(
             f"betas of the noise schedule lie in (0, 1], got {min(betas)} to {max(betas)}; set "
             "beta_start and beta_end"
         )
-    if config["rescale_betas_zero_snr"] and (
+    if config.get("rescale_betas_zero_snr") and (
         config["prediction_type"] != "v_prediction" or config["timestep_spacing"] != "trailing"
     ):
         raise ConfigurationError(
             "rescale_betas_zero_snr needs prediction_type 'v_prediction' and timestep_spacing "
             f"'trailing', got {config['prediction_type']!r} and {config['timestep_spacing']!r}"
         )
-    if config["clip_sample"]:
+    if config.get("clip_sample"):
         raise ConfigurationError("clip_sample clips latents, which have no range; set it to false")
 
 

@@ -3,7 +3,7 @@
 ::
 
     past (at most 124 frames, latents)          clip 3 (12 frames)
-    [ clip 0 | clip 1 | clip 2 ]  --segments-->  20 slots + clip --DDIM--> latents
+    [ clip 0 | clip 1 | clip 2 ]  --segments-->  20 slots + clip --sampler--> latents
                                                    |
     past' = [ clip 0 | clip 1 | clip 2 | clip 3 ]  <-
 
@@ -14,13 +14,12 @@ a video can be stopped, saved and continued at any clip.
 """
 
 import torch
-from diffusers import DDIMScheduler
 from jaxtyping import Float
 from torch import Tensor
 
 from loopy.diffusion.guidance import GuidanceTerm, combine
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling
-from loopy.diffusion.sampler import ddim
+from loopy.diffusion.sampler import Scheduler, sample
 from loopy.models.dual import NONE, DualUNet, SiteKeys
 from loopy.randomness import generator
 from loopy.records import BranchLayout
@@ -30,7 +29,7 @@ from loopy.segments import SegmentLayout
 @torch.no_grad()
 def next_clip(
     network: DualUNet,
-    scheduler: DDIMScheduler,
+    scheduler: Scheduler,
     *,
     reference: SiteKeys,
     portrait: Float[Tensor, "b c h w"] | None = None,
@@ -44,7 +43,7 @@ def next_clip(
 
     Args:
         network: The networks.
-        scheduler: Noise schedule.
+        scheduler: Noise schedule, any of diffusers that `loopy.diffusion.sampler` takes.
         reference: `DualUNet.encode_reference` of the portrait.
         portrait: Its latents, for a denoiser with ``reference_input`` and for ``residual``.
         audio: Sound features of the clip's frames and their neighbours.
@@ -93,7 +92,7 @@ def next_clip(
     draw = generator(state.seed, "clip", state.clip)
     noise = contract.noise((videos, frames, *size), draw).to(audio.device)
     latents = contract.from_residual(
-        ddim(scheduler, predict, noise, steps=sampling.steps), portrait
+        sample(scheduler, predict, noise, steps=sampling.steps, generator=draw), portrait
     )
     history = torch.cat([state.past.to(latents), latents], 1)[:, -contract.layout.past_frames :]
     return latents, RolloutState(history, state.clip + 1, state.seed)

@@ -5,7 +5,7 @@ from loopy.installation import check_torchaudio
 # A torchaudio of another build than torch breaks every import of diffusers; say so in one line.
 check_torchaudio()
 
-from loopy.models.audio import AudioEncoder, AudioProjection  # noqa: E402
+from loopy.models.audio import AudioEncoder, AudioProjection, SpeechEncoder  # noqa: E402
 from loopy.models.audio_to_latents import CONDITIONS, AudioToLatents  # noqa: E402
 from loopy.models.dual import DualUNet  # noqa: E402
 from loopy.models.latents import decode_latents, encode_images  # noqa: E402
@@ -19,6 +19,7 @@ __all__ = [
     "AudioToLatents",
     "DualUNet",
     "LoadReport",
+    "SpeechEncoder",
     "UNet",
     "decode_latents",
     "encode_images",

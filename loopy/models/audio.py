@@ -1,10 +1,12 @@
 """Sound in: wav2vec2's layers per video frame, and their projection to audio tokens.
 
-One rule, the same in preprocessing and inference: the encoder runs at its native
-50 Hz, sounds up to 30 s whole and longer ones in 30 s spans with 2 s of context on each side;
-vectors 2f and 2f+1 are averaged to frame f; nothing is zero-padded.
+One rule, the same in preprocessing and inference: an encoder runs at its native rate (wav2vec2:
+50 Hz), sounds up to 30 s whole and longer ones in 30 s spans with 2 s of context on each side;
+the vectors of a frame (2f and 2f+1) are averaged; nothing is zero-padded.
 """
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Self
@@ -17,43 +19,38 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from loopy.errors import ConfigurationError, MediaError
-from loopy.timing import SAMPLE_RATE_HZ, AudioWindow, frame_count, sample_span
+from loopy.timing import FPS, SAMPLE_RATE_HZ, AudioWindow, frame_count, sample_span
 
 SPAN_S, CONTEXT_S = 30, 2
+PER_SECOND = int(FPS)
 
 
-class AudioEncoder(nn.Module):
-    """A wav2vec2 network that answers with all its layers, one vector each per video frame.
+class SpeechEncoder(nn.Module, ABC):
+    """What a speech encoder is: vectors of a sound at a rate, in some layers of one width.
 
-    Always in eval mode: in train mode wav2vec2 drops layers at random, and their number changes.
+    A subclass gives these four and `encode`; spans, pooling to frames and clips are here.
 
-    Args:
-        network: transformers' model, at 50 vectors a second.
+    Attributes:
+        rate_hz: Vectors a second: a multiple of the 25 frames.
+        lookahead_s: How far after its own moment a vector depends on the sound; inf = on all of it.
     """
 
-    def __init__(self, network: Wav2Vec2Model) -> None:
-        super().__init__()
-        self.network = network.requires_grad_(False)
-        self.eval()
-
-    @classmethod
-    def from_config(cls, config: Wav2Vec2Config) -> Self:
-        """Build with random weights."""
-        return cls(Wav2Vec2Model(config))
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever is asked."""
-        return super().train(False)
+    rate_hz: int
+    lookahead_s: float
 
     @property
+    @abstractmethod
     def layers(self) -> int:
-        """Feature layers (k): the transformer's input and each layer's output."""
-        return self.network.config.num_hidden_layers + 1
+        """Feature layers (k)."""
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Width of each (d)."""
-        return self.network.config.hidden_size
+
+    @abstractmethod
+    def encode(self, audio: Float[Tensor, "samples"]) -> Float[Tensor, "v k d"]:
+        """All layers of one span of sound (16 kHz, mean 0, variance 1 over the whole recording)."""
 
     def features(self, audio: Float[Tensor, "samples"]) -> Float[Tensor, "f k d"]:
         """All layers for every frame of a sound.
@@ -71,7 +68,7 @@ class AudioEncoder(nn.Module):
 
         Args:
             audio: Mono, 16 kHz, on any device.
-            pooled: Average the two vectors of a frame; False gives both, one behind the other.
+            pooled: Average the vectors of a frame; False gives all, in order.
 
         Yields:
             Features of the next frames, 750 at most.
@@ -79,24 +76,24 @@ class AudioEncoder(nn.Module):
         Raises:
             MediaError: Shorter than one frame (0.04 s).
         """
-        if len(audio) < SAMPLE_RATE_HZ // 25:
+        if len(audio) < SAMPLE_RATE_HZ // PER_SECOND:
             raise MediaError(
                 f"the sound has {len(audio)} samples; give at least one frame, 0.04 s (640 samples)"
             )
-        frames = frame_count(len(audio))
+        frames, rate = frame_count(len(audio)), self.rate_hz // PER_SECOND
         mean = audio.mean()
         scale = (audio.var(correction=0) + 1e-7).rsqrt()
-        step, context = SPAN_S * 25, CONTEXT_S * 25
+        step, context = SPAN_S * PER_SECOND, CONTEXT_S * PER_SECOND
+        after = math.ceil(min(CONTEXT_S, self.lookahead_s) * PER_SECOND)
         for start in range(0, frames, step):
             stop = min(start + step, frames)
             first = max(start - context, 0)
             begin = sample_span(first)[0]
-            end = len(audio) if stop + context >= frames else sample_span(stop + context)[0]
-            piece = (audio[begin:end] - mean) * scale
-            vectors = self._encode(piece)
-            pairs = 2 * torch.arange(start - first, stop - first)[:, None] + torch.tensor([0, 1])
-            both = vectors[pairs.clamp(max=len(vectors) - 1)]
-            yield both.mean(1) if pooled else both.flatten(0, 1)
+            end = len(audio) if stop + after >= frames else sample_span(stop + after)[0]
+            vectors = self.encode((audio[begin:end] - mean) * scale)
+            places = rate * torch.arange(start - first, stop - first)[:, None] + torch.arange(rate)
+            each = vectors[places.clamp(max=len(vectors) - 1)]
+            yield each.mean(1) if pooled else each.flatten(0, 1)
 
     def clips(
         self,
@@ -124,9 +121,47 @@ class AudioEncoder(nn.Module):
             kept, first = kept[int(wanted.min()) - first :], int(wanted.min())
             yield kept[(wanted - first).to(kept.device)][None]
 
-    def _encode(self, piece: Float[Tensor, "samples"]) -> Float[Tensor, "v k d"]:
+
+class AudioEncoder(SpeechEncoder):
+    """A wav2vec2 network that answers with all its layers.
+
+    Always in eval mode: in train mode wav2vec2 drops layers at random, and their number changes.
+
+    Args:
+        network: transformers' model, at 50 vectors a second.
+    """
+
+    rate_hz = 50
+    lookahead_s = math.inf
+
+    def __init__(self, network: Wav2Vec2Model) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_config(cls, config: Wav2Vec2Config) -> Self:
+        """Build with random weights."""
+        return cls(Wav2Vec2Model(config))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever is asked."""
+        return super().train(False)
+
+    @property
+    def layers(self) -> int:
+        """The transformer's input and each layer's output."""
+        return self.network.config.num_hidden_layers + 1
+
+    @property
+    def width(self) -> int:
+        """Width of each."""
+        return self.network.config.hidden_size
+
+    def encode(self, audio: Float[Tensor, "samples"]) -> Float[Tensor, "v k d"]:
+        """All hidden states of a span."""
         parameter = next(self.network.parameters())
-        output = self.network(piece[None].to(parameter), output_hidden_states=True)
+        output = self.network(audio[None].to(parameter), output_hidden_states=True)
         return torch.stack(output.hidden_states, 2)[0]
 
 

@@ -14,15 +14,15 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from loopy.drafts import writing
 from loopy.errors import ModelError, OutputError
-from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_config
+from loopy.models.audio import AudioEncoder, AudioProjection, SpeechEncoder, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
@@ -42,6 +42,8 @@ PARTS: Mapping[str, tuple[str, str]] = {
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
 """Name of each part, and the library and class that ``model_index.json`` says it is."""
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
+"""Classes of diffusers that ``vae`` may be; ``scheduler`` may be any scheduler of diffusers."""
 ABSENT = [None, None]
 OPTIONAL = ("audio_projection", "audio_to_latents")
 """Parts that a model may be without; its index says `ABSENT` then, as diffusers does."""
@@ -50,7 +52,6 @@ NETWORKS = {
     "UNet": UNet,
     "AudioProjection": AudioProjection,
     "AudioToLatents": AudioToLatents,
-    "AutoencoderKL": AutoencoderKL,
 }
 
 COUNTS = ("layers_per_block", "temporal_attentions", "num_hidden_layers", "num_train_timesteps")
@@ -109,9 +110,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     index = _json(folder / INDEX)
     for part, names in PARTS.items():
         without = part in OPTIONAL and index.get(part) == ABSENT
-        if index.get(part) != list(names) and not without:
+        said = index.get(part)
+        library, name = said if isinstance(said, list) and len(said) == 2 else (None, None)
+        other = name if library == "diffusers" else None
+        if said != list(names) and not without and not _is_ours(part, other):
             raise ModelError(
-                f"{folder / INDEX} says {part} is {index.get(part)}, expected {list(names)}; "
+                f"{folder / INDEX} says {part} is {said}, expected {list(names)}; "
                 "is it a model of loopy?"
             )
     return index
@@ -127,11 +131,11 @@ def load_part(folder: Path, part: str) -> Any:
         path = folder / part / "scheduler_config.json"
         config = _json(path)
         _check_counts(config, MOST_TIMESTEPS, path)
-        return _build(DDIMScheduler.from_config, config, path)
+        return _build(_class(config, part, path).from_config, config, path)
     path, file = folder / part / "config.json", folder / _weights(part)
     config, shapes = _json(path), _shapes(file)
     _check_counts(config, len(shapes), path)
-    make = _audio_encoder if part == "audio_encoder" else NETWORKS[PARTS[part][1]].from_config
+    make = _audio_encoder if part == "audio_encoder" else _class(config, part, path).from_config
     with torch.device("meta"):  # before any memory is taken
         _put(_build(make, config, path), shapes, file)
     built = _build(make, config, path)
@@ -158,8 +162,15 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
         dtype: Precision of floating-point tensors in the file; None = the module's own.
 
     Raises:
+        ModelError: A speech encoder that is no wav2vec2.
         OutputError: It cannot be written there.
     """
+    kind = type(module)
+    if issubclass(kind, SpeechEncoder) and not issubclass(kind, AudioEncoder):
+        raise ModelError(
+            f"a folder holds wav2vec2, not {kind.__name__}: save yours by itself, and give "
+            "it to LoopyPipeline.from_pretrained(..., audio_encoder=...)"
+        )
     try:
         (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -196,6 +207,8 @@ def write_index(
         without: Parts of `OPTIONAL` that the model does not have.
     """
     parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}
+    for part, file in (("vae", "config.json"), ("scheduler", "scheduler_config.json")):
+        parts[part] = ["diffusers", _class(_json(folder / part / file), part, folder).__name__]
     files = [_weights(part) for part in PARTS if part not in (*without, "scheduler")]
     hashes = {file: _sha256(folder / file) for file in files}
     index = {"_class_name": "LoopyPipeline", **parts, SHA256: hashes, "settings": settings}
@@ -220,6 +233,25 @@ def check_hash(folder: Path, index: Mapping[str, Any], part: str) -> None:
             f"{file} is not the file that {folder / INDEX} was written with: it is damaged, or of "
             "another model (a save or a copy was cut off); copy or export the model again"
         )
+
+
+def _is_ours(part: str, name: object) -> bool:
+    """Whether a class of diffusers can be that part: no other name of it is looked up."""
+    if part == "vae":
+        return name in AUTOENCODERS
+    if part != "scheduler" or not isinstance(name, str) or not name.endswith("Scheduler"):
+        return False
+    return hasattr(getattr(diffusers, name, None), "scale_model_input")
+
+
+def _class(config: Mapping[str, Any], part: str, path: Path) -> Any:
+    """The class of a part: ours, or the one of diffusers that its configuration names."""
+    if part not in ("vae", "scheduler"):
+        return NETWORKS[PARTS[part][1]]
+    name = config.get("_class_name", PARTS[part][1])
+    if not _is_ours(part, name):
+        raise ModelError(f"{path} is a {name!r:.80}, which cannot be the {part} of a model")
+    return getattr(diffusers, name)
 
 
 def _weights(part: str) -> str:

@@ -7,17 +7,21 @@ scaling_factor (SD1.5: 0.18215).
 import hashlib
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from jaxtyping import Float
 from torch import Tensor
 
+Autoencoder = AutoencoderKL | AutoencoderTiny
+"""The autoencoders of pictures; the tiny one has latents without a posterior."""
+NO_VARIANCE = -30.0
+"""Log-variance of latents that are no distribution: the least that diffusers' Gaussian knows."""
 AT_ONCE_PX = 2**20
 """Pixels that are decoded in one call: four frames of 512 px, 3 GiB in float32; 64 toons of 128 px.
 More at once was not faster on a CPU."""
 
 
 @torch.no_grad()
-def encode_images(vae: AutoencoderKL, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
+def encode_images(vae: Autoencoder, images: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c h w"]:
     """Mean of the posterior, scaled.
 
     Args:
@@ -29,7 +33,7 @@ def encode_images(vae: AutoencoderKL, images: Float[Tensor, "n 3 H W"]) -> Float
 
 @torch.no_grad()
 def encode_posterior(
-    vae: AutoencoderKL, images: Float[Tensor, "n 3 H W"]
+    vae: Autoencoder, images: Float[Tensor, "n 3 H W"]
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
     """Mean and log-variance of the posterior, both of scaled latents.
 
@@ -37,15 +41,17 @@ def encode_posterior(
         vae: The autoencoder.
         images: In [-1, 1].
     """
-    posterior = vae.encode(images.to(vae.dtype), return_dict=False)[0]
-    shift, scale = _affine(vae, posterior.mean)
-    return (posterior.mode() - shift) / scale, posterior.logvar - 2 * scale.log()
+    encoded = vae.encode(images.to(vae.dtype), return_dict=False)[0]  # pyright: ignore[reportArgumentType]  # any Tensor will do
+    if isinstance(encoded, Tensor):
+        mean, log_variance = encoded, torch.full_like(encoded, NO_VARIANCE)
+    else:
+        mean, log_variance = encoded.mode(), encoded.logvar
+    shift, scale = _affine(vae, mean)
+    return (mean - shift) / scale, log_variance - 2 * scale.log()
 
 
 @torch.no_grad()
-def decode_latents(
-    vae: AutoencoderKL, latents: Float[Tensor, "n c h w"]
-) -> Float[Tensor, "n 3 H W"]:
+def decode_latents(vae: Autoencoder, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
     """Pictures in [-1, 1]; `AT_ONCE_PX` in a call: but for them, memory does not grow."""
     latents = latents.to(vae.dtype)
     shift, scale = _affine(vae, latents)
@@ -55,21 +61,21 @@ def decode_latents(
     return torch.cat([vae.decode(part, return_dict=False)[0].clamp_(-1, 1) for part in parts])  # pyright: ignore[reportArgumentType]  # any Tensor will do
 
 
-def latents_shape(vae: AutoencoderKL, size_px: int) -> tuple[int, int, int]:
+def latents_shape(vae: Autoencoder, size_px: int) -> tuple[int, int, int]:
     """Channels, height and width of the latents of a square picture."""
     side = size_px // 2 ** (len(vae.config["block_out_channels"]) - 1)
     return vae.config["latent_channels"], side, side
 
 
-def latents_fingerprint(vae: AutoencoderKL) -> str:
+def latents_fingerprint(vae: Autoencoder) -> str:
     """A short hash of how latents are scaled; that of the weights does not tell."""
     values = [each.flatten().tolist() for each in _affine(vae, torch.zeros(1))]
     return hashlib.sha256(repr(values).encode()).hexdigest()[:32]
 
 
-def _affine(vae: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor]:
+def _affine(vae: Autoencoder, like: Tensor) -> tuple[Tensor, Tensor]:
     """Shift and scale that turn scaled latents into the autoencoder's own, (1 c 1 1) or (1)."""
-    if vae.config["latents_mean"] is None:
+    if vae.config.get("latents_mean") is None:
         return like.new_zeros(1), like.new_full((1,), 1 / vae.config["scaling_factor"])
     mean, std = (like.new_tensor(vae.config[f"latents_{k}"]) for k in ("mean", "std"))
     return mean[None, :, None, None], std[None, :, None, None]

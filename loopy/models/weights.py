@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from loopy.errors import ModelError
-from loopy.models.audio import AudioEncoder
+from loopy.models.audio import SpeechEncoder
 from loopy.models.dual import DualUNet
-from loopy.models.latents import latents_fingerprint
+from loopy.models.latents import Autoencoder, latents_fingerprint
 from loopy.models.unet import UNet
 
 ADDED = (".audio_attn.", ".inter_clip.", ".intra_clip.", ".slopes", "conv_reference.")
@@ -140,7 +139,7 @@ def fingerprint(network: torch.nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def made_with(network: DualUNet, vae: AutoencoderKL) -> str:
+def made_with(network: DualUNet, vae: Autoencoder) -> str:
     """What a subject is made for: a word each of networks, projection, autoencoder and scaling.
 
     The projection is that of the reference; subjects of older versions have the first two words.
@@ -149,7 +148,7 @@ def made_with(network: DualUNet, vae: AutoencoderKL) -> str:
     return f"{trained} {fingerprint(vae)} {latents_fingerprint(vae)}"
 
 
-def store_fingerprints(vae: AutoencoderKL, audio_encoder: AudioEncoder) -> dict[str, str]:
+def store_fingerprints(vae: Autoencoder, audio_encoder: SpeechEncoder) -> dict[str, str]:
     """Name -> fingerprint of all that decides what a shot store holds of pictures and sound."""
     return {
         "vae": fingerprint(vae),

@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler
 
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling, SamplingOptions
 from loopy.diffusion.rollout import next_clip
-from loopy.diffusion.sampler import ddim
+from loopy.diffusion.sampler import sample
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
 from loopy.records import ConditionMask
@@ -77,7 +77,7 @@ def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made
         return 5 * (e_audio - e_ref) + 3 * (e_ref - e_base) + e_base
 
     with torch.no_grad():
-        expected = ddim(
+        expected = sample(
             scheduler,
             predict,
             CONTRACT.noise((2, 3, *SIZE), generator(state.seed, "clip", state.clip)),

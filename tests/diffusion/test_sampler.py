@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from loopy.diffusion.sampler import ddim
+from loopy.diffusion.sampler import sample
 from loopy.errors import ConfigurationError
 
 
@@ -29,7 +29,7 @@ def test_it_is_equation_12(scheduler):
         return torch.einsum("bfchw,cd->bfdhw", x, weights).tanh()
 
     noise = torch.randn(1, 2, 4, 3, 3)
-    latents = ddim(scheduler, predict, noise, steps=5)
+    latents = sample(scheduler, predict, noise, steps=5)
     assert seen == [(801, 0.0), (601, 0.2), (401, 0.4), (201, 0.6), (1, 0.8)]
     x, alphas = noise, scheduler.alphas_cumprod
     for timestep in (801, 601, 401, 201, 1):
@@ -52,7 +52,7 @@ def test_the_right_answer_leads_to_the_clean_latents(scheduler, steps):
     scheduler.set_timesteps(steps)
     a = alphas[scheduler.timesteps[0]]
     start = a.sqrt() * clean + (1 - a).sqrt() * noise
-    latents = ddim(scheduler, predict, start, steps=steps)
+    latents = sample(scheduler, predict, start, steps=steps)
     final = alphas[0]
     expected = final.sqrt() * clean + (1 - final).sqrt() * noise
     torch.testing.assert_close(latents, expected, atol=1e-3, rtol=1e-3)
@@ -61,4 +61,4 @@ def test_the_right_answer_leads_to_the_clean_latents(scheduler, steps):
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_numbers_of_steps_are_refused(scheduler, steps):
     with pytest.raises(ConfigurationError, match=f"got {steps}"):
-        ddim(scheduler, None, torch.zeros(1, 1, 4, 2, 2), steps=steps)
+        sample(scheduler, None, torch.zeros(1, 1, 4, 2, 2), steps=steps)
