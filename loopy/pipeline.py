@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +20,14 @@ from loopy.data.media.video import Video
 from loopy.devices import check_precision, usable
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
-from loopy.diffusion.rollout import next_clip
+from loopy.diffusion.rollout import NO_CONDITIONS, next_clip
 from loopy.diffusion.sampler import Scheduler
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import DualUNet, SpeechEncoder
 from loopy.models.folder import (
     ABSENT,
+    CONDITION,
     INDEX,
     OPTIONAL,
     PARTS,
@@ -120,6 +121,7 @@ class LoopyPipeline:
             parts["denoiser"],
             parts.get("audio_projection"),
             parts.get("audio_to_latents"),
+            conditions={n: load_part(folder, CONDITION + n) for n in index.get("conditions", [])},
             reference_projection=settings.reference_projection,
         )
         others = (parts["audio_encoder"], parts["vae"].eval(), parts["scheduler"])
@@ -146,7 +148,10 @@ class LoopyPipeline:
             for part in [each for each in PARTS if each not in without]:
                 home = self.network if hasattr(self.network, part) else self
                 save_part(getattr(home, part), folder, part, dtype=dtype)
-            write_index(folder, asdict(self.settings), without=without)
+            conditions = self.network.conditions
+            for name, part in conditions.items():
+                save_part(part, folder, CONDITION + name, dtype=dtype)
+            write_index(folder, asdict(self.settings), without=without, conditions=list(conditions))
         except OSError as error:
             raise OutputError(f"cannot write the model to {folder}: {error}") from error
 
@@ -217,6 +222,7 @@ class LoopyPipeline:
         seed: int = 0,
         options: SamplingOptions | None = None,
         rate_hz: int = 16_000,
+        conditions: Mapping[str, Float[Tensor, "f v"]] = NO_CONDITIONS,
         stopwatch: Stopwatch | None = None,
         motion_frames: bool = True,
     ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
@@ -228,6 +234,8 @@ class LoopyPipeline:
             seed: The video is a function of it.
             options: What to sample otherwise than the model itself says.
             rate_hz: Sample rate of samples that come without one.
+            conditions: Values for each frame of the video, by the names of the network's further
+                conditions; NaN, and frames beyond the last row: none.
             stopwatch: Takes the seconds of audio, reference, denoise and decode.
             motion_frames: False makes each clip as if none was before it: a baseline.
 
@@ -271,6 +279,7 @@ class LoopyPipeline:
                     size=(channels, height, width),
                     contract=contract,
                     sampling=sampling,
+                    conditions=self._of_clip(conditions, state.clip),
                 )
             if not latents.isfinite().all():
                 raise ModelError(
@@ -290,11 +299,13 @@ class LoopyPipeline:
         seed: int = 0,
         options: SamplingOptions | None = None,
         rate_hz: int = 16_000,
+        conditions: Mapping[str, Float[Tensor, "f v"]] = NO_CONDITIONS,
     ) -> Video:
         """Make a whole video in memory; arguments as for `stream`."""
         if not isinstance(sound, str | os.PathLike):
             sound = self.sound(sound, rate_hz=rate_hz)
-        frames = torch.cat(list(self.stream(subject, sound, seed=seed, options=options)))
+        parts = self.stream(subject, sound, seed=seed, options=options, conditions=conditions)
+        frames = torch.cat(list(parts))
         return Video(frames, FPS, sound)
 
     def sound(
@@ -306,6 +317,16 @@ class LoopyPipeline:
             MediaError: Missing, unreadable, too short or long, or no sound.
         """
         return as_samples(sound, rate_hz=rate_hz, longest_s=longest_s)
+
+    def _of_clip(self, conditions: Mapping[str, Tensor], clip: int) -> dict[str, Tensor]:
+        """The rows of a clip, filled up with NaN."""
+        frames, device = self.settings.clip_frames, self.network.denoiser.device
+        values = {}
+        for name, rows in conditions.items():
+            given = rows[clip * frames :][:frames]
+            absent = given.new_full((frames - len(given), rows.shape[1]), torch.nan)
+            values[name] = torch.cat([given, absent])[None].to(device)
+        return values
 
     @cached_property
     def weights(self) -> str:

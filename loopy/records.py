@@ -4,8 +4,8 @@ Letters: b videos, f frames of the clip, m motion frames (oldest first), n audio
 k wav2vec2 layers, d their width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -31,6 +31,7 @@ class Clip:
         landmarks: `MotionSequence.normalised` of the clip.
         measures: Head motion and expression variance, px^2 at 512; NaN = unknown.
         weight: Weight of the loss at each place (1 = plain); None = plain everywhere.
+        conditions: Values of each frame for the network's `FrameCondition`s, by name; NaN = none.
     """
 
     latents: Float[Tensor, "b f c h w"]
@@ -41,15 +42,15 @@ class Clip:
     landmarks: Float[Tensor, "b f 204"]
     measures: Float[Tensor, "b 2"]
     weight: Float[Tensor, "b f 1 h w"] | None = None
+    conditions: Mapping[str, Float[Tensor, "b f v"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.latents)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move every field."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return replace(self, **{name: value.to(device) for name, value in given.items()})
+        """Move every tensor."""
+        return self._each(lambda tensor: tensor.to(device))
 
     def inputs_as(self, dtype: torch.dtype) -> Self:
         """In a network's precision, as far as it is seen: portrait, motion frames and audio."""
@@ -58,14 +59,22 @@ class Clip:
 
     def rows(self, rows: slice | Int[Tensor, "r"]) -> Self:
         """Some of the samples."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return replace(self, **{name: value[rows] for name, value in given.items()})
+        return self._each(lambda tensor: tensor[rows])
 
     @classmethod
     def cat(cls, clips: Sequence[Self]) -> Self:
-        """All samples of batches, one behind the other; all or none of them have a weight."""
-        given = [name for name, value in vars(clips[0]).items() if value is not None]
-        return cls(**{name: torch.cat([getattr(clip, name) for clip in clips]) for name in given})
+        """All samples of batches in order; all or none of them have a weight, or a condition."""
+        given = [name for name, value in vars(clips[0]).items() if isinstance(value, Tensor)]
+        fields = {name: torch.cat([getattr(clip, name) for clip in clips]) for name in given}
+        named = clips[0].conditions
+        conditions = {name: torch.cat([clip.conditions[name] for clip in clips]) for name in named}
+        return cls(**fields, conditions=conditions)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        given = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        changed = {name: change(value) for name, value in given.items()}
+        conditions = {name: change(value) for name, value in self.conditions.items()}
+        return replace(self, **changed, conditions=conditions)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ partial past whose empty slots are masked. `next_clip` is a function of its argu
 a video can be stopped, saved and continued at any clip.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +27,8 @@ from loopy.models.dual import NONE, DualUNet, SiteKeys
 from loopy.randomness import generator
 from loopy.records import BranchLayout
 from loopy.segments import SegmentLayout
+
+NO_CONDITIONS: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @torch.no_grad()
@@ -38,6 +43,7 @@ def next_clip(
     size: tuple[int, int, int],
     contract: DiffusionContract,
     sampling: Sampling,
+    conditions: Mapping[str, Float[Tensor, "b f v"]] = NO_CONDITIONS,
 ) -> tuple[Float[Tensor, "b f c h w"], RolloutState]:
     """Make the next clip.
 
@@ -51,6 +57,7 @@ def next_clip(
         size: Latent channels, height, width.
         contract: What the weights were trained for.
         sampling: How to sample.
+        conditions: Values of the network's further conditions; NaN = none of a frame.
 
     Returns:
         The clip's latents, and the state behind it.
@@ -62,6 +69,7 @@ def next_clip(
     dtype = network.denoiser.dtype  # the sampler's state is float32, cast at the network's door
     past, present = _past(network, state, contract.layout)
     tokens, motion = _sound(network, audio)
+    motion = network.embed_frames(motion, conditions)
     sound = network.project_audio(tokens)
 
     def run(latents: Tensor, timestep: Tensor, branches: tuple[GuidanceTerm, ...]) -> Tensor:

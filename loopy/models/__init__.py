@@ -7,6 +7,7 @@ check_torchaudio()
 
 from loopy.models.audio import AudioEncoder, AudioProjection, SpeechEncoder  # noqa: E402
 from loopy.models.audio_to_latents import CONDITIONS, AudioToLatents  # noqa: E402
+from loopy.models.condition import FrameCondition  # noqa: E402
 from loopy.models.dual import DualUNet  # noqa: E402
 from loopy.models.latents import decode_latents, encode_images  # noqa: E402
 from loopy.models.unet import UNet  # noqa: E402
@@ -18,6 +19,7 @@ __all__ = [
     "AudioProjection",
     "AudioToLatents",
     "DualUNet",
+    "FrameCondition",
     "LoadReport",
     "SpeechEncoder",
     "UNet",

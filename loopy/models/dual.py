@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from loopy.errors import ConfigurationError
 from loopy.models.audio import AudioProjection
 from loopy.models.audio_to_latents import AudioToLatents
+from loopy.models.condition import FrameCondition
 from loopy.models.unet import UNet
 from loopy.nn.attention import KeyValue
 from loopy.nn.stages import SiteContext
@@ -36,6 +37,7 @@ class DualUNet(nn.Module):
         denoiser: `UNet` with a head; with audio and temporal layers for the clip stage.
         audio_projection: Sound features -> audio tokens; None in a stage without sound.
         audio_to_latents: Audio tokens or movement -> motion latents; None likewise.
+        conditions: Further conditions of frames, by name.
         reference_projection: Whose K/V maps the reference tokens pass: the ``denoiser``'s (as
             open code does) or the ``reference``'s own (as the paper may be read).
         motion_gradient: Whether training reaches the reference net through motion frames too.
@@ -51,6 +53,7 @@ class DualUNet(nn.Module):
         audio_projection: AudioProjection | None = None,
         audio_to_latents: AudioToLatents | None = None,
         *,
+        conditions: Mapping[str, FrameCondition] | None = None,
         reference_projection: Literal["denoiser", "reference"] = "denoiser",
         motion_gradient: bool = False,
     ) -> None:
@@ -65,7 +68,8 @@ class DualUNet(nn.Module):
             raise ConfigurationError(
                 f"reference_projection is 'denoiser' or 'reference', got {reference_projection!r}"
             )
-        _check_widths(denoiser.config, audio_projection, audio_to_latents)
+        self.conditions = nn.ModuleDict(conditions or {})
+        _check_widths(denoiser.config, audio_projection, audio_to_latents, conditions or {})
         self.reference_net = reference_net
         self.denoiser = denoiser
         self.audio_projection = audio_projection
@@ -107,6 +111,20 @@ class DualUNet(nn.Module):
         """Keys and values of the audio tokens at each site with attention; rows (b f)."""
         return self._project_audio(tokens)
 
+    def embed_frames(
+        self, motion: Float[Tensor, "b f e"] | None, conditions: Mapping[str, Tensor]
+    ) -> Float[Tensor, "b f e"] | None:
+        """What is added to the time embedding: motion latents and the conditions of frames.
+
+        Args:
+            motion: Motion latents.
+            conditions: Values (b f v) of some or all of the network's conditions.
+
+        Raises:
+            ConfigurationError: Values of a condition that the network has not.
+        """
+        return self._embed_frames(motion, conditions)
+
     def contexts(
         self, *, reference: SiteKeys = NONE, past: SiteKeys = NONE, audio: SiteKeys = NONE
     ) -> dict[str, SiteContext]:
@@ -144,7 +162,9 @@ class DualUNet(nn.Module):
                 motion = self.audio_to_latents(
                     tokens, landmarks=clip.landmarks, measures=clip.measures, choice=choice
                 )
-                motion = motion * presence.motion_latents[:, None, None].to(motion)
+        motion = self._embed_frames(motion, clip.conditions)
+        if motion is not None:
+            motion = motion * presence.motion_latents[:, None, None].to(motion)
         present, device = clip.past_present, noisy.device
         reference = presence.reference_mask(device)
         live = presence.past.to(device) & present.any(1)
@@ -175,6 +195,19 @@ class DualUNet(nn.Module):
         attention = "attn1" if self.reference_projection == "denoiser" else "attn1.to_q"
         unread = {id(p) for p in self.reference_net.unused_for_tokens(attention)}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in unread]
+
+    def _embed_frames(
+        self, motion: Tensor | None, conditions: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        if unknown := conditions.keys() - self.conditions.keys():
+            raise ConfigurationError(
+                f"the network has no condition {sorted(unknown)}; its conditions: "
+                f"{list(self.conditions) or 'none'}"
+            )
+        for name, values in conditions.items():
+            added = self.conditions[name](values)
+            motion = added if motion is None else motion + added
+        return motion
 
     def _encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
         features = self.reference_net.features(portrait, collect="tokens")
@@ -216,6 +249,7 @@ def _check_widths(
     denoiser: Mapping[str, Any],
     projection: AudioProjection | None,
     to_latents: AudioToLatents | None,
+    conditions: Mapping[str, FrameCondition],
 ) -> None:
     """Makes sure that what passes between the networks fits.
 
@@ -230,9 +264,11 @@ def _check_widths(
         if to_latents is not None:
             given = to_latents.config["audio_width"]
             widths.append(("audio_width of audio_to_latents", given, tokens * width))
+    time_dim = 4 * denoiser["block_out_channels"][0]
     if to_latents is not None:
-        time_dim = 4 * denoiser["block_out_channels"][0]
         widths.append(("time_dim of audio_to_latents", to_latents.config["time_dim"], time_dim))
+    for name, condition in conditions.items():
+        widths.append((f"time_dim of {name}", condition.config["time_dim"], time_dim))
     for name, given, needed in widths:
         if given != needed:
             raise ConfigurationError(f"{name} is {given}, the other networks need {needed}; set it")

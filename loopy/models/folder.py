@@ -24,6 +24,7 @@ from loopy.drafts import writing
 from loopy.errors import ModelError, OutputError
 from loopy.models.audio import AudioEncoder, AudioProjection, SpeechEncoder, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
+from loopy.models.condition import FrameCondition
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
 from loopy.paths import path_of
@@ -32,6 +33,8 @@ from loopy.tensor_file import save_tensors
 ASSETS = Path(__file__).parents[1] / "assets"
 """Weights that come with the package."""
 INDEX, SHA256 = "model_index.json", "sha256"
+CONDITION = "condition_"
+"""Before the name of a further condition: the folder of its part."""
 PARTS: Mapping[str, tuple[str, str]] = {
     "reference_net": ("loopy.models", "UNet"),
     "denoiser": ("loopy.models", "UNet"),
@@ -118,6 +121,9 @@ def read_index(folder: Path) -> dict[str, Any]:
                 f"{folder / INDEX} says {part} is {said}, expected {list(names)}; "
                 "is it a model of loopy?"
             )
+    further = index.get("conditions", [])
+    if not isinstance(further, list) or not all(str(name).isidentifier() for name in further):
+        raise ModelError(f"{folder / INDEX}: conditions is {further!r:.80}, expected names")
     return index
 
 
@@ -134,6 +140,8 @@ def load_part(folder: Path, part: str) -> Any:
         return _build(_class(config, part, path).from_config, config, path)
     path, file = folder / part / "config.json", folder / _weights(part)
     config, shapes = _json(path), _shapes(file)
+    if config.get("_class_name") == "AutoencoderTiny":  # writes one it does not read
+        config.pop("block_out_channels", None)
     _check_counts(config, len(shapes), path)
     make = _audio_encoder if part == "audio_encoder" else _class(config, part, path).from_config
     with torch.device("meta"):  # before any memory is taken
@@ -158,7 +166,7 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
     Args:
         module: The network (of the audio encoder transformers' own will do), or the scheduler.
         folder: Of the model.
-        part: One of `PARTS`.
+        part: One of `PARTS`, or `CONDITION` and a name.
         dtype: Precision of floating-point tensors in the file; None = the module's own.
 
     Raises:
@@ -197,7 +205,11 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
 
 
 def write_index(
-    folder: Path, settings: Mapping[str, Any], *, without: Collection[str] = ()
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    without: Collection[str] = (),
+    conditions: Collection[str] = (),
 ) -> None:
     """Write ``model_index.json``; last of all files, so that an index means a whole model.
 
@@ -205,12 +217,16 @@ def write_index(
         folder: Of the model.
         settings: See `loopy.diffusion.settings.Settings`.
         without: Parts of `OPTIONAL` that the model does not have.
+        conditions: Names of its further conditions.
     """
     parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}
     for part, file in (("vae", "config.json"), ("scheduler", "scheduler_config.json")):
         parts[part] = ["diffusers", _class(_json(folder / part / file), part, folder).__name__]
     files = [_weights(part) for part in PARTS if part not in (*without, "scheduler")]
+    files += [_weights(CONDITION + name) for name in conditions]
     hashes = {file: _sha256(folder / file) for file in files}
+    if conditions:
+        parts["conditions"] = list(conditions)
     index = {"_class_name": "LoopyPipeline", **parts, SHA256: hashes, "settings": settings}
     with writing(folder / INDEX) as hidden:
         hidden.write_text(json.dumps(index, indent=2) + "\n")
@@ -246,6 +262,8 @@ def _is_ours(part: str, name: object) -> bool:
 
 def _class(config: Mapping[str, Any], part: str, path: Path) -> Any:
     """The class of a part: ours, or the one of diffusers that its configuration names."""
+    if part.startswith(CONDITION):
+        return FrameCondition
     if part not in ("vae", "scheduler"):
         return NETWORKS[PARTS[part][1]]
     name = config.get("_class_name", PARTS[part][1])

@@ -24,7 +24,7 @@ from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 
 ENTRIES: dict[type[nn.Module], tuple[str, ...]] = {
-    DualUNet: ("encode_reference", "encode_past", "null_past", "project_audio"),
+    DualUNet: ("encode_reference", "encode_past", "null_past", "project_audio", "embed_frames"),
     SpatialTransformer: ("tokens", "project_reference"),
     TemporalLayer: ("project_past", "null_past"),
 }
