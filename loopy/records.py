@@ -42,7 +42,7 @@ class Clip:
     landmarks: Float[Tensor, "b f 204"]
     measures: Float[Tensor, "b 2"]
     weight: Float[Tensor, "b f 1 h w"] | None = None
-    conditions: Mapping[str, Float[Tensor, "b f v"]] = field(default_factory=dict)
+    conditions: Mapping[str, Float[Tensor, "b f v"]] = field(default_factory=dict[str, Tensor])
 
     def __len__(self) -> int:
         """Return the number of samples."""
