@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from loopy.data.media.writer import open_writer
 from loopy.evaluation.toon.talks import held_out_portrait, held_out_talk
-from loopy.preprocess.precomputed import Tracks, save_tracks, tracks_path
+from loopy.preprocess.landmarks.precomputed import Tracks, save_tracks, tracks_path
 from loopy.randomness import generator
 from loopy.synthetic.face import render
 from loopy.synthetic.talker import Talk, random_talk

@@ -60,11 +60,9 @@ def defined(file):
 CROWDED = {"loopy/training": 39, "loopy/preprocess": 28}
 """Folders that are still to be cut."""
 TWICE = {
-    "Faces",
     "check",
     "check_name",
     "read_weights",
-    "report",
     "table",
 }
 """Still defined in two files."""

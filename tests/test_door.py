@@ -25,7 +25,7 @@ from loopy.data.media.writer import open_writer
 from loopy.data.store.shot_store import ShotStore
 from loopy.diffusion.options import DiffusionContract
 from loopy.errors import LoopyError
-from loopy.preprocess.precomputed import load_tracks
+from loopy.preprocess.landmarks.precomputed import load_tracks
 from loopy.preprocess.sources import find_videos, probe
 from loopy.training.jobs import read_manifest
 

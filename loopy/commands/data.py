@@ -57,7 +57,7 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
     if out is not None:
         results = {"report": out / "report.json", "histograms": out / "histograms.png"}
         check_outputs(results, {"folder of the store": store / "clips", "index": store / FOLDER})
-    found = reports.report(store)
+    found = reports.store_report(store)
     if (store / FOLDER / CURRENT).is_file():  # not before the last shard is done
         try:
             scale = motion_scale(ShotStore.open(store), clip_frames=clip_frames)
@@ -157,7 +157,8 @@ def check(store: str, *, remove: bool = False) -> int:
         raise ConfigurationError(f"{store} is in a bucket: damaged files are listed, not deleted")
     opened = ShotStore.open(store)
     ledgers, faults = ([], []) if is_address(store) else readable_ledgers(store)
-    kept = {c.clip: each.source for each in ledgers for c in each.clips if c.status == "kept"}
+    shots = [(shot, ledger.source) for ledger in ledgers for shot in ledger.shots]
+    kept = {shot.shot: source for shot, source in shots if shot.status == "kept"}
     named, more = _named(opened.index)
     for fault in [*faults, *more]:
         print(fault)

@@ -13,9 +13,9 @@ from loopy.evaluation.features.extract import ExtractorSet
 from loopy.evaluation.features.faces import Points
 from loopy.evaluation.features.networks import EvaluationModels, build_extractors
 from loopy.evaluation.features.toon import toon_extractors
-from loopy.preprocess.estimators import estimator
-from loopy.preprocess.poses import PoseEstimator
-from loopy.preprocess.precomputed import tracks_path
+from loopy.preprocess.landmarks import estimator
+from loopy.preprocess.landmarks.precomputed import tracks_path
+from loopy.preprocess.landmarks.types import LandmarkEstimator
 
 
 def extractors_of(
@@ -66,7 +66,7 @@ class KnownTrack:
 
     def __init__(self, video: Path | None) -> None:
         self._video = video
-        self._track: PoseEstimator | None = None
+        self._track: LandmarkEstimator | None = None
 
     def __call__(self, frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 68 2"]:
         """Points of the next frames.

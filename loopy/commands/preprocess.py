@@ -18,18 +18,15 @@ from loopy.devices import usable
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
 from loopy.models.weights import store_fingerprints
-from loopy.preprocess.engines import part_of, prepare_all, unfinished
+from loopy.preprocess.encode import Networks
+from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.ledger import known_seconds
-from loopy.preprocess.networks import Networks
 from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.plan import clips_on_their_way
 from loopy.preprocess.prepare import Preparer, config_of
-from loopy.preprocess.ray_cluster import RayOptions
-from loopy.preprocess.ray_engine import prepare_with_ray
+from loopy.preprocess.ray import RayOptions
 from loopy.preprocess.remote_videos import Source
-from loopy.preprocess.report import listed_shots, report
+from loopy.preprocess.report import listed_shots, store_report
 from loopy.preprocess.sources import find_videos, seconds_of
-from loopy.preprocess.work import sweep
 from loopy.timing import FPS
 
 MOST_LENGTHS = 2000
@@ -60,7 +57,7 @@ def preprocess(
         parts: Folder with the ``vae`` and the ``audio_encoder``, a model folder for example.
         options: How.
         workers: Processes; 0 works in this one. With Ray, cores of this machine; 0 uses all.
-        engine: Processes of this machine, or Ray Data (extra ``ray``).
+        engine: Processes of this machine, or Ray (extra ``ray``).
         ray: Where Ray works, and with what.
         shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. Behind the
             last one, `loopy data index` makes the index.
@@ -79,7 +76,7 @@ def preprocess(
     """
     found = find_videos(videos)
     check_outputs(
-        {"store": store / NAME, **{each: store / each for each in ("clips", "videos", "work")}},
+        {"store": store / NAME, **{each: store / each for each in ("clips", "videos")}},
         {f"{part} of --parts": parts / part for part in ("vae", "audio_encoder")}
         | {f"video of {path.parent}": path for path in _on_disk(found)},
     )
@@ -99,31 +96,29 @@ def preprocess(
     create_store(store, description)
     load = partial(_networks, parts, device)
     make = partial(Preparer, store, options, first.config, load)
-    if engine == "ray":
-        ledgers = prepare_with_ray(
-            make, chosen, workers=workers, max_errors=max_errors, options=ray
-        )
-    elif workers:
-        ledgers = prepare_all(make, chosen, workers=workers, max_errors=max_errors)
-    else:
-        ledgers = prepare_all(lambda: first, chosen, max_errors=max_errors)
-    left, kept = 0, 0
+    ledgers = prepare_all(
+        make if workers or engine == "ray" else lambda: first,
+        chosen,
+        workers=workers,
+        max_errors=max_errors,
+        ray=ray if engine == "ray" else None,
+    )
+    left = kept = 0
     for ledger in (bar := tqdm(ledgers, desc="videos", unit="video", total=len(chosen))):
-        left += unfinished(ledger)
-        kept += sum(clip.status == "kept" for clip in ledger.clips)
+        left += not ledger.finished
+        kept += sum(shot.status == "kept" for shot in ledger.shots)
         if ledger.error:
             bar.write(f"loopy: unusable: {ledger.error}", file=sys.stderr)
     if shard is None:
         build_index(store, keep=listed_shots(store), validation=validation, test=test)
-        sweep(store, clips_on_their_way(store))
-        print(report(store))
+        print(store_report(store))
     else:
         shares = {"validation": validation, "test": test}
         words = [f" --{name} {share}" for name, share in shares.items() if share is not None]
         command = f"loopy data index {store}{''.join(words)}"
         print(f"shard {shard} is done; behind the last one: {command}")
     if not kept and chosen:
-        raise MediaError(f"not one clip came of {len(chosen)} videos; see the reasons above")
+        raise MediaError(f"not one shot came of {len(chosen)} videos; see the reasons above")
     if left:
         print(f"{left} videos are not finished; run again", file=sys.stderr)
     return left
@@ -159,7 +154,7 @@ def _networks(parts: Path, device: str) -> Networks:
 def _dealt(ray: RayOptions, device: str) -> RayOptions:
     """An encoder on CUDA has a GPU to itself, unless told otherwise."""
     if device not in ("cpu", "cuda"):
-        raise ConfigurationError(f"Ray deals the GPUs out itself; --device cuda, not {device}")
+        raise ConfigurationError(f"Ray assigns the GPUs itself; --device cuda, not {device}")
     needs_gpu = device == "cuda" and not ray.encoder_gpus
     return replace(ray, encoder_gpus=1.0) if needs_gpu else ray
 

@@ -1,4 +1,4 @@
-"""Which clips are left out of training, and why: a table of checks over measurements."""
+"""Which shots are left out of training, and why: a table of checks over measurements."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from loopy.preprocess.measurements import Measurements, Sync
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """Where each check draws its line. The paper names what it excludes, but no threshold.
+    """The threshold of each check. The paper names what it excludes, but no thresholds.
 
     Args:
         fewest_frames: 136, a full sample: 124 motion frames and a clip of 12, 5.44 s.
@@ -22,7 +22,7 @@ class FilterOptions:
         roll: Furthest tilt, likewise: a rotation flag that is missing lays the head on its side.
         head_motion: Most head motion, px^2 at 512: a nose that spreads 40 px, about the width of a
             face in all.
-        need_sound: False lets silent clips in, for the stage that trains on images.
+        need_sound: False lets silent shots in, for the stage that trains on images.
         sync_confidence: Least confidence of lip sync (LatentSync's 3).
         sync_offset_frames: Most offset of sound and mouth (LatentSync's 6).
     """
@@ -45,7 +45,7 @@ class Check(NamedTuple):
 
     Args:
         name: What the report counts.
-        passes: Whether a clip is good; never for NaN.
+        passes: Whether a shot is good; never for NaN.
         words: What was found and what was asked for, of ``m`` (measured) and ``o`` (options).
     """
 
@@ -112,7 +112,7 @@ def _in_sync(sync: Sync, options: FilterOptions) -> bool:
 
 
 class Rejection(NamedTuple):
-    """Why a clip is left out.
+    """Why a shot is left out.
 
     Args:
         name: Of the check.
@@ -127,36 +127,35 @@ class Rejection(NamedTuple):
         return f"{self.name}: {self.words}"
 
 
-def rejection(
-    measured: Measurements,
-    options: FilterOptions = FilterOptions(),
+def check_shot(
+    measured: Measurements, options: FilterOptions = FilterOptions()
 ) -> Rejection | None:
-    """The first reason to leave a clip out; None keeps it."""
+    """The first check that a shot fails; None keeps it."""
     for name, passes, words in CHECKS:
         if not passes(measured, options):
             return Rejection(name, words.format(m=measured, o=options))
     return None
 
 
-def judge(
+def filter_shot(
     measured: Measurements,
     options: FilterOptions = FilterOptions(),
     *,
     score_sync: Callable[[], Sync] | None = None,
 ) -> tuple[Measurements, Rejection | None]:
-    """Checks a clip, and its lip sync too where there is a judge of that.
+    """Checks a shot, and its lip sync where that can be scored.
 
     Args:
-        measured: The clip.
-        options: Where each check draws its line.
-        score_sync: Judges the lip sync of this clip. It decodes and runs a network, so it is called
-            only for a clip that passes all else; None: lip sync is not looked at.
+        measured: The shot.
+        options: The threshold of each check.
+        score_sync: Scores the lip sync of this shot. It decodes and runs a network, so it is called
+            only for a shot that passes all else; None leaves lip sync out.
 
     Returns:
-        The measurements with the verdict on lip sync in them, and the reason to leave the clip out.
+        The measurements, lip sync among them, and the reason to leave the shot out.
     """
-    reason = rejection(measured, options)
+    reason = check_shot(measured, options)
     if reason or score_sync is None:
         return measured, reason
     measured = replace(measured, sync=score_sync())
-    return measured, rejection(measured, options)
+    return measured, check_shot(measured, options)

@@ -1,9 +1,9 @@
-"""What became of each video: a small JSON file in the store, written when it is finished."""
+"""What became of each video and its shots: a small JSON file a video, in the store."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -11,21 +11,24 @@ from typing import Any, Literal
 from loopy.data.media.container import AnyPath
 from loopy.data.store.shots import checked_id
 from loopy.data.store.storage import read_file
-from loopy.drafts import draft
-from loopy.errors import MediaError, OutputError, StoreError
+from loopy.drafts import existing_folder, writing
+from loopy.errors import MediaError, StoreError
+from loopy.preprocess.filters import Rejection
 from loopy.preprocess.remote_videos import MISSING, Source, facts_of
 from loopy.typed_values import plain_values, record_of
 
 FOLDER = "videos"
 OUT_OF_REACH = "out of reach"
+FORMER_NAMES = {"clips": "shots", "clip": "shot"}
+"""Keys of files that were written before a stored shot was called so."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ShotOutcome:
     """What became of a shot.
 
     Args:
-        clip: Id; of a kept clip that of its file.
+        shot: Its id, which names its file in the store if it is kept.
         start_s: Where it begins in the video.
         stop_s: Where it ends.
         frames: At 25 a second.
@@ -38,7 +41,7 @@ class Outcome:
         StoreError: The id is none.
     """
 
-    clip: str
+    shot: str
     start_s: float
     stop_s: float
     frames: int
@@ -48,8 +51,12 @@ class Outcome:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what would name a file elsewhere."""
-        checked_id(self.clip)
+        """Refuses what would name a file elsewhere."""
+        checked_id(self.shot)
+
+    def rejected(self, reason: Rejection) -> "ShotOutcome":
+        """The same shot, left out for a reason."""
+        return replace(self, status="rejected", reason=reason.name, words=reason.words)
 
 
 @dataclass(frozen=True)
@@ -61,17 +68,25 @@ class Ledger:
         stamp: Size and time of change of the file, and a hash of all options: while they stay,
             nothing is done again.
         seconds: Its length.
-        error: Why nothing could be made of it; empty if something could.
-        clips: Its shots.
+        error: Why it cannot be used, or is not finished; empty if all is well.
+        shots: Its shots, in order; while it is not finished, those that are done.
         spent_s: Seconds of work by stage.
+        finished: False after what the next run may not meet: it goes on where this one stopped.
     """
 
     source: str
     stamp: str
     seconds: float = 0.0
     error: str = ""
-    clips: tuple[Outcome, ...] = ()
+    shots: tuple[ShotOutcome, ...] = ()
     spent_s: Mapping[str, float] = field(default_factory=dict)
+    finished: bool = True
+
+
+def unfinished(ledger: Ledger, reason: str) -> Ledger:
+    """The ledger of a video on which the next run goes on."""
+    error = f"{ledger.source} is not finished: {reason}; run again"
+    return replace(ledger, finished=False, error=error)
 
 
 def ledger_path(root: AnyPath, source: AnyPath) -> Path:
@@ -85,13 +100,9 @@ def stamp_of(files: Sequence[Source], key: str) -> str:
     for file in files:
         try:
             words.append(facts_of(file))
-        except MediaError:  # who opens it will say so
+        except MediaError:  # opening it will fail with the reason
             words.append(OUT_OF_REACH)
     return "; ".join(words)
-
-
-def _gone(stamp: str) -> bool:
-    return stamp.split("; ")[1:2] in ([MISSING], [OUT_OF_REACH])
 
 
 def write_ledger(root: AnyPath, ledger: Ledger) -> None:
@@ -101,15 +112,12 @@ def write_ledger(root: AnyPath, ledger: Ledger) -> None:
         OutputError: It cannot be written.
     """
     path = ledger_path(root, ledger.source)
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with draft(path) as hidden:
-            hidden.write_text(json.dumps(asdict(ledger), indent=1) + "\n")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}; make room") from error
+    existing_folder(path.parent)
+    with writing(path) as hidden:
+        hidden.write_text(json.dumps(asdict(ledger), indent=1) + "\n")
 
 
-def finished(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
+def current_ledger(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
     """The ledger of a video as it is now.
 
     Returns:
@@ -120,12 +128,13 @@ def finished(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
         ledger = _read(ledger_path(root, source))
     except StoreError:
         return None
-    same_key = ledger.stamp.split("; ")[0] == stamp.split("; ")[0]
-    return ledger if ledger.stamp == stamp or (same_key and _gone(stamp)) else None
+    key, *facts = stamp.split("; ")
+    gone = facts[:1] in ([MISSING], [OUT_OF_REACH]) and ledger.stamp.split("; ")[0] == key
+    return ledger if ledger.stamp == stamp or gone else None
 
 
 def known_seconds(root: AnyPath, source: Source) -> float:
-    """Length of a video that was looked at before; 0 where it was not."""
+    """Length of a video that was probed before; 0 of another one."""
     try:
         return _read(ledger_path(root, source)).seconds
     except StoreError:
@@ -157,6 +166,15 @@ def readable_ledgers(root: AnyPath) -> tuple[list[Ledger], list[StoreError]]:
 
 def _read(path: Path) -> Ledger:
     try:
-        return record_of(Ledger, plain_values(read_file(path)))
+        return record_of(Ledger, _with_present_names(plain_values(read_file(path))))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it and preprocess again") from error
+
+
+def _with_present_names(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    found = {FORMER_NAMES.get(name, name): value for name, value in values.items()}
+    if isinstance(found.get("shots"), list):
+        found["shots"] = [_with_present_names(each) for each in found["shots"]]
+    return found

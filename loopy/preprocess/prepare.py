@@ -1,83 +1,67 @@
-"""One video to clips of the store: the same steps, whatever engine calls them.
+"""One video to shots of a store: probe, shots, track, filter, encode, store.
 
-probe -> shots -> track -> filter -> pictures -> latents -> audio -> store
-
-Whatever is finished lies in a file of its own, in ``work/`` until the video is: what was found in
-it, the track of each shot, its latents by 64 frames, its sound. So a run that was killed is
-started again and goes on, and the steps of a video may be done by processes that know nothing of
-each other.
+The store is the state. A shot has an id that follows from the video and all options, and its file
+appears whole or not at all; the ledger of the video names the shots that are done. A run that was
+killed is started again: it finds the cuts of the video anew, and goes on at the shot in work.
 """
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from loopy.data.media.sound import read_audio
 from loopy.data.store.description import load_description
 from loopy.data.store.shot_store import write_shot
-from loopy.data.store.shots import shot_path
+from loopy.data.store.shots import ShotRecord, shot_path
 from loopy.errors import ConfigurationError, DependencyError, MediaError, ModelError, OutputError
-from loopy.preprocess.assemble import assemble
-from loopy.preprocess.crop import crop_frames
-from loopy.preprocess.estimators import estimator
+from loopy.motion import MotionSequence
+from loopy.preprocess.crop import crop_frames, crop_points
+from loopy.preprocess.encode import Networks, RowStream
 from loopy.preprocess.identity import IdentityOf, identity_rule
-from loopy.preprocess.ledger import Ledger, finished, ledger_path, stamp_of, write_ledger
-from loopy.preprocess.look import Looker, ScoreSync
-from loopy.preprocess.networks import Networks
+from loopy.preprocess.landmarks import estimator
+from loopy.preprocess.landmarks.types import LandmarkEstimator
+from loopy.preprocess.ledger import (
+    Ledger,
+    ShotOutcome,
+    current_ledger,
+    stamp_of,
+    unfinished,
+    write_ledger,
+)
+from loopy.preprocess.measurements import fill_gaps
 from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.plan import Plan, Take, plan_path, read_plan, write_plan
-from loopy.preprocess.remote_videos import Source, local_copy, source_of, tracks_of
+from loopy.preprocess.remote_videos import Source, local_copy, tracks_of
+from loopy.preprocess.shot_finder import PlannedShot, ScoreSync, ShotFinder
 from loopy.preprocess.sync_scorer import ToonSyncScorer
-from loopy.preprocess.tracks import chunks
-from loopy.preprocess.work import forget, keep, kept, work_path
+from loopy.preprocess.track import read_parts
 from loopy.stopwatch import Stopwatch
+from loopy.timing import FPS
 
-PIECE = 64
-"""Most pictures in a piece of work: at 512 px they weigh 50 MB."""
+BATCH = 8
+"""Frames in a batch of the autoencoder."""
 OF_THE_RUN = OutputError, ModelError, ConfigurationError, DependencyError
-"""What no other video would escape either."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What a network must look at; it holds all that it takes to do so, and can travel.
-
-    Args:
-        kind: ``pictures``, or the ``sound`` of a whole video.
-        source: The video.
-        clip: Id of the clip that the pictures are of; empty for sound.
-        first: Frame of the clip that the pictures begin with.
-        content: Pictures (f h w c), cropped; or samples at 16 kHz.
-        spent_s: Seconds it took to make them.
-    """
-
-    kind: Literal["pictures", "sound"]
-    source: str
-    clip: str
-    first: int
-    content: np.ndarray
-    spent_s: float
+"""Errors that every other video would meet too."""
 
 
 @dataclass(frozen=True, eq=False)
 class Preparer:
-    """Makes clips of videos, in steps: `pieces`, `encode` each, `finish`.
+    """Makes shots of videos.
 
     Args:
         root: The store.
         options: How.
-        config: All that shapes a clip; see `config_of`.
+        config: All that shapes a shot; see `config_of`.
         load: Loads the networks, where they are first needed.
-        score_sync: Judges lip sync; None: whom the options name, nobody by default.
+        score_sync: Scores lip sync; None: as the options say.
     """
 
     root: Path
@@ -91,31 +75,16 @@ class Preparer:
         """The networks, on their device."""
         return self.load()
 
-    @cached_property
-    def look(self) -> Looker:
-        """Finds clips; with the models of landmarks, but for tracks that are known."""
-        name, more = self.options.estimator, self.options.estimator_options
-        find = None if self._known else estimator(name, **more)
-        score = self.score_sync
-        if score is None and self.options.sync == "toon":
-            score = ToonSyncScorer()
-        return Looker(self.root, self.options, self.config, find, score)
-
     def load_all(self) -> None:
         """Loads the networks, the models of landmarks, and the table of identities.
 
         Raises:
             LoopyError: One of them is missing, damaged, or not what it should be.
         """
-        _ = self.networks, self.look, self._who
-
-    @property
-    def _known(self) -> bool:
-        """Whether tracks lie beside the videos."""
-        return self.options.estimator == "precomputed"
+        _ = self.networks, self._estimator, self._scorer, self._identity_of
 
     def __call__(self, source: Source) -> Ledger:
-        """Prepares a video, unless it is done already.
+        """Prepares a video, but for the shots that are done already.
 
         What is wrong with the video is written into its ledger, and the run goes on.
 
@@ -123,231 +92,154 @@ class Preparer:
             OutputError: The store cannot be written.
             LoopyError: Options or models that fit no video.
         """
-        for _ in range(3):
-            try:
-                for piece in self.pieces(source):
-                    self.encode(piece)
-                ledger = self.finish(source)
-            except OF_THE_RUN:
-                raise
-            except ValueError as error:  # numbers that no store takes
-                return self.give_up(source, error)
-            if ledger is not None:
-                return ledger
-        raise OutputError(
-            f"files of {source} vanish from {self.root}/work; does another job clean?"
-        )
-
-    def pieces(self, source: Source) -> Iterator[Piece]:
-        """Looks at a video, and yields what the networks still must.
-
-        Raises:
-            OutputError: The store cannot be written.
-            LoopyError: Options or models that fit no video.
-        """
         stamp = self._stamp(source)
-        if self._done(source, stamp):
-            return
+        before = current_ledger(self.root, source, stamp)
+        if before is not None and not before.error and all(map(self._done, before.shots)):
+            return before
         try:
-            with local_copy(source, tracks=self._known) as video:
-                plan = self._plan(source, stamp)
-                if plan is None:
-                    ledger_path(self.root, source).unlink(missing_ok=True)
-                    ledger = Ledger(str(source), stamp)
-                    plan = self.look(video, ledger, identity=self._who(source))
-                    write_plan(self.root, plan)
-                takes = [take for take in plan.takes if not self._stored(take.clip)]
-                if plan.has_sound and self._unheard(takes):
-                    yield _sound(source, video)
-                for take in takes:
-                    yield from self._pictures(source, video, take)
+            with local_copy(source, tracks=self._precomputed) as video:
+                return self._prepare(source, video, before or Ledger(str(source), stamp))
         except OF_THE_RUN:
             raise
-        except ValueError as error:  # all of ours are
-            self.give_up(source, error)
+        except ValueError as error:  # all of ours are, and what no store takes
+            failed = Ledger(str(source), self._stamp(source), error=f"{source}: {error}")
+            write_ledger(self.root, failed)
+            return failed
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            return self.record_failure(source, f"{type(error).__name__} in {where}: {error}")
 
-    def give_up(self, source: Source, error: Exception) -> Ledger:
-        """Writes why a video gives no clips.
-
-        Raises:
-            OutputError: The store cannot be written.
-        """
-        ledger = Ledger(str(source), self._stamp(source), error=f"{source}: {error}")
-        write_ledger(self.root, ledger)
-        return ledger
-
-    def encode(self, piece: Piece) -> None:
-        """Keeps what the networks make of a piece.
-
-        Raises:
-            OutputError: The store cannot be written.
-        """
-        if piece.kind == "sound":
-            self._hear(piece)
-            return
-        watch = Stopwatch({"pictures": piece.spent_s})
-        with watch("latents"):
-            tensors = self.networks.latents(torch.from_numpy(piece.content), self.options)
-        keep(self._path(piece.clip, _pictures(piece.first)), tensors, spent_s=watch.seconds)
-
-    def finish(self, source: Source) -> Ledger | None:
-        """Writes what is ready: clips, and the ledger behind the last of them.
-
-        Returns:
-            The ledger; None as long as parts are missing.
+    def record_failure(self, source: Source, reason: str) -> Ledger:
+        """Writes that a video is not finished, for a reason that the next run may not meet.
 
         Raises:
             OutputError: The store cannot be written.
         """
         stamp = self._stamp(source)
-        if (done := finished(self.root, source, stamp)) is not None:
-            self._forget(source, done)  # a process that was killed may have left it
-            return done
-        plan = read_plan(self.root, source, stamp)
-        if plan is None:
-            return None
-        stored = [self._store(plan, take) for take in plan.takes]
-        if not all(stored):
-            return None
-        spent: Counter[str] = Counter()
-        spent.update(plan.ledger.spent_s)
-        for take in plan.takes:
-            _, more = kept(self._path(take.clip, "done")) or ({}, {})
-            spent.update(more)
-        rounded = {stage: round(seconds, 3) for stage, seconds in spent.items()}
-        ledger = replace(plan.ledger, spent_s=rounded)
+        before = current_ledger(self.root, source, stamp) or Ledger(str(source), stamp)
+        ledger = unfinished(before, reason)
         write_ledger(self.root, ledger)
-        self._forget(source, ledger)
         return ledger
 
-    def _forget(self, source: Source, ledger: Ledger) -> None:
-        """Deletes the plan of a finished video, and parts of its clips; the plan goes last."""
-        plan = plan_path(self.root, source)
-        if plan.is_file():
-            forget(self.root, {clip.clip for clip in ledger.clips})
-            plan.unlink(missing_ok=True)
+    def encode(self, video: Path, shot: PlannedShot, watch: Stopwatch) -> dict[str, Tensor]:
+        """Latents of a shot, one batch of pictures in memory at a time.
+
+        Raises:
+            MediaError: The pictures cannot be read.
+        """
+        size_px, parts = self.options.size_px, defaultdict[str, list[Tensor]](list)
+        pictures = read_parts(video, shot.span, frames=1)  # each is cut before the next comes
+        crops = (crop_frames(picture, shot.box, size_px=size_px) for picture in pictures)
+        frames = 0
+        while True:
+            with watch("pictures"):
+                batch = list(islice(crops, BATCH))
+            if not batch:
+                break
+            frames += len(batch)
+            with watch("latents"):
+                for name, part in self.networks.latents(torch.cat(batch), self.options).items():
+                    parts[name].append(part)
+        if frames < len(shot.span):
+            raise MediaError(f"its pictures end at frame {shot.span.start + frames}")
+        return {name: torch.cat(each) for name, each in parts.items()}
+
+    def _prepare(self, source: Source, video: Path, before: Ledger) -> Ledger:
+        """Makes the shots of a video that are missing."""
+        watch = Stopwatch(dict(before.spent_s))
+        finder = ShotFinder(
+            video,
+            source,
+            self.options,
+            self.config,
+            identity=self._identity_of(source),
+            estimator=self._estimator,
+            score_sync=self._scorer,
+            watch=watch,
+        )
+        features = self.networks.features(video, rate_hz=self.options.audio_rate_hz)
+        rows = RowStream(features) if finder.has_sound else None
+        done = {outcome.shot: outcome for outcome in before.shots if self._done(outcome)}
+        outcomes, seconds = list[ShotOutcome](), float(finder.about.seconds)
+        ledger = replace(before, seconds=seconds, error="", finished=True)
+        for span in finder.spans:
+            outcome = done.get(finder.id(span))
+            if outcome is None:
+                outcome, shot = finder.track(span)
+                if shot is not None and not self._done(outcome):
+                    tensors = self.encode(video, shot, watch)
+                    with watch("audio"):
+                        tensors["audio"] = self._audio(shot.span, rows)
+                    with watch("store"):
+                        write_shot(self.root, self._record(shot, tensors))
+                if outcome.measured:  # it took some work
+                    so_far = replace(ledger, shots=(*outcomes, outcome), spent_s=watch.seconds)
+                    write_ledger(self.root, unfinished(so_far, "it was interrupted"))
+            outcomes.append(outcome)
+        spent_s = {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()}
+        ledger = replace(ledger, shots=tuple(outcomes), spent_s=spent_s)
+        write_ledger(self.root, ledger)
+        return ledger
+
+    def _audio(self, span: range, rows: RowStream | None) -> Tensor:
+        """Features of a span; of no sound zeros."""
+        each = self.options.audio_rate_hz // int(FPS)
+        if rows is not None:
+            return rows(range(span.start * each, span.stop * each))
+        return torch.zeros(len(span) * each, *load_description(self.root).audio_shape)
+
+    def _record(self, shot: PlannedShot, tensors: dict[str, Tensor]) -> ShotRecord:
+        size_px = self.options.size_px
+        points = fill_gaps(shot.track.points, longest=self.options.longest_gap)
+        valid = ~points.isnan().any(-1)
+        crop = crop_points(points, shot.box, size_px=size_px).nan_to_num()
+        motion = MotionSequence(crop, shot.track.pose, valid, size_px)
+        return ShotRecord(shot.id, motion=motion, provenance=shot.provenance, **tensors)
+
+    def _done(self, outcome: ShotOutcome) -> bool:
+        return outcome.status == "rejected" or (self.root / shot_path(outcome.shot)).is_file()
 
     def _stamp(self, source: Source) -> str:
         try:
-            who = self._who(source)
-        except MediaError:  # who looks at the video will say so
-            who = None
-        files = [source, tracks_of(source)] if self._known else [source]
-        return stamp_of(
-            files, f"{self._key} {'' if who is None else who.encode(errors='surrogatepass').hex()}"
-        )
+            identity = self._identity_of(source) or ""
+        except MediaError:  # preparing it will fail with the reason
+            identity = ""
+        key = sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
+        files = [source, tracks_of(source)] if self._precomputed else [source]
+        return stamp_of(files, f"{key} {identity.encode(errors='surrogatepass').hex()}")
+
+    @property
+    def _precomputed(self) -> bool:
+        """Whether tracks are next to the videos."""
+        return self.options.estimator == "precomputed"
 
     @cached_property
-    def _key(self) -> str:
-        return sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:16]
-
-    def _done(self, source: Source, stamp: str) -> bool:
-        """Whether nothing is left to do; an error may have passed."""
-        done = finished(self.root, source, stamp)
-        if done is None or done.error:
-            return False
-        return all(clip.status == "rejected" or self._stored(clip.clip) for clip in done.clips)
-
-    def _plan(self, source: Source, stamp: str) -> Plan | None:
-        """The plan, as long as the tracks that it stands on are whole."""
-        plan = read_plan(self.root, source, stamp)
-        left = [] if plan is None else [t for t in plan.takes if not self._stored(t.clip)]
-        tracks = all(kept(self._path(take.clip, "track")) is not None for take in left)
-        return plan if tracks else None
-
-    def _stored(self, clip: str) -> bool:
-        return (self.root / shot_path(clip)).is_file()
-
-    def _path(self, clip: str, part: str) -> Path:
-        return work_path(self.root, clip, part)
-
-    def _unheard(self, takes: Iterable[Take]) -> list[Take]:
-        return [take for take in takes if not self._path(take.clip, "audio").is_file()]
-
-    def _pictures(self, source: Source, video: Path, take: Take) -> Iterator[Piece]:
-        """Pictures of a clip that are not encoded yet."""
-        left = [
-            first
-            for first in range(0, take.frames, PIECE)
-            if not self._path(take.clip, _pictures(first)).is_file()
-        ]
-        if not left:
-            return
-        shown = chunks(video, take.span[left[0] :], frames=1)  # each is cut before the next comes
-        for first in range(left[0], left[-1] + 1, PIECE):
-            watch = Stopwatch()
-            with watch("pictures"):
-                size_px, count = self.options.size_px, min(PIECE, take.frames - first)
-                cut = (crop_frames(frame, take.box, size_px=size_px) for frame in shown)
-                squares = torch.cat([*islice(cut, count)] or [torch.empty(0)])
-            if len(squares) < count:
-                raise MediaError(f"its pictures end at frame {take.first + first + len(squares)}")
-            if first in left:
-                content, spent_s = squares.numpy(), watch.seconds["pictures"]
-                yield Piece("pictures", str(source), take.clip, first, content, spent_s)
-
-    def _hear(self, piece: Piece) -> None:
-        """Keeps the rows of sound of each clip of a video."""
-        source = source_of(piece.source)
-        plan = read_plan(self.root, source, self._stamp(source))
-        takes = [] if plan is None else self._unheard(plan.takes)
-        rows = self.networks.features(
-            torch.from_numpy(piece.content),
-            [take.span for take in takes],
-            rate_hz=self.options.audio_rate_hz,
-        )
-        spent_s = piece.spent_s
-        for take in takes:
-            watch = Stopwatch({"audio": spent_s})
-            with watch("audio"):
-                heard = next(rows)
-            keep(self._path(take.clip, "audio"), {"audio": heard}, spent_s=watch.seconds)
-            spent_s = 0.0
-
-    def _store(self, plan: Plan, take: Take) -> bool:
-        """Writes a clip whose parts are all there; says whether it is in the store."""
-        if self._stored(take.clip):
-            return True
-        names = ["track", *map(_pictures, range(0, take.frames, PIECE))]
-        names += ["audio"] if plan.has_sound else []
-        if not all(self._path(take.clip, name).is_file() for name in names):
-            return False
-        parts = {name: kept(self._path(take.clip, name)) for name in names}
-        whole = {name: part for name, part in parts.items() if part is not None}
-        if len(whole) < len(parts):
-            return False
-        watch = Stopwatch(dict(sum((Counter(spent) for _, spent in whole.values()), Counter())))
-        with watch("store"):
-            shape = load_description(self.root).audio_shape
-            tensors = {name: tensors for name, (tensors, _) in whole.items()}
-            write_shot(self.root, assemble(plan, take, tensors, self.options, self.config, shape))
-        keep(self._path(take.clip, "done"), {}, spent_s=watch.seconds)
-        for name in names:
-            self._path(take.clip, name).unlink(missing_ok=True)
-        return True
+    def _estimator(self) -> LandmarkEstimator | None:
+        if self._precomputed:
+            return None
+        return estimator(self.options.estimator, **self.options.estimator_options)
 
     @cached_property
-    def _who(self) -> IdentityOf:
+    def _scorer(self) -> ScoreSync | None:
+        if self.score_sync is None and self.options.sync == "toon":
+            return ToonSyncScorer()
+        return self.score_sync
+
+    @cached_property
+    def _identity_of(self) -> IdentityOf:
         return identity_rule(self.options.identity)
 
 
+MakePreparer = Callable[[], Preparer]
+"""Builds a preparer with its models; it pickles, the models need not."""
+
+
 def config_of(options: PreprocessOptions, models: dict[str, str]) -> dict[str, Any]:
-    """All that shapes a clip, taken once for a run: other machines may not see all files.
+    """All that shapes a shot, taken once for a run: other machines may not see all files.
 
     Args:
         options: How.
         models: Name -> fingerprint of the networks.
     """
     return {"options": options.as_json(), "models": models}
-
-
-def _pictures(first: int) -> str:
-    """Name of the part that begins with a frame."""
-    return f"pictures-{first:06d}"
-
-
-def _sound(source: Source, video: Path) -> Piece:
-    watch = Stopwatch()
-    with watch("audio"):
-        samples = read_audio(video, zero="pictures").numpy()
-    return Piece("sound", str(source), "", 0, samples, watch.seconds["audio"])

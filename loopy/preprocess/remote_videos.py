@@ -15,7 +15,7 @@ from av.error import FFmpegError
 from loopy.data.media.container import SAFELY
 from loopy.data.store.storage import connect, first_line, is_address, library
 from loopy.errors import MediaError, OutputError, StoreError
-from loopy.preprocess.precomputed import tracks_path
+from loopy.preprocess.landmarks.precomputed import tracks_path
 
 Source = Path | str
 """A video: a file; or, as a string, an address that obstore knows (s3, gs, az, http(s), file)."""

@@ -9,7 +9,7 @@ from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
 from loopy.models.probe import SIDE_PX
 from loopy.preprocess.crop import Box, crop_frames
 from loopy.preprocess.measurements import Sync
-from loopy.preprocess.tracks import chunks
+from loopy.preprocess.track import read_parts
 from loopy.timing import sample_span
 
 SURE = 0.2
@@ -45,7 +45,7 @@ class ToonSyncScorer:
         start, stop = sample_span(span.start)[0], sample_span(span.stop - 1)[1]
         samples = read_audio(video, zero="pictures")[start:stop]
         heard = self.audio_encoder.features(samples)[: len(span)]
-        parts = (crop_frames(part, box, size_px=SIDE_PX) for part in chunks(video, span))
+        parts = (crop_frames(part, box, size_px=SIDE_PX) for part in read_parts(video, span))
         seen = self.judge.embed_frames(parts)
         together = min(len(seen), len(sound := self.judge.embed_sound(heard)))
         found = scores_of(sound[:together], seen[:together])

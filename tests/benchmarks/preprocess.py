@@ -17,7 +17,7 @@ import torch
 from loopy.commands.preprocess import preprocess
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.report import report
+from loopy.preprocess.report import store_report
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> None:
         subprocess.run([*written, "--videos", str(given.videos)], check=True)
         begun = perf_counter()
         preprocess(str(videos), store, parts=ROOT / "loopy/assets/toon", options=options)
-        spent, found = perf_counter() - begun, report(store)
+        spent, found = perf_counter() - begun, store_report(store)
         seconds = 3600 * found.hours
         size = sum(path.stat().st_size for path in videos.glob("*.m*"))
     print("| stage | seconds of work | seconds of video a second |\n|---|---|---|")

@@ -14,8 +14,7 @@ from loopy.data.store.index_build import build_index, write_build
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path
 from loopy.errors import StoreError
-from loopy.preprocess.ledger import Ledger, Outcome, ledger_path, write_ledger
-from loopy.preprocess.plan import Take
+from loopy.preprocess.ledger import Ledger, ShotOutcome, ledger_path, write_ledger
 
 PATHS = ["../victim/model", "/etc/passwd", "..", "", "0" * 31, "0" * 33, "0" * 31 + "\n", "A" * 32]
 
@@ -30,10 +29,10 @@ def victim(tmp_path):
 
 def edit_ledger(root, source, **changes):
     """Writes a ledger of one kept clip, then changes what it says of it."""
-    write_ledger(root, Ledger(source, "stamp", clips=(Outcome("0" * 32, 0, 1, 25, "kept"),)))
+    write_ledger(root, Ledger(source, "stamp", shots=(ShotOutcome("0" * 32, 0, 1, 25, "kept"),)))
     path = ledger_path(root, source)
     content = json.loads(path.read_text())
-    content["clips"][0] |= changes
+    content["shots"][0] |= changes
     path.write_text(json.dumps(content))
     return path
 
@@ -49,7 +48,7 @@ def edit_index(root, row, name):
 
 @pytest.mark.parametrize("name", PATHS)
 def test_an_id_is_no_path(name):
-    for door in (shot_path, lambda n: Take(n, 0, 1, (0, 0, 1, 1))):
+    for door in (shot_path, lambda n: ShotOutcome(n, 0, 1, 25, "kept")):
         with pytest.raises(StoreError, match="32 hexadecimal digits"):
             door(name)
 
@@ -58,7 +57,7 @@ def test_an_id_is_no_path(name):
 def test_a_check_deletes_nothing_outside(make_store, victim, door, capfd):
     root = make_store(["one", "two"])
     if door == "ledger":
-        wrong = edit_ledger(root, "a.mp4", clip="../../victim/model").name
+        wrong = edit_ledger(root, "a.mp4", shot="../../victim/model").name
     else:
         edit_index(root, 0, "../../victim/model")
         wrong = "row 0: a shot's id is 32 hexadecimal digits, got '../../victim/model'"
@@ -74,7 +73,7 @@ def test_a_check_deletes_nothing_outside(make_store, victim, door, capfd):
 def test_a_damaged_ledger_ends_no_check(make_store, make_record, capfd):
     root = make_store(["one", "two"])
     (root / shot_path(make_record("one").id)).write_bytes(b"")
-    for source, changes in {"a": {"clip": 5}, "b": {"frames": "x"}, "c": {"start_s": None}}.items():
+    for source, changes in {"a": {"shot": 5}, "b": {"frames": "x"}, "c": {"start_s": None}}.items():
         edit_ledger(root, source, **changes)
     ledger_path(root, "d").write_text("[" * 100_000)
     assert main(["data", "check", str(root), "--remove"]) == 1

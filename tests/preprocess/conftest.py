@@ -22,8 +22,8 @@ from transformers import Wav2Vec2Config
 from loopy.models import AudioEncoder
 from loopy.models.folder import save_part
 from loopy.preprocess.filters import FilterOptions
+from loopy.preprocess.landmarks.precomputed import Tracks, save_tracks
 from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.precomputed import Tracks, save_tracks
 
 BARS, BAR_PX = 16, 5
 QUICK = {

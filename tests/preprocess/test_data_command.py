@@ -16,7 +16,7 @@ from loopy.commands.preprocess import preprocess
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video_reader import iterate_frames
 from loopy.data.store.shot_store import ShotStore
-from loopy.preprocess.report import report
+from loopy.preprocess.report import store_report
 from loopy.preprocess.sources import probe
 
 SIDE, FRAMES = 48, 35
@@ -74,12 +74,12 @@ def test_a_report_as_a_file_and_a_picture(made, talks, tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     assert main(["data", "report", str(made), "--out", str(out)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("4 videos, 2 clips, 0.00 hours, ")
+    assert told.startswith("4 videos, 2 shots, 0.00 hours, ")
     assert told.endswith(f"report and histograms: {out}\n")
     content = json.loads((out / "report.json").read_text())
     files = list(made.glob("clips/*/*.safetensors"))
     assert content["videos"] == 4
-    assert content["clips"] == len(files) == 2
+    assert content["shots"] == len(files) == 2
     assert content["hours"] == pytest.approx((25 + FRAMES) / 25 / 3600)
     assert content["rejected"] == {"no sound": 1, "too short": 1}
     assert content["bytes"] == sum(file.stat().st_size for file in files)
@@ -101,7 +101,7 @@ def test_the_same_video_under_two_names_counts_once(write_talk, talk_parts, talk
     for end in ("", ".tracks.safetensors"):
         shutil.copy(f"{path}{end}", tmp_path / f"two.mkv{end}")
     preprocess(str(tmp_path), tmp_path / "store", parts=talk_parts, options=talk_options)
-    found = report(tmp_path / "store")
+    found = store_report(tmp_path / "store")
     assert (found.videos, len(found.kept)) == (2, 1)
     assert len(ShotStore.open(tmp_path / "store")) == 1
     assert found.hours == pytest.approx(30 / 25 / 3600)

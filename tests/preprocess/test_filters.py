@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopy.motion import NOSE_TIP
-from loopy.preprocess.filters import CHECKS, FilterOptions, judge, rejection
+from loopy.preprocess.filters import CHECKS, FilterOptions, check_shot, filter_shot
 from loopy.preprocess.measurements import (
     Measurements,
     Sync,
@@ -33,7 +33,7 @@ GOOD = Measurements(
 
 
 def test_a_clip_on_every_line_passes():
-    assert rejection(GOOD) is None
+    assert check_shot(GOOD) is None
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_clip_on_every_line_passes():
     ],
 )
 def test_one_step_over_a_line_is_a_reason(change, name, words):
-    reason = rejection(replace(GOOD, **change))
+    reason = check_shot(replace(GOOD, **change))
     assert reason is not None
     assert reason.name == name
     assert words in str(reason)
@@ -64,14 +64,14 @@ def test_one_step_over_a_line_is_a_reason(change, name, words):
 def test_lines_can_be_moved():
     wide = FilterOptions(fewest_frames=50, fewest_px=100, yaw=1, need_sound=False)
     poor = replace(GOOD, frames=50, crop_px=100, yaw=0.9, has_sound=False)
-    assert rejection(poor) is not None
-    assert rejection(poor, wide) is None
+    assert check_shot(poor) is not None
+    assert check_shot(poor, wide) is None
 
 
 def test_the_first_reason_is_told():
     bad = replace(GOOD, frames=3, has_sound=False, face_lost=1, crop_px=1)
     names = []
-    while (reason := rejection(bad)) is not None:
+    while (reason := check_shot(bad)) is not None:
         names.append(reason.name)
         bad = replace(
             bad,
@@ -94,10 +94,10 @@ def test_lip_sync_is_judged_last_and_only_where_asked():
         return Sync(1.0, 0)
 
     clip = replace(GOOD, sync=None)
-    assert judge(clip) == (clip, None)
-    measured, reason = judge(replace(clip, frames=1), score_sync=score)
+    assert filter_shot(clip) == (clip, None)
+    measured, reason = filter_shot(replace(clip, frames=1), score_sync=score)
     assert (measured.sync, reason.name, asked) == (None, "too short", [])
-    measured, reason = judge(clip, score_sync=score)
+    measured, reason = filter_shot(clip, score_sync=score)
     assert (measured.sync, reason.name, asked) == (Sync(1.0, 0), "low sync", [1])
 
 
@@ -152,7 +152,7 @@ def test_a_clip_without_a_face_is_lost_and_breaks_nothing(face):
     nobody = measured(face.repeat(20, 1, 1) * torch.nan, box=None)
     assert (nobody.face_lost, nobody.crop_px) == (1, 0)
     assert math.isnan(nobody.yaw)
-    assert rejection(replace(nobody, frames=136)).name == "face lost"
+    assert check_shot(replace(nobody, frames=136)).name == "face lost"
 
 
 def test_one_odd_frame_is_no_rotation(face):

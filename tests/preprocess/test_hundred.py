@@ -13,7 +13,7 @@ import torch
 from loopy.cli import main
 from loopy.data.media.writer import open_writer
 from loopy.data.store.shot_store import ShotStore
-from loopy.preprocess.report import report
+from loopy.preprocess.report import store_report
 from loopy.synthetic.talker import random_talk
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def test_a_hundred_with_their_true_tracks(preprocess, tmp_path):
     seconds = ["--seconds", str(FRAMES / 25)]
     subprocess.run([*written, "--videos", str(VIDEOS), "--size", str(SIZE), *seconds], check=True)
     store = preprocess(tmp_path / "videos", "store", "--options.estimator=precomputed")
-    found = report(tmp_path / "store")
+    found = store_report(tmp_path / "store")
     assert (len(store), found.videos, found.errors) == (VIDEOS, VIDEOS, {})
     abouts = [store.about(row) for row in range(VIDEOS)]
     assert {about["frames"] for about in abouts} <= {FRAMES - 1, FRAMES, FRAMES + 1}

@@ -1,211 +1,262 @@
-"""Toon videos, written as files, become clips of a store: once, whole, the same by any engine."""
+"""A store by any engine is the same; what is done is not done again; memory is flat."""
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from loopy.commands.preprocess import _description, _preparer, preprocess
-from loopy.data.media.sound import read_audio
-from loopy.data.media.video import Video
-from loopy.data.media.video_reader import read_frames
+from loopy.commands.preprocess import _description, _networks, _preparer, preprocess
 from loopy.data.store.description import create_store
-from loopy.data.store.shot_store import ShotStore
-from loopy.errors import ConfigurationError, LoopyError, MediaError, OutputError
-from loopy.models.latents import encode_images
-from loopy.preprocess.crop import crop_frames
+from loopy.data.store.shots import shot_path
+from loopy.errors import ConfigurationError, MediaError, OutputError
+from loopy.preprocess.encode import RowStream
 from loopy.preprocess.engines import part_of, prepare_all
-from loopy.preprocess.filters import FilterOptions
-from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.precomputed import Tracks, save_tracks
-from loopy.preprocess.prepare import Preparer
-from loopy.preprocess.report import report
-from loopy.synthetic.talker import random_talk
+from loopy.preprocess.landmarks.precomputed import Tracks, save_tracks
+from loopy.preprocess.ledger import read_ledgers
+from loopy.preprocess.prepare import BATCH, Preparer
+from loopy.preprocess.report import store_report
+from loopy.preprocess.shot_finder import ShotFinder, split
+from loopy.stopping import Stopped
 
-SIZE, FRAMES = 64, 30
-OPTIONS = PreprocessOptions(
-    size_px=16,
-    estimator="precomputed",
-    filters=FilterOptions(fewest_frames=25, fewest_px=30, yaw=2.0),
-)
-
-
-def film(path, seed, *, fps=25, sound=True, tracks=True):
-    """A toon talk as a video file, its true track beside it."""
-    talk = random_talk(seed, seconds=FRAMES / 25)
-    pictures = talk.frames(range(FRAMES), size_px=SIZE)
-    pixels = ((pictures.permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8)
-    Video(pixels, fps=fps, audio=talk.audio if sound else None).save(path)
-    if tracks:
-        points = talk.motion.points[:FRAMES] * (SIZE / talk.motion.size_px)
-        save_tracks(path, Tracks(points, talk.motion.valid[:FRAMES], talk.motion.pose[:FRAMES]))
-    return path
+FRAMES = 30
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
-    for seed in range(3):
-        film(folder / f"{seed}.mp4", seed)
-    film(folder / "silent.mp4", 3, sound=False)
-    film(folder / "unknown.mp4", 4, tracks=False)
+def talks(write_talk, tmp_path_factory):
+    """One of three shots, the second of which is rejected; one of one; one without sound."""
+    folder = tmp_path_factory.mktemp("talks")
+    lost = torch.ones(101, 68, dtype=torch.bool)
+    lost[34:67] = False
+    write_talk(folder / "long.mkv", pictures=101, valid=lost)
+    write_talk(folder / "short.mkv", pictures=FRAMES)
+    write_talk(folder / "silent.mkv", silent_from_s=0)
     (folder / "text.mp4").write_text("no video")
-    (folder / "empty.mkv").touch()
     return folder
 
 
-@pytest.fixture
-def parts(make_pipeline, tmp_path):
-    make_pipeline().save_pretrained(tmp_path / "parts")
-    return tmp_path / "parts"
+@pytest.fixture(scope="module")
+def options(talk_options):
+    """A shot has 40 frames at most: the long talk becomes three of 33, 34 and 34."""
+    return replace(talk_options, longest_frames=40)
+
+
+@pytest.fixture(scope="module")
+def store(talks, talk_parts, options, tmp_path_factory):
+    root = tmp_path_factory.mktemp("made") / "store"
+    preprocess(str(talks), root, parts=talk_parts, options=options)
+    return root
 
 
 @pytest.fixture
-def prepared(films, parts, tmp_path):
-    preprocess(str(films), tmp_path / "store", parts=parts, options=OPTIONS)
-    return tmp_path / "store"
+def make(talk_parts, options, tmp_path):
+    """Builds preparers of one store, of any class."""
+
+    def maker(kind=Preparer):
+        made = _preparer(tmp_path / "store", options, talk_parts, "cpu")
+        create_store(made.root, _description(made, options))
+        return kind(made.root, options, made.config, partial(_networks, talk_parts, "cpu"))
+
+    return maker
 
 
-def content(root):
-    return {p.name: p.read_bytes() for p in root.glob("clips/*/*.safetensors")}
+def shots(root):
+    return {path.name: path.read_bytes() for path in root.glob("clips/*/*.safetensors")}
 
 
-def test_a_clip_is_its_pictures_its_sound_and_its_track(prepared, films, parts):
-    store = ShotStore.open(prepared)
-    assert len(store) == 3
-    preparer = _preparer(prepared, OPTIONS, parts, "cpu")
-    for row in range(3):
-        about = store.about(row)["provenance"]
-        box, source = tuple(about["crop_px"]), about["source"]
-        assert (about["start_s"], about["stop_s"]) == (0, FRAMES / 25)
-        read = store.read(row, dict.fromkeys(("latents", "audio", "points", "valid"), slice(None)))
-        pictures = crop_frames(read_frames(source, range(FRAMES)), box, size_px=16)
-        expected = encode_images(preparer.networks.vae, pictures.permute(0, 3, 1, 2) / 127.5 - 1)
-        torch.testing.assert_close(read["latents"], expected.half(), atol=2e-3, rtol=2e-3)
-        heard = preparer.networks.audio_encoder.features(read_audio(source, zero="pictures"))
-        torch.testing.assert_close(read["audio"], heard.half(), atol=2e-3, rtol=2e-3)
-        points = read["points"][read["valid"]]
-        assert points.min() > 0
-        assert points.max() < 16
-    assert not list((prepared / "work").glob("*"))
+def times(root):
+    return {path.name: path.stat().st_mtime_ns for path in root.glob("clips/*/*.safetensors")}
 
 
-def test_what_is_no_clip_has_a_reason(prepared):
-    found = report(prepared)
-    assert [clip.reason for clip in found.rejected] == ["no sound"]
-    reasons = {source.rsplit("/", 1)[1]: reason for source, reason in found.errors.items()}
-    assert set(reasons) == {"unknown.mp4", "text.mp4", "empty.mkv"}
-    assert "no tracks beside it" in reasons["unknown.mp4"]
-    assert "empty" in reasons["empty.mkv"]
-    assert found.hours == pytest.approx(3 * FRAMES / 25 / 3600)
-    assert {"probe", "latents", "store"} <= set(found.spent_s)
-    assert "1 x no sound" in str(found)
+def outcomes(root):
+    """What the ledgers say, but for the time it took."""
+    return [(led.source, led.stamp, led.error, led.shots) for led in read_ledgers(root)]
 
 
-def test_what_is_finished_is_not_done_again(prepared, films, parts):
-    before = {p: p.stat().st_mtime_ns for p in prepared.glob("clips/*/*")}
-    lost = next(iter(before))
-    lost.unlink()
-    preprocess(str(films), prepared, parts=parts, options=OPTIONS)
-    after = {p: p.stat().st_mtime_ns for p in prepared.glob("clips/*/*")}
-    assert set(after) == set(before)
-    assert [path for path in after if after[path] != before[path]] == [lost]
+def test_a_long_shot_becomes_several_of_equal_length(store):
+    (ledger,) = (each for each in read_ledgers(store) if each.source.endswith("long.mkv"))
+    assert [shot.frames for shot in ledger.shots] == [33, 34, 34]
+    assert [shot.status for shot in ledger.shots] == ["kept", "rejected", "kept"]
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    rows = page.split("| stage | takes |")[1].split("\n\n")[0].splitlines()[2:]
+    assert set(ledger.spent_s) == {row.split("`")[1] for row in rows}
 
 
-def test_a_kill_behind_the_ledger_leaves_nothing_for_good(films, parts, tmp_path, monkeypatch):
-    store = tmp_path / "store"
-    with monkeypatch.context() as patch:
-        patch.setattr(Preparer, "_forget", lambda *_: None)
-        preprocess(str(films), store, parts=parts, options=OPTIONS)
-    assert len([*store.glob("work/*.done.*")]) == 3
-    assert any(store.glob("work/*.json"))
-    preprocess(str(films), store, parts=parts, options=OPTIONS)
-    assert not any(store.glob("work/*"))
-
-
-def test_other_options_need_another_store(prepared, films, parts):
-    with pytest.raises(ConfigurationError, match="other"):
-        preprocess(str(films), prepared, parts=parts, options=replace(OPTIONS, longest_gap=0))
-
-
-def test_two_processes_and_shards_make_the_same_store(prepared, films, parts, tmp_path):
-    preprocess(str(films), tmp_path / "pool", parts=parts, options=OPTIONS, workers=2)
+def test_shards_make_the_same_store(store, talks, talk_parts, options, tmp_path):
     for part in ("0/2", "1/2"):
-        preprocess(str(films), tmp_path / "shards", parts=parts, options=OPTIONS, shard=part)
-    assert not (tmp_path / "shards" / "index").exists()  # jobs do not wait for each other
-    assert content(prepared) == content(tmp_path / "pool") == content(tmp_path / "shards")
+        form = {"parts": talk_parts, "options": options, "shard": part}
+        preprocess(str(talks), tmp_path / "store", **form)
+    assert not (tmp_path / "store" / "index").exists()  # jobs do not wait for each other
+    assert shots(tmp_path / "store") == shots(store)
+    assert outcomes(tmp_path / "store") == outcomes(store)
 
 
-def test_each_process_builds_its_networks_once(films, parts, tmp_path):
-    store, built = tmp_path / "store", tmp_path / "built"
-    create_store(store, _description(_preparer(store, OPTIONS, parts, "cpu"), OPTIONS))
-    built.mkdir()
-    list(
-        prepare_all(partial(_counted, store, parts, built), sorted(films.glob("?.mp4")), workers=1)
-    )
-    assert len(list(built.iterdir())) == 1
+def test_processes_make_the_same_store(store, talks, make, tmp_path):
+    """And each of them builds its networks once."""
+    (tmp_path / "built").mkdir()
+    counted = partial(_counted, make(), tmp_path / "built")
+    list(prepare_all(counted, sorted(talks.glob("*.m[kp][v4]")), workers=2))
+    assert len(list((tmp_path / "built").iterdir())) <= 2
+    assert shots(tmp_path / "store") == shots(store)
+    assert [each for each in outcomes(tmp_path / "store") if each[3]] == [
+        each for each in outcomes(store) if each[3]
+    ]
 
 
-def _counted(store, parts, built):
+def _counted(preparer, built):
     (built / f"{os.getpid()} {time.monotonic_ns()}").touch()
-    return _preparer(store, OPTIONS, parts, "cpu")
+    return preparer
 
 
-def test_an_error_that_has_passed_is_forgotten(films, parts, tmp_path):
-    """Tracks that were missing are there now; other tracks make other clips."""
-    folder, store = tmp_path / "films", tmp_path / "store"
-    folder.mkdir()
-    path = film(folder / "late.mp4", 4, tracks=False)
-    with pytest.raises(MediaError, match="not one clip"):
-        preprocess(str(folder), store, parts=parts, options=OPTIONS)
-    talk = random_talk(4, seconds=FRAMES / 25)
-    points = talk.motion.points[:FRAMES] * (SIZE / talk.motion.size_px)
-    save_tracks(path, Tracks(points))
-    preprocess(str(folder), store, parts=parts, options=OPTIONS)
-    first = content(store)
-    assert len(first) == 1
-    save_tracks(path, Tracks(points + 3))
-    preprocess(str(folder), store, parts=parts, options=OPTIONS)
-    assert len(content(store)) == 2
+@dataclass(frozen=True, eq=False)
+class Interrupted(Preparer):
+    """Stopped at the last shot of a video."""
+
+    def encode(self, video, shot, watch):
+        if shot.span.start > FRAMES:
+            raise Stopped(15)
+        return super().encode(video, shot, watch)
 
 
-def test_silent_clips_are_let_in_on_request(films, parts, tmp_path):
-    options = replace(OPTIONS, filters=replace(OPTIONS.filters, need_sound=False))
-    preprocess(str(films / "silent.mp4"), tmp_path / "store", parts=parts, options=options)
-    audio = ShotStore.open(tmp_path / "store").read(0, {"audio": slice(None)})["audio"]
-    assert len(audio) == FRAMES
-    assert not audio.any()
+def test_an_interruption_costs_one_shot(make, store, talks, monkeypatch):
+    """Nothing is lost, nothing is done twice, and the end is the same."""
+    source = talks / "long.mkv"
+    with pytest.raises(Stopped):
+        make(Interrupted)(source)
+    (ledger,) = read_ledgers(make().root)
+    assert not ledger.finished
+    assert [shot.status for shot in ledger.shots] == ["kept", "rejected"]
+    before = times(make().root)
+    assert len(before) == 1
+    tracked = []
+    track = ShotFinder.track
+    monkeypatch.setattr(ShotFinder, "track", lambda self, s: (tracked.append(s), track(self, s))[1])
+    assert make()(source).finished
+    assert [span.start for span in tracked] == [67]
+    assert before.items() <= times(make().root).items()
+    assert shots(make().root).items() <= shots(store).items()
+    assert outcomes(make().root) == [each for each in outcomes(store) if each[0] == str(source)]
+    assert make()(source) == read_ledgers(make().root)[0]
+    assert len(tracked) == 1
+
+
+def test_a_shot_that_no_ledger_names_is_not_encoded_again(make, talks, monkeypatch):
+    source = talks / "short.mkv"
+    make()(source)
+    for path in make().root.glob("videos/*"):
+        path.unlink()
+    monkeypatch.setattr(Preparer, "encode", None)
+    assert [shot.status for shot in make()(source).shots] == ["kept"]
+
+
+def test_a_shot_that_has_vanished_is_made_again(make, talks):
+    preparer = make()
+    ledger = preparer(talks / "long.mkv")
+    before, written, said = shots(preparer.root), times(preparer.root), outcomes(preparer.root)
+    path = preparer.root / shot_path(ledger.shots[0].shot)
+    path.unlink()
+    make()(talks / "long.mkv")
+    assert outcomes(preparer.root) == said
+    assert shots(preparer.root) == before
+    assert {n for n, at in times(preparer.root).items() if at != written[n]} == {path.name}
+
+
+def test_pictures_are_encoded_a_few_at_a_time(make, talks, monkeypatch):
+    preparer, sizes = make(), []
+    latents = type(preparer.networks).latents
+
+    def counted(self, pictures, options):
+        sizes.append(len(pictures))
+        return latents(self, pictures, options)
+
+    monkeypatch.setattr(type(preparer.networks), "latents", counted)
+    preparer(talks / "short.mkv")
+    assert sizes == [BATCH] * (FRAMES // BATCH) + [FRAMES % BATCH]
+
+
+def test_a_video_that_breaks_off_gives_no_shot(make, talks, tmp_path):
+    """Decodable pictures end early: what came before is not to be trusted either."""
+    broken = tmp_path / "long.mkv"
+    broken.write_bytes((talks / "long.mkv").read_bytes()[:-40_000])
+    preparer = make()
+    ledger = preparer(broken)
+    assert "cut off" in ledger.error
+    assert ledger.finished
+    assert ledger.shots == ()
+    assert shots(preparer.root) == {}
+    assert store_report(preparer.root).errors == {str(broken): ledger.error}
+
+
+def test_other_options_need_another_store(store, talks, talk_parts, options):
+    with pytest.raises(ConfigurationError, match="other"):
+        preprocess(str(talks), store, parts=talk_parts, options=replace(options, longest_gap=0))
+
+
+def test_an_error_that_has_passed_is_forgotten(write_talk, talk_parts, options, tmp_path):
+    """Tracks that were missing are there now; other tracks make other shots."""
+    path, store = tmp_path / "talks" / "late.mkv", tmp_path / "store"
+    path.parent.mkdir()
+    write_talk(path, tracked=False)
+    form = {"parts": talk_parts, "options": options}
+    with pytest.raises(MediaError, match="not one shot came of 1 videos"):
+        preprocess(str(path.parent), store, **form)
+    points = (40 + 20 * torch.rand(68, 2)).repeat(FRAMES, 1, 1)
+    save_tracks(path, Tracks(points, pose=torch.zeros(FRAMES, 3)))
+    preprocess(str(path.parent), store, **form)
+    assert len(shots(store)) == 1
+    save_tracks(path, Tracks(points + 3, pose=torch.zeros(FRAMES, 3)))
+    preprocess(str(path.parent), store, **form)
+    assert len(shots(store)) == 2
+    assert len(store_report(store).kept) == 1
+
+
+def test_a_disk_that_refuses_stops_the_run(make, talks):
+    preparer = make()
+    (preparer.root / "clips").write_text("in the way")
+    with pytest.raises(OutputError, match="clips"):
+        preparer(talks / "short.mkv")
 
 
 @pytest.mark.parametrize("part", ["2/2", "-1/2", "one"])
 def test_an_impossible_shard_is_refused(part):
-    with pytest.raises(LoopyError, match=r"i goes from|a shard is"):
+    with pytest.raises(ConfigurationError, match=r"i goes from|a shard is"):
         part_of([], part)
 
 
-def test_options_of_the_store(films, parts, tmp_path):
-    options = replace(OPTIONS, mirrored=True, log_variance=True, audio_rate_hz=50)
-    preprocess(str(films / "0.mp4"), tmp_path / "all", parts=parts, options=options)
-    store = ShotStore.open(tmp_path / "all")
-    names = ("latents", "latents_mirrored", "log_variance", "audio")
-    read = store.read(0, dict.fromkeys(names, slice(None)))
-    assert len(read["audio"]) == 2 * FRAMES
-    assert read["log_variance"].shape == read["latents"].shape
-    assert not torch.equal(read["latents_mirrored"], read["latents"])
+@given(start=st.integers(0, 1000), frames=st.integers(1, 500), longest=st.integers(1, 200))
+def test_a_split_leaves_nothing_out(start, frames, longest):
+    parts = split(range(start, start + frames), longest)
+    assert [i for part in parts for i in part] == list(range(start, start + frames))
+    lengths = {len(part) for part in parts}
+    assert max(lengths) <= longest
+    assert max(lengths) - min(lengths) <= 1
+    assert len(parts) == -(-frames // longest)  # no more than it takes
 
 
-def test_a_disk_that_refuses_stops_the_run(films, parts, tmp_path):
-    store = tmp_path / "store"
-    preparer = _preparer(store, OPTIONS, parts, "cpu")
-    create_store(store, _description(preparer, OPTIONS))
-    (store / "clips").write_text("in the way")
-    with pytest.raises(OutputError, match="clips"):
-        preparer(films / "0.mp4")
+@given(
+    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=12),
+    places=st.lists(st.integers(0, 60), min_size=0, max_size=10).map(sorted),
+)
+def test_rows_of_a_stream_are_those_of_the_whole(sizes, places):
+    """And zeros after its end."""
+    whole = torch.arange(1, 1 + sum(sizes))
+    padded = torch.cat([whole, whole.new_zeros(60)])
+    stream = RowStream(iter(whole.split(sizes)))
+    for start, stop in zip(places[::2], places[1::2], strict=False):
+        assert torch.equal(stream(range(start, stop)), padded[start:stop])
 
 
-def test_no_clip_at_all_is_an_error(films, parts, tmp_path):
-    with pytest.raises(MediaError, match="not one clip came of 1 videos"):
-        preprocess(str(films / "silent.mp4"), tmp_path / "none", parts=parts, options=OPTIONS)
+def test_an_empty_span_has_no_rows():
+    """Also before anything is read, and after the end."""
+    stream = RowStream(torch.arange(12.0).reshape(6, 2).split(2))
+    found = [stream(span) for span in (range(0, 0), range(1, 3), range(6, 6))]
+    assert [rows.tolist() for rows in found] == [[], [[2.0, 3.0], [4.0, 5.0]], []]
+    assert found[0].shape == (0, 2)
+    assert RowStream([torch.empty(0, 2)])(range(0)).shape == (0, 2)
+    with pytest.raises(MediaError, match="no rows of features"):
+        RowStream([])(range(0))

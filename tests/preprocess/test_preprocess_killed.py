@@ -44,7 +44,7 @@ def written(store):
 
 def told(store):
     """What the ledgers say, but for the time it took."""
-    return [(led.source, led.stamp, led.error, led.clips) for led in read_ledgers(store)]
+    return [(led.source, led.stamp, led.error, led.shots) for led in read_ledgers(store)]
 
 
 def test_nothing_finished_is_lost_and_the_end_is_the_same(words, tmp_path, monkeypatch):

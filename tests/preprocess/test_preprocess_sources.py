@@ -9,7 +9,7 @@ from loopy.commands.preprocess import preprocess
 from loopy.data.store.index_build import identity_hash
 from loopy.data.store.shot_store import ShotStore
 from loopy.errors import ConfigurationError
-from loopy.preprocess.report import report
+from loopy.preprocess.report import store_report
 
 ALL = dict.fromkeys(("latents", "audio", "points", "valid", "pose"), slice(None))
 
@@ -60,7 +60,7 @@ def test_an_address_that_holds_nothing_spoils_no_other(prepare, talks, tmp_path)
     videos = tmp_path / "videos.txt"
     videos.write_text(f"file://{talks}/id1_a.mkv\nfile://{talks}/gone.mkv\n")
     assert len(prepare(videos)) == 1
-    (error,) = report(tmp_path / "store").errors.values()
+    (error,) = store_report(tmp_path / "store").errors.values()
     assert "nothing at file://" in error
 
 

@@ -77,7 +77,7 @@ def judged(write_talk, talk_parts, talk_options, tmp_path_factory):
 
 
 def outcomes(store):
-    return {Path(ledger.source).stem: ledger.clips for ledger in read_ledgers(store)}
+    return {Path(ledger.source).stem: ledger.shots for ledger in read_ledgers(store)}
 
 
 @pytest.mark.parametrize("name", TALKS)
@@ -98,7 +98,7 @@ def test_clips_are_those_without_a_reason(judged):
 def test_the_report_counts_them(judged, capsys):
     assert main(["data", "report", str(judged)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith(f"{len(TALKS)} videos, 2 clips, ")
+    assert told.startswith(f"{len(TALKS)} videos, 2 shots, ")
     reasons = [reason for _, reason, _ in TALKS.values() if reason]
     for reason in set(reasons):
         assert f"rejected: {reasons.count(reason)} x {reason} (one: " in told
@@ -187,7 +187,7 @@ def test_a_run_goes_on_past_what_is_broken(bad_folder, words, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     summary, *lines = done.stdout.splitlines()
-    assert summary.startswith(f"{len(REASONS) + 2} videos, 1 clips, ")
+    assert summary.startswith(f"{len(REASONS) + 2} videos, 1 shots, ")
     assert "  rejected: 1 x no sound (one: none in this span)" in lines
     told = [line for line in lines if line.startswith("  unusable: ")]
     assert len(told) == len(REASONS)

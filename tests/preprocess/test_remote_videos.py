@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loopy.errors import DependencyError, MediaError, OutputError
-from loopy.preprocess.precomputed import Tracks, load_tracks, save_tracks
+from loopy.preprocess.landmarks.precomputed import Tracks, load_tracks, save_tracks
 from loopy.preprocess.remote_videos import (
     facts_of,
     list_files,

@@ -16,9 +16,9 @@ from loopy.data.store.shot_store import ShotStore, write_shot
 from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path
 from loopy.models import AudioToLatents
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
-from loopy.preprocess.ledger import Ledger, Outcome, ledger_path, write_ledger
+from loopy.preprocess.ledger import Ledger, ShotOutcome, ledger_path, write_ledger
 from loopy.preprocess.motion_scale import motion_scale
-from loopy.preprocess.report import listed_shots, report
+from loopy.preprocess.report import listed_shots, store_report
 from loopy.randomness import generator
 
 SIZE, FRAMES, CLIP = 64, 40, 12
@@ -57,7 +57,9 @@ def make_store(tmp_path):
 
 
 def outcome(record, status="kept"):
-    return Outcome(record.id, 0, FRAMES / 25, FRAMES, status, *(("x", "y") * (status != "kept")))
+    return ShotOutcome(
+        record.id, 0, FRAMES / 25, FRAMES, status, *(("x", "y") * (status != "kept"))
+    )
 
 
 @pytest.fixture
@@ -71,9 +73,9 @@ def store(make_store, ledgers):
     root = make_store(*(ledgers[name] for name in ("twice", "once", "nobody's")))
     kept = {"a.mp4": ["twice", "once"], "b.mp4": ["twice"], "c.mp4": ["gone"]}
     for source, names in kept.items():
-        write_ledger(root, Ledger(source, "s", 1, clips=tuple(outcome(ledgers[n]) for n in names)))
+        write_ledger(root, Ledger(source, "s", 1, shots=tuple(outcome(ledgers[n]) for n in names)))
     rejected = outcome(ledgers["rejected"], "rejected")
-    write_ledger(root, Ledger("d.mp4", "s", 1, clips=(rejected,)))
+    write_ledger(root, Ledger("d.mp4", "s", 1, shots=(rejected,)))
     return root
 
 
@@ -81,9 +83,9 @@ def test_the_index_holds_what_the_report_counts(store, ledgers, capsys):
     assert len(ShotStore.open(store)) == 3  # all files there are
     assert main(["data", "index", str(store)]) == 0
     assert capsys.readouterr().out == "2 clips\n"
-    index, found = ShotStore.open(store).index, report(store)
+    index, found = ShotStore.open(store).index, store_report(store)
     held = {index.id(row) for row in range(len(index))}
-    assert held == {clip.clip for clip in found.kept} == {ledgers[n].id for n in ("once", "twice")}
+    assert held == {shot.shot for shot in found.kept} == {ledgers[n].id for n in ("once", "twice")}
     assert list(found.unnamed) == [ledgers["nobody's"].id]
     assert list(found.missing) == [ledgers["gone"].id]
     sizes = {n: (store / shot_path(ledgers[n].id)).stat().st_size for n in ("once", "nobody's")}
@@ -173,7 +175,7 @@ def test_a_report_is_told_whatever_is_damaged(make_store, tmp_path, capsys, wher
     file.write_bytes(file.read_bytes()[:-8])
     assert main(["data", "report", str(root), "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("0 videos, 0 clips")
+    assert told.startswith("0 videos, 0 shots")
     assert f"how much faces move is unknown: {file}" in told
     content = json.loads((tmp_path / "out" / "report.json").read_text())
     assert content["motion scale"] is None

@@ -42,9 +42,9 @@ def test_it_goes_on_where_that_is_wanted(huge, write_talk, tmp_path, capsys):
     assert main(huge(path)) == 2
     assert "--yes" in capsys.readouterr().err
     assert main(huge(path, "--yes")) == 2
-    assert "not one clip came of 1 videos" in capsys.readouterr().err
+    assert "not one shot came of 1 videos" in capsys.readouterr().err
     (ledger,) = read_ledgers(tmp_path / "store")
-    assert [clip.reason for clip in ledger.clips] == ["no sound"]
+    assert [clip.reason for clip in ledger.shots] == ["no sound"]
 
 
 @contextmanager
@@ -77,19 +77,19 @@ def clips(root):
     return {path.name: path for path in root.glob("clips/*/*")}
 
 
-@pytest.mark.parametrize("at", ["track", "latents", "clip"])
+@pytest.mark.parametrize("at", ["first", "last"])
 def test_a_disk_that_is_full_in_mid_write(
     at, undisturbed, talks, talk_parts, talk_options, tmp_path
 ):
     """One line of what to do, no half of a file, and what is finished is kept."""
     store = tmp_path / "store"
     largest = max(path.stat().st_size for path in clips(undisturbed).values())
-    limit = {"track": 10_000, "latents": largest // 2, "clip": largest - 1}[at]
+    limit = {"first": 10_000, "last": largest - 1}[at]
     with files_up_to(limit), pytest.raises(OutputError, match=r"cannot be written \("):
         preprocess(str(talks), store, parts=talk_parts, options=talk_options)
     assert not [path for path in store.rglob("*") if path.name.startswith(".")]
     kept = clips(store)
-    assert len(kept) == (at == "clip")  # that of the short one
+    assert len(kept) == (at == "last")  # that of the short one
     assert len(read_ledgers(store)) == len(kept)  # a full disk is no fault of a video
     stamps = {path: path.stat().st_mtime_ns for path in kept.values()}
 
@@ -99,4 +99,3 @@ def test_a_disk_that_is_full_in_mid_write(
     assert {name: path.read_bytes() for name, path in clips(store).items()} == same
     indices = [(root / "index/current.json").read_text() for root in (store, undisturbed)]
     assert indices[0] == indices[1]
-    assert not list((store / "work").glob("*"))

@@ -7,9 +7,9 @@ from loopy.data.media.video import Video
 from loopy.data.store.shot_store import ShotStore
 from loopy.evaluation.toon.talks import held_out_talk, pixels
 from loopy.preprocess.filters import FilterOptions
+from loopy.preprocess.landmarks.precomputed import Tracks, save_tracks
 from loopy.preprocess.options import PreprocessOptions
-from loopy.preprocess.precomputed import Tracks, save_tracks
-from loopy.preprocess.report import report
+from loopy.preprocess.report import store_report
 
 FRAMES, SIZE = 125, 128
 OPTIONS = PreprocessOptions(
@@ -40,7 +40,7 @@ def test_a_dubbed_talk_and_a_late_one_are_rejected_a_true_one_is_kept(make_pipel
     preprocess(str(films), store, parts=tmp_path / "parts", options=OPTIONS)
     assert len(kept := ShotStore.open(store)) == 1
     assert kept.about(0)["provenance"]["source"].endswith("true.mp4")
-    rejected = report(store).rejected
+    rejected = store_report(store).rejected
     assert [clip.reason for clip in rejected] == ["low sync"] * 2
     assert sum("offset_frames=9" in clip.words for clip in rejected) == 1
 

@@ -12,14 +12,14 @@ from loopy.motion.sequence import POINTS
 
 
 @dataclass(frozen=True, eq=False)
-class Faces:
+class FaceLandmarks:
     """The face of one person in each of ``f`` frames.
 
     Args:
         points: iBUG-68 order, in pixels of the given frames (x right, y down); NaN where a point
-            is missing, so that nobody can take it for a place.
-        scores: How sure the estimator is of each point, 0 to 1; also given for missing points.
-        boxes: The tracked person, left-top-right-bottom in pixels; NaN where there is nobody.
+            is missing.
+        scores: Confidence of each point, 0 to 1; also given for missing points.
+        boxes: The tracked person, left-top-right-bottom in pixels; NaN where nobody was found.
         people: How many people were found.
 
     Raises:
@@ -32,21 +32,15 @@ class Faces:
     people: Int[Tensor, " f"]
 
     def __post_init__(self) -> None:
-        """Refuse fields that disagree."""
-        frames = len(self.points)
-        expected = {
-            "points": (frames, POINTS, 2),
-            "scores": (frames, POINTS),
-            "boxes": (frames, 4),
-            "people": (frames,),
-        }
-        for name, shape in expected.items():
-            if tuple(getattr(self, name).shape) != shape:
-                got = tuple(getattr(self, name).shape)
-                raise LoopyError(f"{name} must have shape {shape}, got {got}")
+        """Refuses fields that disagree."""
+        shapes = {"points": (POINTS, 2), "scores": (POINTS,), "boxes": (4,), "people": ()}
+        for name, shape in shapes.items():
+            expected, got = (len(self.points), *shape), tuple(getattr(self, name).shape)
+            if got != expected:
+                raise LoopyError(f"{name} must have shape {expected}, got {got}")
 
     def __len__(self) -> int:
-        """Return the number of frames."""
+        """Number of frames."""
         return len(self.points)
 
     @property
@@ -55,9 +49,9 @@ class Faces:
         return ~torch.isnan(self.points).any(-1)
 
 
-class PoseEstimator(Protocol):
+class LandmarkEstimator(Protocol):
     """Finds the 68 points of the face of one person."""
 
-    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Faces:
-        """Looks at consecutive RGB frames of one shot."""
+    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> FaceLandmarks:
+        """Points of consecutive RGB frames of one shot, which may come in several calls."""
         ...

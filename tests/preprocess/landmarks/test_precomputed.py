@@ -4,8 +4,8 @@ from safetensors.torch import save_file
 
 from loopy.commands.judges import KnownTrack
 from loopy.errors import ConfigurationError, MediaError, MetricError, OutputError
-from loopy.preprocess.estimators import estimator
-from loopy.preprocess.precomputed import Tracks, load_tracks, save_tracks, tracks_path
+from loopy.preprocess.landmarks import estimator
+from loopy.preprocess.landmarks.precomputed import Tracks, load_tracks, save_tracks, tracks_path
 
 FRAMES = 10
 

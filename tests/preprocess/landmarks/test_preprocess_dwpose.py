@@ -12,7 +12,7 @@ from loopy.cli import main
 from loopy.data.store.shot_store import ShotStore
 from loopy.preprocess.ledger import read_ledgers
 
-CONFIG = Path(__file__).parents[2] / "configs/preprocess/dwpose.yaml"
+CONFIG = Path(__file__).parents[3] / "configs/preprocess/dwpose.yaml"
 FRAMES = 30
 
 
@@ -81,8 +81,8 @@ def test_who_goes_and_who_comes(run, film_people, tmp_path, capsys):
     film_people("nobody", lambda frame: [])
     assert run(tmp_path / "films") == 2
     answer = capsys.readouterr()
-    assert "not one clip came of 3 videos" in answer.err
-    outcomes = {Path(led.source).stem: led.clips[0] for led in read_ledgers(tmp_path / "store")}
+    assert "not one shot came of 3 videos" in answer.err
+    outcomes = {Path(led.source).stem: led.shots[0] for led in read_ledgers(tmp_path / "store")}
     told = {name: (clip.reason, clip.words) for name, clip in outcomes.items()}
     assert told == {
         "gone": ("face lost", "in 50.0% of the frames, most 20.0%"),

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loopy.errors import LoopyError
-from loopy.preprocess.poses import Faces
-from loopy.preprocess.top_down import largest_person
+from loopy.preprocess.landmarks.top_down import largest_person
+from loopy.preprocess.landmarks.types import FaceLandmarks
 
 FIELDS = {
     "points": torch.zeros(3, 68, 2),
@@ -20,7 +20,7 @@ FIELDS = {
 def test_a_point_without_a_place_is_not_valid():
     points = FIELDS["points"].clone()
     points[1, 5] = torch.nan
-    faces = Faces(**FIELDS | {"points": points})
+    faces = FaceLandmarks(**FIELDS | {"points": points})
     assert len(faces) == 3
     assert faces.valid.sum() == 3 * 68 - 1
     assert not faces.valid[1, 5]
@@ -29,7 +29,7 @@ def test_a_point_without_a_place_is_not_valid():
 @pytest.mark.parametrize("field", FIELDS)
 def test_fields_that_disagree_are_refused(field):
     with pytest.raises(LoopyError, match="must have shape"):
-        Faces(**FIELDS | {field: FIELDS[field][:2]})
+        FaceLandmarks(**FIELDS | {field: FIELDS[field][:2]})
 
 
 boxes = arrays(

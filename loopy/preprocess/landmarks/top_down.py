@@ -1,35 +1,27 @@
 """Landmarks in two steps: find the people, then the points of the largest one."""
 
 from collections.abc import Callable, Sequence
-from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.errors import ConfigurationError, MediaError, ModelError
+from loopy.errors import ConfigurationError, MediaError
 from loopy.motion.sequence import POINTS
-from loopy.preprocess.poses import Faces
+from loopy.preprocess.landmarks.types import FaceLandmarks
 
 Picture = UInt8[np.ndarray, "h w 3"]
 Boxes = Float[np.ndarray, "n 4"]
 Points = Float[np.ndarray, "n 68 2"]
 Scores = Float[np.ndarray, "n 68"]
 
-POSE_SIZE = (288, 384)  # width and height of a crop in DWPose's "384" models
-# The face among the points of a whole body: COCO-WholeBody has 133; OpenPose, and with it dwpose's
-# own output, puts a neck at place 17 and so has 134 (and 70 in its "face": two eyes of the body).
-FACE_OF_133 = slice(23, 91)
-FACE_OF_134 = slice(24, 92)
-
 
 class TopDown:
-    """Searches people in every n-th frame, and finds the points of the largest in all.
+    """Searches people in every n-th frame, and finds the points of the largest one in all frames.
 
-    A frame that is not searched borrows the box of the last one that was. If its face does not
-    show in the borrowed box, it is searched after all::
+    A frame that is not searched takes the box of the last one that was. If no face is found in
+    that box, the frame is searched after all::
 
         frame      0  1  2  3  4  5  6      every=5
         searched   x              x
@@ -37,13 +29,13 @@ class TopDown:
         lost             !                  its mean score fell under min_score
         box of     0  0  2  0  0  5  5
 
-    So what a frame gives depends on ``every`` only, never on the size of batches.
+    So the result depends on ``every`` only, never on the size of batches.
 
     Args:
         find_people: An RGB picture to the boxes of its people, in its pixels.
         find_points: RGB pictures, each with one box, to points in pixels and scores.
         every: Frames from one search to the next.
-        min_score: A point with a score under this is missing.
+        min_score: Minimum score of a point; under it the point is missing.
 
     Raises:
         ConfigurationError: ``every`` or ``min_score`` out of range.
@@ -64,11 +56,11 @@ class TopDown:
         self._find_people, self._find_points = find_people, find_points
         self.every, self.min_score = every, min_score
 
-    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Faces:
-        """Looks at consecutive RGB frames of one shot.
+    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> FaceLandmarks:
+        """Points of consecutive RGB frames of one shot.
 
         Returns:
-            Faces on the CPU. ``people`` of a frame that borrows its box is that of the box.
+            Landmarks on the CPU; ``people`` of a frame without a search is that of its box.
 
         Raises:
             MediaError: Not uint8 frames with three channels in the last place.
@@ -84,19 +76,19 @@ class TopDown:
         scores = np.empty((count, POINTS), np.float32)
 
         for start in range(0, count, self.every):
-            borrowers = slice(start, start + self.every)
-            boxes[borrowers], people[borrowers] = self._largest(pictures[start])
-        everywhere = np.arange(count)
-        points[everywhere], scores[everywhere] = self._points(pictures, boxes, everywhere)
+            same_box = slice(start, start + self.every)
+            boxes[same_box], people[same_box] = self._largest(pictures[start])
+        every_frame = np.arange(count)
+        points[:], scores[:] = self._points(pictures, boxes, every_frame)
 
-        lost = everywhere[(everywhere % self.every > 0) & (scores.mean(1) < self.min_score)]
+        lost = every_frame[(every_frame % self.every > 0) & (scores.mean(1) < self.min_score)]
         for frame in lost:
             boxes[frame], people[frame] = self._largest(pictures[frame])
         points[lost], scores[lost] = self._points(pictures, boxes, lost)
 
         points[scores < self.min_score] = np.nan
         fields = (points, scores.clip(0, 1), boxes, people)
-        return Faces(*(torch.from_numpy(field) for field in fields))
+        return FaceLandmarks(*(torch.from_numpy(field) for field in fields))
 
     def _largest(self, picture: Picture) -> tuple[Float[np.ndarray, "4"], int]:
         return largest_person(self._find_people(picture), picture.shape[1], picture.shape[0])
@@ -104,41 +96,27 @@ class TopDown:
     def _points(
         self, pictures: np.ndarray, boxes: Boxes, frames: np.ndarray
     ) -> tuple[Points, Scores]:
-        """Points of these frames; NaN with score 0 where there is nobody."""
+        """Points of these frames; NaN with score 0 where nobody was found."""
         points = np.full((len(frames), POINTS, 2), np.nan, np.float32)
         scores = np.zeros((len(frames), POINTS), np.float32)
-        somebody = ~np.isnan(boxes[frames]).any(1)
-        if somebody.any():
-            seen = frames[somebody]
-            found = self._find_points([pictures[frame] for frame in seen], boxes[seen])
-            points[somebody], scores[somebody] = found
+        occupied = ~np.isnan(boxes[frames]).any(1)
+        if occupied.any():
+            chosen = frames[occupied]
+            found = self._find_points([pictures[frame] for frame in chosen], boxes[chosen])
+            points[occupied], scores[occupied] = found
         return points, scores
 
 
 def largest_person(
     boxes: Boxes, width_px: int, height_px: int
 ) -> tuple[Float[np.ndarray, "4"], int]:
-    """The largest of some boxes, as far as they lie inside the picture, and how many do.
+    """The largest box, cut off at the edge of the picture, and how many boxes are in the picture.
 
     Returns:
-        NaN without one: a pose net that is given no box would take the whole picture.
+        NaN without one: a pose net without a box would take the whole picture.
     """
     inside = boxes.reshape(-1, 4).clip(0, [width_px, height_px, width_px, height_px])
     areas = (inside[:, 2:] - inside[:, :2]).clip(min=0).prod(1)
     if not (areas > 0).any():
         return np.full(4, np.nan, np.float32), 0
     return inside[areas.argmax()].astype(np.float32), int((areas > 0).sum())
-
-
-def onnx_file(path: str | PathLike[str], kind: str) -> str:
-    """The path of a model, once it is known to be a file: libraries would download what is not.
-
-    Raises:
-        ModelError: No such file, or not .onnx.
-    """
-    if not Path(path).is_file() or Path(path).suffix != ".onnx":
-        raise ModelError(
-            f"{kind} model {path} is no .onnx file; put DWPose's two files on this disk and give "
-            "their paths (docs/landmarks.md), nothing is downloaded"
-        )
-    return str(path)

@@ -1,8 +1,7 @@
-"""Face tracks that are known already: a small file beside the video."""
+"""Face tracks that are known already: a small file next to the video."""
 
 import os
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import torch
@@ -11,13 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from loopy.data.media.container import AnyPath
 from loopy.errors import MediaError, OutputError
 from loopy.motion.sequence import POINTS
 from loopy.paths import path_of
-from loopy.preprocess.poses import Faces
+from loopy.preprocess.landmarks.types import FaceLandmarks
 from loopy.tensor_file import save_tensors
-
-AnyPath = str | PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +109,12 @@ class Precomputed:
         """Of the whole video, where it is known."""
         return self._tracks.pose
 
-    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> Faces:
+    def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> FaceLandmarks:
         """Looks up the frames from ``first`` on, and in a next call those behind them.
 
         Returns:
-            Faces with scores of 1 or 0, the valid points' own bounds as boxes, and one person
-            wherever a point is valid.
+            Landmarks with scores of 1 or 0, the bounds of the valid points as boxes, and one
+            person wherever a point is valid.
 
         Raises:
             MediaError: The tracks end before the frames do, or belong to larger pictures.
@@ -139,7 +137,7 @@ class Precomputed:
                 "write them in pixels of the video's frames"
             )
         points = points.masked_fill(~valid[..., None], torch.nan)
-        return Faces(
+        return FaceLandmarks(
             points=points, scores=valid.float(), boxes=_bounds(points), people=valid.any(1).long()
         )
 

@@ -1,27 +1,26 @@
-"""The landmark estimators by name."""
+"""Landmark estimators: what finds the 68 points of a face, by name."""
 
 from collections.abc import Callable
 from inspect import signature
 
 from loopy.errors import ConfigurationError
-from loopy.preprocess.dwpose_onnx import dwpose_by_rtmlib
-from loopy.preprocess.dwpose_pypi import dwpose_by_pypi
-from loopy.preprocess.poses import PoseEstimator
-from loopy.preprocess.precomputed import Precomputed
+from loopy.preprocess.landmarks.dwpose import dwpose_by_pypi, dwpose_by_rtmlib
+from loopy.preprocess.landmarks.precomputed import Precomputed
+from loopy.preprocess.landmarks.types import LandmarkEstimator
 
-ESTIMATORS: dict[str, Callable[..., PoseEstimator]] = {
+ESTIMATORS: dict[str, Callable[..., LandmarkEstimator]] = {
     "dwpose": dwpose_by_rtmlib,
     "dwpose-pypi": dwpose_by_pypi,
     "precomputed": Precomputed,
 }
 
 
-def estimator(name: str, **options: object) -> PoseEstimator:
+def estimator(name: str, **options: object) -> LandmarkEstimator:
     """Builds a landmark estimator.
 
     Args:
-        name: "dwpose", "dwpose-pypi" or "precomputed".
-        options: Keyword arguments of `dwpose_by_rtmlib`, `dwpose_by_pypi` or `Precomputed`.
+        name: A key of `ESTIMATORS`.
+        options: Keyword arguments of what stands there.
 
     Raises:
         ConfigurationError: No such estimator, or options it does not take or lacks.
