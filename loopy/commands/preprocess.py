@@ -29,8 +29,8 @@ from loopy.preprocess.report import listed_shots, store_report
 from loopy.preprocess.sources import find_videos, seconds_of
 from loopy.timing import FPS
 
-MOST_LENGTHS = 2000
-"""Videos whose lengths are looked up for the estimate."""
+MAX_LENGTHS = 2000
+"""Videos of which the lengths are read for the estimate."""
 
 
 def preprocess(
@@ -59,9 +59,9 @@ def preprocess(
         workers: Processes; 0 works in this one. With Ray, cores of this machine; 0 uses all.
         engine: Processes of this machine, or Ray (extra ``ray``).
         ray: Where Ray works, and with what.
-        shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. Behind the
+        shard: i/n: only every n-th video from the i-th on, for n jobs on n machines. After the
             last one, `loopy data index` makes the index.
-        max_errors: Videos that may fail for a reason nobody foresaw; one more ends the run.
+        max_errors: Videos that may fail for an unforeseen reason; one more ends the run.
         validation: Share of the people held out to follow a training; as in the index that is
             there if not given, else 0.02.
         test: Share of the people held out for the end, likewise.
@@ -82,7 +82,7 @@ def preprocess(
     )
     chosen = found if shard is None else part_of(found, shard)
     if engine == "ray":
-        here, ray = "cpu", _dealt(ray, device)  # this machine may have no GPU
+        here, ray = "cpu", _with_gpus(ray, device)  # this machine may have no GPU
     else:
         here = device = str(usable(device))
     first = _preparer(store, options, parts, here)
@@ -116,7 +116,7 @@ def preprocess(
         shares = {"validation": validation, "test": test}
         words = [f" --{name} {share}" for name, share in shares.items() if share is not None]
         command = f"loopy data index {store}{''.join(words)}"
-        print(f"shard {shard} is done; behind the last one: {command}")
+        print(f"shard {shard} is done; after the last one: {command}")
     if not kept and chosen:
         raise MediaError(f"not one shot came of {len(chosen)} videos; see the reasons above")
     if left:
@@ -125,7 +125,7 @@ def preprocess(
 
 
 def run(words: Sequence[str]) -> int:
-    """Runs the verb with the words behind it.
+    """Runs the verb with its arguments.
 
     Returns:
         The exit code: 1 if a video is not finished.
@@ -151,8 +151,8 @@ def _networks(parts: Path, device: str) -> Networks:
     )
 
 
-def _dealt(ray: RayOptions, device: str) -> RayOptions:
-    """An encoder on CUDA has a GPU to itself, unless told otherwise."""
+def _with_gpus(ray: RayOptions, device: str) -> RayOptions:
+    """On CUDA each encoder has a GPU of its own, unless options say otherwise."""
     if device not in ("cpu", "cuda"):
         raise ConfigurationError(f"Ray assigns the GPUs itself; --device cuda, not {device}")
     needs_gpu = device == "cuda" and not ray.encoder_gpus
@@ -176,8 +176,8 @@ def _description(preparer: Preparer, options: PreprocessOptions) -> StoreDescrip
 
 
 def _frames(store: Path, videos: Sequence[Source]) -> int:
-    """Frames at 25 a second of all videos, by ledgers or headers; of thousands a sample tells."""
-    some = videos[:: max(1, len(videos) // MOST_LENGTHS)]
+    """Frames at 25 a second of all videos, by ledgers or headers; of thousands by a sample."""
+    some = videos[:: max(1, len(videos) // MAX_LENGTHS)]
     seconds = [
         known_seconds(store, video) or float(seconds_of(video) or 0)
         for video in tqdm(some, desc="lengths", unit="video")

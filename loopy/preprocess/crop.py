@@ -1,4 +1,4 @@
-"""One square crop per clip: the head with hair and shoulders, never stretched, never padded."""
+"""One square crop per shot: the head with hair and shoulders, never stretched, never padded."""
 
 from dataclasses import dataclass
 from math import ceil, floor
@@ -48,7 +48,7 @@ def square_box(
     height_px: int,
     options: CropOptions = CropOptions(),
 ) -> Box | None:
-    """The square that holds a face during a whole clip, with its margins.
+    """The square that holds a face during a whole shot, with its margins.
 
     Where it leaves the picture it is shifted back, and where it is larger than the picture it
     shrinks to the shorter side; in both cases it keeps the face if a square of that size can.

@@ -122,10 +122,6 @@ class Rejection(NamedTuple):
     name: str
     words: str
 
-    def __str__(self) -> str:
-        """As one line."""
-        return f"{self.name}: {self.words}"
-
 
 def check_shot(
     measured: Measurements, options: FilterOptions = FilterOptions()

@@ -14,14 +14,14 @@ from loopy.preprocess.remote_videos import Source
 COLUMNS = ("video", "identity")
 
 IdentityOf = Callable[[Source], str | None]
-"""Who is seen in a video; None: somebody of whom there is no other video."""
+"""Who is seen in a video; None: a person of whom there is no other video."""
 
 
 def identity_rule(words: str) -> IdentityOf:
     r"""Reads a rule by which videos belong to people.
 
     Args:
-        words: ``video``: each video shows somebody else. ``folder``: the videos of a folder show
+        words: ``video``: each video shows another person. ``folder``: the videos of a folder show
             one person, and so do those of two folders of one name. A path that ends in .csv: a
             table in UTF-8 with the columns ``video`` (paths relative to the table, or addresses)
             and ``identity``. Anything else is a regular expression with groups, searched in the
@@ -61,7 +61,7 @@ def _by_expression(words: str) -> IdentityOf:
         found = expression.search(_plain(source))
         name = "/".join(found.groups("")) if found else ""
         if not name.strip("/"):
-            raise MediaError(f"identity {words!r} finds nobody in {source}; write a wider one")
+            raise MediaError(f"identity {words!r} finds no one in {source}; write a wider one")
         return name
 
     return find

@@ -1,4 +1,4 @@
-"""What the filters and the report ask of a clip: plain numbers from its face track."""
+"""Measurements of a shot: plain numbers from its face track, for filters and report."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +21,7 @@ loses half a face still finds the other half, up to the edge."""
 
 
 class Sync(NamedTuple):
-    """What a judge of lip sync says of a clip.
+    """Lip sync of a shot.
 
     Args:
         confidence: SyncNet's: the higher the surer that sound and mouth belong together.
@@ -34,20 +34,20 @@ class Sync(NamedTuple):
 
 @dataclass(frozen=True)
 class Measurements:
-    """A clip in numbers. NaN: could not be measured.
+    """A shot in numbers. NaN: could not be measured.
 
     Args:
         frames: Length on the grid.
         face_lost: Share of frames that lack a face: under half of its points were found.
         several_people: Share of frames with more than one person.
-        outside: Share of frames in which a point is at the picture's edge or behind it.
+        outside: Share of frames in which a point is at the picture's edge or outside.
         crop_px: Side of its crop in the source's pixels; 0 without a face.
         yaw: Angle that the head exceeds in 5 % of the frames, to either side.
         roll: The same of its tilt.
         head_motion: `loopy.motion.head_motion_variance`, px^2 at 512.
         expression: `loopy.motion.expression_variance`, px^2 at 512.
         has_sound: Whether it has sound.
-        sync: What a judge of lip sync said; None if there was none.
+        sync: None where it was not scored.
     """
 
     frames: int
@@ -73,7 +73,7 @@ def measure(
     has_sound: bool,
     pose: Float[Tensor, "f 3"] | None = None,
 ) -> Measurements:
-    """Measures the face track of one clip, as it was found: before `fill_gaps`.
+    """Measures the face track of one shot, as it was found: before `fill_gaps`.
 
     Args:
         points: In pixels of the upright picture; NaN where a point is missing.
@@ -81,7 +81,7 @@ def measure(
         box: The crop; None where there was no face.
         width_px: Of the picture.
         height_px: Of the picture.
-        has_sound: Whether the clip has sound.
+        has_sound: Whether the shot has sound.
         pose: Yaw, pitch, roll, where they are known better than `estimate_yaw` knows.
     """
     valid = ~points.isnan().any(-1)
@@ -133,7 +133,7 @@ def fill_gaps(points: Float[Tensor, "f 68 2"], *, longest: int = 5) -> Float[Ten
     Args:
         points: NaN where a point is missing.
         longest: Frames of the longest gap to fill; 0 fills none. Longer ones and those at either
-            end of the clip stay NaN.
+            end of the shot stay NaN.
     """
     index = torch.arange(len(points))[:, None].expand(points.shape[:2])
     missing = points.isnan().any(-1)

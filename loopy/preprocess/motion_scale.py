@@ -13,7 +13,7 @@ from loopy.data.store.windows import draw_window
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.randomness import generator
 
-FEWEST_DEVIATION = 1e-3
+MIN_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class MotionScale:
     Attributes:
         log_mean: Mean of log(1 + head motion) and of log(1 + expression), px² at 512.
         log_std: Their standard deviations; 1 where nothing differs.
-        windows: How many windows were looked at.
+        windows: How many windows were measured.
         clip_frames: Frames of a window. A longer one moves more.
     """
 
@@ -46,7 +46,7 @@ class MotionScale:
 def motion_scale(
     store: ShotStore, *, clip_frames: int = 12, windows: int = 2048, seed: int = 0
 ) -> MotionScale | None:
-    """Measures windows that begin anywhere in a clip, by their tracks alone.
+    """Measures windows that begin anywhere in a shot, by their tracks alone.
 
     Training sees the same frames, later ones somewhat more often: before most of its windows lies a
     whole past.
@@ -54,14 +54,14 @@ def motion_scale(
     Args:
         store: Where from.
         clip_frames: Frames of a window; as in the model.
-        windows: How many, spread evenly over the clips of the training split.
+        windows: How many, spread evenly over the shots of the training split.
         seed: Of their places.
 
     Returns:
-        None where no clip of the training split is longer than a window.
+        None where no shot of the training split is longer than a window.
 
     Raises:
-        StoreError: A clip is missing or damaged.
+        StoreError: A shot is missing or damaged.
     """
     index = store.index
     rows = np.flatnonzero((index["split"] == TRAIN) & (index["frames"] > clip_frames))
@@ -93,4 +93,4 @@ def _mean_and_deviation(logs: Float[Tensor, " windows"]) -> tuple[float, float]:
     if not len(known):
         return 0.0, 1.0
     deviation = float(known.std(correction=0))
-    return float(known.mean()), deviation if deviation > FEWEST_DEVIATION else 1.0
+    return float(known.mean()), deviation if deviation > MIN_DEVIATION else 1.0

@@ -1,11 +1,11 @@
-"""What `loopy preprocess` can be told."""
+"""Options of `loopy preprocess`."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from loopy.data.media.finished import content_hash
 from loopy.preprocess.crop import CropOptions
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.scenes import SceneOptions
@@ -13,24 +13,24 @@ from loopy.preprocess.scenes import SceneOptions
 
 @dataclass(frozen=True)
 class PreprocessOptions:
-    """How raw videos become clips. All of it is in the name of a clip, so a change makes others.
+    """How raw videos become shots. All of it is in the name of a shot, so a change makes others.
 
     Args:
         size_px: Side of the crops that are encoded (512).
-        estimator: Who finds the 68 points: ``dwpose``, ``dwpose-pypi``, or ``precomputed``.
+        estimator: What finds the 68 points: ``dwpose``, ``dwpose-pypi``, or ``precomputed``.
         estimator_options: Its options, for example the paths of its models.
         scenes: When a change of picture is a cut.
         crop: Room around the face.
-        filters: Which clips are left out.
-        longest_frames: A longer shot becomes several clips of equal length: what a clip takes of
+        filters: Which shots are left out.
+        longest_frames: A longer shot becomes several of equal length: what one takes of
             memory, and what a damaged file costs, has a bound (5 minutes).
         longest_gap: Frames of the longest gap in a track of points that is drawn over.
-        identity: Who is seen, for the split: somebody else in each ``video``, one in a ``folder``
+        identity: Who is seen, for the split: another person in each ``video``, one in a ``folder``
             of videos, a table (.csv), or what a regular expression finds in the path; see
             `loopy.preprocess.identity.identity_rule`.
         audio_rate_hz: 25, pairs of wav2vec2's vectors averaged; or 50, all of them.
-        sync: Who judges lip sync: ``none``, or our own judge of ``toon`` talkers.
-        log_variance: Keep the posterior's log-variance beside its mean.
+        sync: What scores lip sync: ``none``, or our own network for ``toon`` talkers.
+        log_variance: Keep the posterior's log-variance too.
         mirrored: Keep the mirrored pictures' latents too.
     """
 
@@ -49,23 +49,22 @@ class PreprocessOptions:
     mirrored: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for store.json and the names of clips: of a model's file, its hash."""
-        told = self.estimator_options.items()
-        settled = {name: _plain(value) for name, value in sorted(told) if name not in AT_WORK}
-        who = Path(self.identity).name if self.identity.endswith(".csv") else self.identity
-        told_all = asdict(self) | {"estimator_options": settled, "identity": who}
-        if self.sync == "none":  # clips keep the names they had before anybody judged sync
-            del told_all["sync"]
-        return told_all
+        """Plain values, for store.json and the names of shots: of a model's file, its hash."""
+        options = sorted(self.estimator_options.items())
+        shaping = {name: _plain(value) for name, value in options if name not in SPEED_OPTIONS}
+        identity = self.identity
+        if identity.endswith(".csv"):
+            identity = Path(identity).name
+        values = asdict(self) | {"estimator_options": shaping, "identity": identity}
+        if self.sync == "none":  # shots keep the names they had before sync could be scored
+            del values["sync"]
+        return values
 
 
-AT_WORK = ("device", "batch")
-"""Options of estimators that change how fast, not what, they find."""
+SPEED_OPTIONS = ("device", "batch")
+"""Options of estimators that change how fast they are, not what they find."""
 
 
 def _plain(value: object) -> str:
     path = Path(str(value))
-    if not path.is_file():
-        return str(value)
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    return f"sha256:{content_hash(path, 'model')}" if path.is_file() else str(value)

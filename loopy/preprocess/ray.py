@@ -51,21 +51,10 @@ class RayOptions:
 def prepare_by_ray(
     make: MakePreparer, videos: Sequence[Source], *, workers: int, options: RayOptions
 ) -> Iterator[Ledger]:
-    """Prepares videos, in any order.
-
-    Args:
-        make: Builds the preparer, once in each process.
-        videos: The files.
-        workers: Cores of this machine to use; 0 uses all. Not with an address.
-        options: Where Ray works, and with what.
+    """Prepares videos; arguments and errors as of `loopy.preprocess.engines.prepare_all`.
 
     Yields:
         The ledger of each video as it is finished, or could not be.
-
-    Raises:
-        DependencyError: Ray is not installed.
-        ConfigurationError: Ray has less than is asked for, or does not see a path.
-        LoopyError: What concerns the whole run.
     """
     preparer, waiting = make(), list(videos)
     models = preparer.options.estimator_options.values()
@@ -76,10 +65,10 @@ def prepare_by_ray(
     with _running_ray(options, workers=workers) as ray:
         gpus = options.encoder_gpus
         needs = {"num_gpus": gpus} if gpus else {"num_cpus": 1}
-        remote = ray.remote(max_restarts=-1, max_task_retries=1, **needs)(_Actor)
-        count = min(_encoders(ray.cluster_resources(), options), len(videos))
-        idle, running = [remote.remote(make) for _ in range(count)], dict[Any, Any]()
-        actors = list(idle)
+        actor_class = ray.remote(max_restarts=-1, max_task_retries=1, **needs)(_Actor)
+        count = min(_number_of_actors(ray.cluster_resources(), options), len(videos))
+        actors = [actor_class.remote(make) for _ in range(count)]
+        idle, running = list(actors), dict[Any, Any]()
         try:
             while waiting or running:
                 while waiting and idle:
@@ -89,13 +78,12 @@ def prepare_by_ray(
                 actor, video = running.pop(task)
                 idle.append(actor)
                 try:
-                    ledger = ray.get(task)
+                    yield ray.get(task)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from error
                 except ray.exceptions.RayError:
                     reason = "processes died over it, perhaps for want of memory"
-                    ledger = preparer.record_failure(video, reason)
-                yield ledger
+                    yield preparer.record_failure(video, reason)
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -122,10 +110,7 @@ class _Actor:
 
 @contextmanager
 def _running_ray(options: RayOptions, *, workers: int) -> Generator[ModuleType]:
-    """Ray: the one that runs in this process already, or one that is started here or joined.
-
-    In one that `ray.init` starts, Ray has telemetry off by itself.
-    """
+    """Ray: the one that runs in this process already, or one that is started or joined for now."""
     if options.address and workers:
         raise ConfigurationError(f"workers={workers} are of this machine; not with an address")
     try:
@@ -149,8 +134,8 @@ def _running_ray(options: RayOptions, *, workers: int) -> Generator[ModuleType]:
         ray.shutdown()
 
 
-def _encoders(found: dict[str, float], options: RayOptions) -> int:
-    """How many; Ray would wait without end for what it does not have."""
+def _number_of_actors(found: dict[str, float], options: RayOptions) -> int:
+    """As asked for, or as many as fit; Ray would wait without end for more."""
     kind, each = ("GPU", options.encoder_gpus) if options.encoder_gpus else ("CPU", 1)
     most = int(found.get(kind, 0) / each)
     if not 1 <= (count := options.encoders or most) <= most:

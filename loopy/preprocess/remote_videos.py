@@ -20,7 +20,6 @@ from loopy.preprocess.landmarks.precomputed import tracks_path
 Source = Path | str
 """A video: a file; or, as a string, an address that obstore knows (s3, gs, az, http(s), file)."""
 
-
 MISSING = "missing"
 
 
@@ -45,13 +44,8 @@ def list_files(address: str) -> list[str]:
     return [f"{address.rstrip('/')}/{quote(path)}" for path in seen]
 
 
-def source_of(words: str) -> Source:
-    """A video that was written down, as in a ledger, by ``str``."""
-    return words if is_address(words) else Path(words)
-
-
 def tracks_of(source: Source) -> Source:
-    """Where the known face tracks of a video are, if there are; see `tracks_path`."""
+    """The file of the precomputed face tracks of a video; see `tracks_path`."""
     if not is_address(source):
         return tracks_path(source)
     return f"{source}{tracks_path('a').name.removeprefix('a')}"

@@ -58,7 +58,7 @@ class ShotFinder:
         source: Where it is from.
         options: How.
         config: All that shapes a shot.
-        identity: Who is seen; None: somebody of whom there is no other video.
+        identity: Who is seen; None: a person of whom there is no other video.
         estimator: Finds landmarks; None takes the tracks next to the video.
         score_sync: Scores lip sync; None leaves it out.
         watch: Counts the time.

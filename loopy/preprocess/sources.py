@@ -1,7 +1,6 @@
 """Which videos there are, and what each one is, before anything is computed from it."""
 
 import glob
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from loopy.data.media.container import (
     open_media,
     sound_stream,
 )
+from loopy.data.media.finished import content_hash
 from loopy.data.media.video_pictures import decoded, moving_pictures
 from loopy.data.store.storage import is_address
 from loopy.errors import MediaError
@@ -80,9 +80,9 @@ def find_videos(where: AnyPath) -> list[Source]:
 
 
 def seconds_of(source: Source) -> Fraction | None:
-    """Length of a video as its header tells it, to about a second: for estimates.
+    """Length of a video by its header, to about a second: for estimates.
 
-    Far cheaper than `probe`, which reads the whole file, and takes over where no header tells.
+    Far cheaper than `probe`, which reads the whole file, and is used where the header has none.
 
     Returns:
         None for what cannot be read, or, at an address, has no length in its header.
@@ -161,26 +161,22 @@ class Probe:
     Args:
         seconds: From the first picture to the end of the last.
         fps: Pictures a second; the mean where the rate varies.
-        variable_rate: Whether the gaps between pictures differ.
         width_px: Of the upright picture with square pixels, as the reader gives it.
         height_px: Of the upright picture with square pixels.
         sound_end_s: Where the sound ends, counted from the first picture; 0 without sound.
-        codec: Of the pictures: "h264", "vp9", ...
         sha256: Of the whole file, in hex; the same video under two names has one.
     """
 
     seconds: Fraction
     fps: Fraction
-    variable_rate: bool
     width_px: int
     height_px: int
     sound_end_s: Fraction
-    codec: str
     sha256: str
 
     @property
     def has_sound(self) -> bool:
-        """Whether any sound is heard with the pictures."""
+        """Whether any of the sound is at the time of the pictures."""
         return self.sound_end_s > 0
 
 
@@ -211,29 +207,26 @@ def probe(path: AnyPath) -> Probe:
         if len(streams) == len(container.streams):  # else another stream may be the longest
             _refuse_cut_off(container, max(ends.values()))
         starts.sort()
-        fps, variable = _rate(starts, pictures.average_rate)
+        fps = _rate(starts, pictures.average_rate)
         end = ends["video"] if ends["video"] > starts[-1] else starts[-1] + 1 / fps
         width_px, height_px = shown.upright_px
         return Probe(
             seconds=end - starts[0],
             fps=fps,
-            variable_rate=variable,
             width_px=width_px,
             height_px=height_px,
             sound_end_s=max(ends.get("audio", starts[0]) - starts[0], Fraction(0)),
-            codec=pictures.codec_context.codec.canonical_name,
-            sha256=_sha256(path),
+            sha256=content_hash(path, "video"),
         )
 
 
-def _rate(starts: Sequence[Fraction], named: Fraction | None) -> tuple[Fraction, bool]:
-    """Pictures a second, and whether it varies; ``named`` is what the header says."""
+def _rate(starts: Sequence[Fraction], named: Fraction | None) -> Fraction:
+    """Pictures a second: as the header says, or the mean where the rate varies."""
     if len(starts) < 2 or starts[0] == starts[-1]:
-        return named or FPS, False
+        return named or FPS
     gaps = [after - before for before, after in pairwise(starts)]
-    variable = max(gaps) - min(gaps) > STEADY_S
-    measured = len(gaps) / (starts[-1] - starts[0])
-    return (measured if variable else named or measured), variable
+    steady = max(gaps) - min(gaps) <= STEADY_S
+    return (steady and named) or len(gaps) / (starts[-1] - starts[0])
 
 
 def _refuse_cut_off(container: InputContainer, end: Fraction) -> None:
@@ -243,11 +236,3 @@ def _refuse_cut_off(container: InputContainer, end: Fraction) -> None:
             f"{file_name(container)} is cut off: of {float(promised):.2f} s "
             f"it holds {float(end):.2f} s; fetch it again"
         )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise MediaError(f"video {path} cannot be read: {error.strerror}") from error

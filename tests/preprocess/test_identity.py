@@ -20,9 +20,9 @@ def test_by_expression():
     assert identity_rule(r"/(id\d+)/")("gs://vox/id10270/a.mp4") == "id10270"
     two = identity_rule(r"/(id\d+)/[^/]+/(\d)")
     assert two(VOX) == two(VOX.with_name("00002.mp4")) == "id10270/0"
-    with pytest.raises(MediaError, match=r"'id\(.*finds nobody in /data/talk.mp4"):
+    with pytest.raises(MediaError, match=r"'id\(.*finds no one in /data/talk.mp4"):
         identity_rule(r"id(\d+)")(Path("/data/talk.mp4"))
-    with pytest.raises(MediaError, match="finds nobody"):  # else all of them were one person
+    with pytest.raises(MediaError, match="finds no one"):  # else all of them were one person
         identity_rule(r"(x*)")(VOX)
 
 

@@ -152,7 +152,7 @@ REASONS = {
     "phone.mov": "is HDR (HLG); convert it to SDR with ffmpeg's zscale and tonemap first",
     "half.mov": "cannot be decoded",
     "half.mkv": "is cut off: of 3.",
-    "untracked.mkv": "has no tracks beside it",
+    "untracked.mkv": "has no tracks next to it",
     "empty.mp4": "is empty (0 bytes)",
     "words.mp4": "cannot be decoded",
     "noise.mp4": "cannot be decoded",

@@ -16,7 +16,6 @@ from loopy.preprocess.remote_videos import (
     list_files,
     local_copy,
     remote_seconds,
-    source_of,
     tracks_of,
 )
 from loopy.preprocess.sources import find_videos, probe, seconds_of
@@ -76,11 +75,6 @@ def test_a_list_names_addresses_too(tmp_path):
     (tmp_path / "mine.txt").write_text(lines)
     found = [tmp_path / "b.mp4", "https://example.org/talks/c.mp4", "s3://talks/a.mp4"]
     assert find_videos(tmp_path / "mine.txt") == found
-
-
-def test_what_was_written_down_is_the_same_again():
-    for source in (Path("/talks/a.mp4"), "s3://talks/a%20b.mp4"):
-        assert source_of(str(source)) == source
 
 
 def test_over_the_web(web, bucket):

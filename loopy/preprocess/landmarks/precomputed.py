@@ -52,12 +52,12 @@ class Tracks:
 
 
 def tracks_path(video: AnyPath) -> Path:
-    """Where the tracks of a video lie: ``a.mp4`` has ``a.mp4.tracks.safetensors``."""
+    """The file with the tracks of a video: ``a.mp4`` has ``a.mp4.tracks.safetensors``."""
     return Path(f"{Path(video)}.tracks.safetensors")
 
 
 def save_tracks(video: AnyPath, tracks: Tracks) -> None:
-    """Writes the tracks beside their video: a safetensors file with the names of the fields.
+    """Writes the tracks next to their video: a safetensors file with the names of the fields.
 
     Raises:
         OutputError: They are ill-formed, or cannot be written there.
@@ -69,7 +69,7 @@ def save_tracks(video: AnyPath, tracks: Tracks) -> None:
 
 
 def load_tracks(video: AnyPath) -> Tracks:
-    """Reads what `save_tracks`, or another program, has put beside a video.
+    """Reads what `save_tracks`, or another program, has put next to a video.
 
     Raises:
         MediaError: No such file, or an ill-formed one.
@@ -77,7 +77,7 @@ def load_tracks(video: AnyPath) -> Tracks:
     path = tracks_path(path_of(video, MediaError))
     if not os.path.isfile(path):
         raise MediaError(
-            f"video {video} has no tracks beside it; looked for {path}; "
+            f"video {video} has no tracks next to it; looked for {path}; "
             "write them with save_tracks, or take another landmark estimator"
         )
     try:
@@ -91,14 +91,14 @@ def load_tracks(video: AnyPath) -> Tracks:
 
 
 class Precomputed:
-    """The tracks beside a video as an estimator.
+    """The tracks next to a video as an estimator.
 
     Args:
         video: The video; see `tracks_path`.
         first: Place on the 25 fps grid of the first frame that will be given.
 
     Raises:
-        MediaError: No tracks beside it, or ill-formed ones.
+        MediaError: No tracks next to it, or ill-formed ones.
     """
 
     def __init__(self, *, video: AnyPath, first: int = 0) -> None:
@@ -110,7 +110,7 @@ class Precomputed:
         return self._tracks.pose
 
     def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> FaceLandmarks:
-        """Looks up the frames from ``first`` on, and in a next call those behind them.
+        """The frames from ``first`` on, and in the next call those after them.
 
         Returns:
             Landmarks with scores of 1 or 0, the bounds of the valid points as boxes, and one
