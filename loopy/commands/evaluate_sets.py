@@ -17,14 +17,13 @@ from loopy.evaluation.features.networks import EvaluationModels
 from loopy.evaluation.sets.draw import open_draw
 from loopy.evaluation.sets.drawn import DrawOptions
 from loopy.evaluation.sets.folders import folder_pairs
-from loopy.evaluation.sets.generate import Maker
+from loopy.evaluation.sets.generate import BOUNDS, Maker, bound_pairs, made_pairs
 from loopy.evaluation.sets.layouts import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
-from loopy.evaluation.sets.run import BOUNDS, bound_pairs, made_pairs
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
 from loopy.evaluation.table.evaluate import Pair, VideoEvaluator
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import FILE, Results
-from loopy.evaluation.table.text import aligned, short, table, write_csv
+from loopy.evaluation.table.text import aligned, results_table, short, write_csv
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
 from loopy.precision import Precision, dtype_of, named
@@ -150,7 +149,7 @@ def tell(results: Results, out: Path) -> None:
     results.write(out)
     write_csv(results, out)
     write_page(results, out)
-    print(table(results))
+    print(results_table(results))
     print(f"\nresults.json, report.html, table.csv, videos.csv: {out}")
     if all(video.problem for video in results.videos):
         first = results.videos[0]

@@ -30,7 +30,8 @@ def test_what_was_written_is_read(tmp_path):
 
 
 def test_files_of_before_are_read(tmp_path):
-    values = RESULTS.as_json()
+    RESULTS.write(tmp_path)
+    values = json.loads((tmp_path / "results.json").read_text())
     del values["judges"]
     for figure in values["figures"].values():
         del figure["note"]
@@ -59,7 +60,7 @@ def test_what_is_undefined_is_null_and_comes_back_as_nan(tmp_path):
         ('{"version": 99}', "its version is 99, expected 1"),
         ("[]", "cannot be read"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"version": 1, "seed": true}', "seed is True, expected int|has no model"),
+        ('{"version": 1, "seed": true}', "seed is True, expected int|model is missing"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, text, reason):
@@ -77,7 +78,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 @pytest.mark.parametrize("group", ["videos", "columns"])
 def test_a_name_that_stands_there_twice_is_refused(tmp_path, group):
-    values = RESULTS.as_json()
+    RESULTS.write(tmp_path)
+    values = json.loads((tmp_path / "results.json").read_text())
     values[group].append(values[group][0])
     (tmp_path / "results.json").write_text(json.dumps(values))
     with pytest.raises(MediaError, match="twice"):

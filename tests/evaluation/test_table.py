@@ -15,11 +15,10 @@ from loopy.cli import main
 from loopy.data.media.video import Video
 from loopy.data.media.video_reader import iterate_frames
 from loopy.evaluation.features.cache import cached_tensor
-from loopy.evaluation.sets.draw import draw
+from loopy.evaluation.sets.draw import draw_set
 from loopy.evaluation.sets.drawn import Draw, DrawOptions
-from loopy.evaluation.sets.generate import Maker
+from loopy.evaluation.sets.generate import Maker, bound_pairs, made_pairs
 from loopy.evaluation.sets.layouts import SETS
-from loopy.evaluation.sets.run import bound_pairs, made_pairs
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
 from loopy.evaluation.table.results import Results
 from loopy.evaluation.toon.talks import pixels
@@ -168,7 +167,7 @@ def test_another_sound_is_of_another_video(desk):
         write_video(desk / f"data/{number}.mp4", seed=number)
     pipe = LoopyPipeline.from_pretrained(desk / "tiny")
     maker = Maker(pipe, desk / "data")
-    chosen = draw(SETS["celebv-hq"], desk / "data", seed=0, options=DrawOptions()).items
+    chosen = draw_set(SETS["celebv-hq"], desk / "data", seed=0, options=DrawOptions()).items
     first, second, third = chosen
     (alone,) = bound_pairs(maker, [first], desk / "out", "other sound")
     assert "needs two videos" in alone.problem

@@ -8,7 +8,7 @@ import pytest
 
 from loopy.errors import OutputError
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.table.text import short, table, write_csv
+from loopy.evaluation.table.text import results_table, short, write_csv
 
 NEEDS = "not available: needs the weights of I3D"
 RESULTS = Results(
@@ -37,18 +37,18 @@ def row_of(name, text):
 
 
 def test_a_row_has_figure_interval_number_and_the_real_ones():
-    row = row_of("Glo (px²)", table(RESULTS))
+    row = row_of("Glo (px²)", results_table(RESULTS))
     assert " ".join(row.split()) == "as real 1.250 [1.100, 1.400] 2 3.500 [3.250, 3.750] 1"
 
 
 def test_what_is_not_known_is_a_dash_and_never_a_number():
-    assert " ".join(row_of("FID", table(RESULTS)).split()) == "lower 33.20 - 2 - - -"
+    assert " ".join(row_of("FID", results_table(RESULTS)).split()) == "lower 33.20 - 2 - - -"
 
 
 def test_what_a_figure_rests_on_stands_beside_it(tmp_path):
     note = "N = 2 and 2, fewer than its 400 features + 1: singular"
     noted = replace(RESULTS, figures={**RESULTS.figures, "FID": SetFigure(33.204, n=2, note=note)})
-    assert row_of("FID", table(noted)).endswith(note)
+    assert row_of("FID", results_table(noted)).endswith(note)
     columns, _ = write_csv(noted, tmp_path)
     with columns.open(newline="") as file:
         assert [row["note"] for row in csv.DictReader(file)] == [note, "", ""]
@@ -57,7 +57,7 @@ def test_what_a_figure_rests_on_stands_beside_it(tmp_path):
 
 
 def test_what_is_missing_says_why_and_has_no_row():
-    text = table(RESULTS)
+    text = results_table(RESULTS)
     figures, _, explained = text.partition("Without a figure")
     assert "FVD-I" not in figures
     assert NEEDS in explained
@@ -67,12 +67,12 @@ def test_what_is_missing_says_why_and_has_no_row():
 
 def test_what_several_columns_lack_is_said_once():
     both = replace(RESULTS, missing={"FVD-I": NEEDS, "Glo": NEEDS})
-    assert f"  FVD-I, Glo: {NEEDS}" in table(both)
+    assert f"  FVD-I, Glo: {NEEDS}" in results_table(both)
 
 
 def test_backbones_and_windows_are_said():
-    assert "FID: Inception v3, all frames" in table(RESULTS)
-    assert "mine on toon-b: 3 videos; seed 3" in table(RESULTS)
+    assert "FID: Inception v3, all frames" in results_table(RESULTS)
+    assert "mine on toon-b: 3 videos; seed 3" in results_table(RESULTS)
 
 
 def test_csv_holds_every_figure_in_full(tmp_path):

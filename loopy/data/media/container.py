@@ -167,6 +167,13 @@ def tick_s(stream: AudioStream | VideoStream) -> Fraction:
     return stream.time_base or Fraction(1, av.time_base)
 
 
+def length_s(container: InputContainer, stream: VideoStream) -> Fraction:
+    """Length of a stream by its header, else of the file; 0 where neither says it."""
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration or 0, av.time_base)
+
+
 def file_name(container: Container) -> str:
     """The path of an open file, for messages."""
     return container.name.removeprefix("file:")

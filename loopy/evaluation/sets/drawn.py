@@ -1,15 +1,13 @@
-"""A draw of a test set, as it is written down in draw.json."""
+"""The draw of a test set, as draw.json holds it."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from loopy.drafts import writing
 from loopy.errors import ConfigurationError, MediaError
-from loopy.evaluation.json_records import read_record
 from loopy.evaluation.sets.layouts import SHORTEST_S
 from loopy.timing import FPS
+from loopy.typed_values import read_record, write_record
 
 FILE, VERSION = "draw.json", 1
 
@@ -75,7 +73,7 @@ class Draw:
         options: How it was drawn.
         folder: Hash of names and sizes of all candidates.
         items: What was drawn.
-        left_out: Candidates that cannot be judged, with the reasons.
+        left_out: Candidates that cannot be used, with the reasons.
     """
 
     test_set: str
@@ -91,9 +89,7 @@ class Draw:
         Raises:
             OutputError: It cannot be written there.
         """
-        text = json.dumps({"version": VERSION, **asdict(self)}, indent=1)
-        with writing(path) as hidden:
-            hidden.write_text(text + "\n", encoding="utf-8")
+        write_record(path, self, version=VERSION)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -115,7 +111,7 @@ class Draw:
 
 
 def _check_item(item: Item) -> None:
-    """Make sure that nothing outside the folders of the set and of the results is named.
+    """Makes sure that no file outside the folders of the set and of the results is named.
 
     Raises:
         ValueError: It is, or a span makes no sense.

@@ -1,20 +1,20 @@
-"""Videos that anybody made, in a folder, beside the real ones of the same names in another."""
+"""Given videos in a folder, and the real ones of the same names in another."""
 
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from loopy.data.media.container import open_media
+from loopy.data.media.container import length_s, open_media
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video_pictures import moving_pictures
 from loopy.data.media.video_reader import read_frames
 from loopy.errors import LoopyError, MediaError
-from loopy.evaluation.sets.layouts import VIDEOS, check_heard, check_name
+from loopy.evaluation.sets.layouts import VIDEOS, check_audible, check_utf8
 from loopy.evaluation.table.evaluate import OF_ALL, Pair
 from loopy.timing import FPS
 
 SPARE = 1
-"""Frames by which a codec may make a made video longer or shorter than the real one."""
+"""Frames by which a codec may make a video longer or shorter than the real one."""
 
 
 def folder_pairs(made: Path, real: Path | None) -> Iterator[Pair]:
@@ -63,7 +63,7 @@ def _videos(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in VIDEOS or path.name.startswith("."):
             continue
-        check_name(path)
+        check_utf8(path)
         if path.stem in found:
             raise MediaError(f"{path} and {found[path.stem]} have one name; rename one of them")
         found[path.stem] = path
@@ -86,7 +86,6 @@ def _check(path: Path) -> int:
                 f"video {path} has {float(rate):.6g} frames a second, all figures are of {FPS}; "
                 f"write it anew with ffmpeg -i IN -r {FPS} OUT"
             )
-        ticks = stream.duration and stream.time_base and stream.duration * stream.time_base
-        seconds = ticks or Fraction(container.duration or 0, 1_000_000)
-    check_heard(read_audio(path, zero="pictures"), f"the sound of {path}")
+        seconds = length_s(container, stream)
+    check_audible(read_audio(path, zero="pictures"), f"the sound of {path}")
     return round(seconds * FPS)

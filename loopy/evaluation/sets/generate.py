@@ -1,11 +1,23 @@
-"""The videos of a draw: made by a model, the real ones beside them, each once.
+"""The videos of a draw: made by a model, the real ones, and ceilings and floors; each once.
 
-Real and made videos are treated alike: 25 frames a second, the largest centred square, the model's
-size, the same codec and quality, the same sound.
+All are treated alike: 25 frames a second, the largest centred square, the model's size, the same
+codec and quality, the same sound.
+
+::
+
+    out/
+      draw.json               which videos, see `loopy.evaluation.sets.drawn`
+      videos/NAME.mp4         what the model made; NAME.mp4.json says from what
+      real/NAME.mp4           the real one
+      seeds/1/NAME.mp4        what other noise made
+      bounds/still/...        the same for what bounds the model, see `BOUNDS`
+      features/made/NAME.safetensors    its features, cached
+      strips/NAME.jpg         frames of both
+      results.json            all figures
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,9 +32,11 @@ from loopy.data.media.sound import read_audio
 from loopy.data.media.still import Portrait
 from loopy.data.media.video_reader import iterate_frames, read_frames
 from loopy.diffusion.options import SamplingOptions
-from loopy.errors import MediaError
+from loopy.drafts import existing_folder
+from loopy.errors import LoopyError, MediaError
 from loopy.evaluation.sets.drawn import Item
-from loopy.evaluation.sets.layouts import PICTURES, check_heard
+from loopy.evaluation.sets.layouts import PICTURES, check_audible
+from loopy.evaluation.table.evaluate import OF_ALL, Pair
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
 from loopy.pixels import to_pixels
@@ -32,10 +46,21 @@ from loopy.timing import FPS, SAMPLE_RATE_HZ
 CRF = 18
 """Quality of every video, real and made; visually lossless."""
 
+BOUNDS = {
+    "compressed": "ceiling: the real videos, written once more",
+    "still": "floor: the portrait, which does not move",
+    "other sound": "floor: the real pictures with the sound of the next video",
+}
+
+Frames = Iterable[UInt8[Tensor, "n h w 3"]]
+
 
 @dataclass(frozen=True, eq=False)
 class Maker:
-    """Makes the videos of a test set with a model.
+    """Makes the videos of a test set with a model, each unless it is there, made of the same.
+
+    Its methods say whether a video had to be made. They raise MediaError where a file of the set
+    cannot be used, OutputError where the video cannot be written.
 
     Args:
         pipe: The model.
@@ -50,73 +75,40 @@ class Maker:
     options: SamplingOptions | None = None
 
     def make(self, item: Item, out: Path) -> bool:
-        """Makes a video, unless it is there, made of the same by the same.
+        """The video of the model."""
 
-        Args:
-            item: Which.
-            out: The file.
+        def frames(samples: Float[Tensor, " samples"]) -> Frames:
+            subject = self.pipe.prepare(self.shown_portrait(item))
+            noise = generator(self.seed, "noise", item.name)
+            seed = int(torch.randint(2**62, (), generator=noise))
+            return self.pipe.stream(subject, samples, seed=seed, options=self.options)
 
-        Returns:
-            Whether it had to be made.
-
-        Raises:
-            MediaError: A file of the test set cannot be used.
-            OutputError: The video cannot be written.
-        """
-        record = self.made_by | _content(item)
-        if is_finished(out, record):
-            return False
-        samples = self.sound(item)
-        subject = self.pipe.prepare(self.shown_portrait(item))
-        clips = self.pipe.stream(
-            subject, samples, seed=self._noise_seed(item), options=self.options
-        )
-        _write(out, clips, samples, record)
-        return True
+        return self._write(out, item, frames, self.made_by)
 
     def film(self, item: Item, out: Path) -> bool:
-        """Writes the real video as the made one is written, unless it is there.
-
-        Returns:
-            Whether it had to be written.
-
-        Raises:
-            MediaError: The video cannot be read to the end of the span.
-            OutputError: It cannot be written.
-        """
-        record = {"size_px": self.size_px, "crf": CRF} | _content(item)
-        if is_finished(out, record):
-            return False
-        _write(out, self.real(item), self.sound(item), record)
-        return True
+        """The real video, written as the made one is."""
+        return self._write(out, item, lambda _: self.real(item), self._form)
 
     def again(self, item: Item, real: Path, out: Path) -> bool:
-        """A ceiling: the real video as `film` wrote it, written once more."""
-        record = {"size_px": self.size_px, "crf": CRF, "again": True} | _content(item)
-        if is_finished(out, record):
-            return False
-        frames = iterate_frames(real / f"{item.name}.mp4")
-        _write(out, (torch.from_numpy(frame)[None] for frame in frames), self.sound(item), record)
-        return True
+        """A ceiling: the real video that `film` wrote, written once more."""
+
+        def frames(_: object) -> Frames:
+            return (torch.from_numpy(frame)[None] for frame in iterate_frames(real))
+
+        return self._write(out, item, frames, self._form | {"again": True})
 
     def still(self, item: Item, out: Path) -> bool:
         """A floor: the portrait, which does not move, with the sound."""
-        record = {"size_px": self.size_px, "crf": CRF, "still": True} | _content(item)
-        if is_finished(out, record):
-            return False
-        frame = self.shown_portrait(item)
-        _write(out, (frame[None] for _ in range(item.frames)), self.sound(item), record)
-        return True
+
+        def frames(_: object) -> Frames:
+            frame = self.shown_portrait(item)[None]
+            return (frame for _ in range(item.frames))
+
+        return self._write(out, item, frames, self._form | {"still": True})
 
     def mismatched(self, item: Item, other: Item, out: Path) -> bool:
-        """A floor: the real pictures with the sound of another video, from its start again."""
-        record = {"size_px": self.size_px, "crf": CRF} | _content(item) | {"other": _content(other)}
-        if is_finished(out, record):
-            return False
-        samples, wanted = self.sound(other), _samples(item.frames)
-        samples = samples.repeat(-(-wanted // len(samples)))[:wanted]
-        _write(out, self.real(item), samples, record)
-        return True
+        """A floor: the real pictures with the sound of another video, repeated to their length."""
+        return self._write(out, item, lambda _: self.real(item), self._form, other)
 
     def real(self, item: Item) -> Iterator[UInt8[Tensor, "1 h w 3"]]:
         """The frames of the real video, one by one.
@@ -134,16 +126,12 @@ class Maker:
                 f"{item.first + item.frames} that its header promises; repair or remove it"
             )
 
-    def portrait(self, item: Item) -> Path | UInt8[Tensor, "h w 3"]:
-        """What the model is shown."""
-        path = self.folder / item.picture
-        if path.suffix.lower() in PICTURES:
-            return path
-        return read_frames(path, [item.portrait_frame])[0]
-
     def shown_portrait(self, item: Item) -> UInt8[Tensor, "h w 3"]:
         """The portrait as the model sees it."""
-        return _square(self.portrait(item), self.size_px)
+        path = self.folder / item.picture
+        if path.suffix.lower() in PICTURES:
+            return _square(path, self.size_px)
+        return _square(read_frames(path, [item.portrait_frame])[0], self.size_px)
 
     def sound(self, item: Item) -> Float[Tensor, " samples"]:
         """The sound of the span, 640 samples a frame.
@@ -154,13 +142,18 @@ class Maker:
         path = self.folder / item.sound
         whole = read_audio(path, zero="pictures")
         samples = whole[_samples(item.first) : _samples(item.first + item.frames)]
-        check_heard(samples, f"sound {path} from {item.first / float(FPS):g} s on")
+        check_audible(samples, f"sound {path} from {item.first / float(FPS):g} s on")
         return torch.nn.functional.pad(samples, (0, _samples(item.frames) - len(samples)))
 
     @property
     def size_px(self) -> int:
         """Side of all videos."""
         return self.pipe.settings.size_px
+
+    @property
+    def _form(self) -> dict[str, Any]:
+        """All that decides a video that no model made, besides its files."""
+        return {"size_px": self.size_px, "crf": CRF}
 
     @cached_property
     def made_by(self) -> dict[str, Any]:
@@ -176,25 +169,107 @@ class Maker:
             "seed": self.seed,
         }
 
-    def _noise_seed(self, item: Item) -> int:
-        return int(torch.randint(2**62, (), generator=generator(self.seed, "noise", item.name)))
+    def _write(
+        self,
+        out: Path,
+        item: Item,
+        frames: Callable[[Float[Tensor, " samples"]], Frames],
+        record: dict[str, Any],
+        other: Item | None = None,
+    ) -> bool:
+        """Writes a video unless it is there, with the sound of its item or of another one."""
+        record = record | _content(item) | ({"other": _content(other)} if other else {})
+        if is_finished(out, record):
+            return False
+        wanted = _samples(item.frames)
+        samples = self.sound(other or item)
+        samples = samples.repeat(-(-wanted // len(samples)))[:wanted]
+        with open_result(out, record, sound=samples, crf=CRF) as writer:
+            for part in frames(samples):
+                writer.write(part)
+        return True
+
+
+def made_pairs(maker: Maker, items: Sequence[Item], out: Path, *, seeds: int = 1) -> Iterator[Pair]:
+    """Makes each video when it is asked for; a video that cannot be made has a problem.
+
+    Args:
+        maker: Makes them.
+        items: Which.
+        out: Where they go.
+        seeds: How many videos of each, with other noise; the first one is evaluated.
+
+    Raises:
+        OutputError: The folder cannot be written.
+        ConfigurationError: Options exclude each other.
+        DependencyError: A library is missing.
+    """
+    others = [replace(maker, seed=maker.seed + i) for i in range(1, seeds)]
+    for item in items:
+        places = tuple(_place(out / "seeds" / str(i), item) for i in range(1, seeds))
+
+        def make(path: Path, item: Item = item, places: tuple[Path, ...] = places) -> None:
+            maker.make(item, path)
+            for other, place in zip(others, places, strict=True):
+                other.make(item, place)
+
+        pair = _pair(maker, item, out, out, make)
+        yield pair if pair.problem else replace(pair, seeds=places)
+
+
+def bound_pairs(maker: Maker, items: Sequence[Item], out: Path, bound: str) -> Iterator[Pair]:
+    """The videos of something that bounds the model, in ``out/bounds/NAME``.
+
+    Args:
+        maker: Of the model.
+        items: Which; those with a real video are bounded.
+        out: Where the model's videos are.
+        bound: Of `BOUNDS`.
+
+    Raises:
+        OutputError: The folder cannot be written.
+        ConfigurationError: Options exclude each other.
+        DependencyError: A library is missing.
+    """
+    filmed = [item for item in items if item.filmed]
+    for item, other in zip(filmed, [*filmed[1:], *filmed[:1]], strict=True):
+        if bound == "other sound" and other is item:
+            path = _place(out / "bounds" / bound / "videos", item)
+            yield Pair(item.name, path, problem=f"{bound} needs two videos, {item.name} is alone")
+            continue
+        real = out / "real" / f"{item.name}.mp4"
+        ways: dict[str, Callable[[Path], object]] = {
+            "compressed": lambda path, item=item, real=real: maker.again(item, real, path),
+            "still": lambda path, item=item: maker.still(item, path),
+            "other sound": lambda path, item=item, other=other: maker.mismatched(item, other, path),
+        }
+        yield _pair(maker, item, out / "bounds" / bound, out, ways[bound])
+
+
+def _pair(
+    maker: Maker, item: Item, out: Path, real_out: Path, make: Callable[[Path], object]
+) -> Pair:
+    made, real = _place(out / "videos", item), None
+    try:
+        if item.filmed:
+            real = _place(real_out / "real", item)
+            maker.film(item, real)
+        make(made)
+        return Pair(item.name, made, real, maker.shown_portrait(item))
+    except OF_ALL:
+        raise
+    except LoopyError as error:
+        return Pair(item.name, made, real, problem=str(error))
+
+
+def _place(folder: Path, item: Item) -> Path:
+    return existing_folder(folder) / f"{item.name}.mp4"
 
 
 def _content(item: Item) -> dict[str, Any]:
-    return {name: value for name, value in asdict(item).items() if name != "hashes"} | {
-        "hashes": list(item.hashes)
-    }
-
-
-def _write(
-    out: Path,
-    parts: Iterable[UInt8[Tensor, "n h w 3"]],
-    samples: Float[Tensor, " samples"],
-    record: dict[str, Any],
-) -> None:
-    with open_result(out, record, sound=samples, crf=CRF) as writer:
-        for part in parts:
-            writer.write(part)
+    content = asdict(item)
+    hashes = content.pop("hashes")
+    return {**content, "hashes": list(hashes)}
 
 
 def _square(picture: Portrait, size_px: int) -> UInt8[Tensor, "h w 3"]:

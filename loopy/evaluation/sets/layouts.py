@@ -1,4 +1,4 @@
-"""The test sets of the paper: where their files lie, and which of them are fit to be judged.
+"""The test sets of the paper: where their files lie, and which of them can be used.
 
 ::
 
@@ -20,8 +20,7 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.media.container import open_media
-from loopy.data.media.portrait import read_portrait
+from loopy.data.media.container import length_s, open_media
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video_pictures import moving_pictures
 from loopy.data.media.video_reader import read_frames
@@ -35,7 +34,7 @@ SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".ogg", ".opus", ".aac")
 PORTRAIT_FOLDER, SOUND_FOLDER = "portraits", "sounds"
 
 SHORTEST_S = 1.0
-"""A span under this is not judged."""
+"""A shorter span is not used."""
 SILENCE = 1e-3
 """A sound that never passes this (-60 dB) is silence."""
 
@@ -73,7 +72,7 @@ SETS: Mapping[str, PaperSet] = MappingProxyType(
 
 
 def candidates(kind: PaperSet, folder: Path) -> dict[str, list[str]]:
-    """What a set may be drawn from: paths relative to the folder, sorted, by what they are.
+    """All files that a set may be drawn from: paths relative to the folder, sorted, by kind.
 
     Returns:
         "videos", or "portraits" and "sounds".
@@ -106,7 +105,7 @@ def candidates(kind: PaperSet, folder: Path) -> dict[str, list[str]]:
                 "docs/evaluation.md shows the layout"
             )
         for file in files:
-            check_name(folder / file)
+            check_utf8(folder / file)
     return found
 
 
@@ -116,16 +115,14 @@ def fit_video(path: Path, *, portrait_frame: int = 0, shortest_s: float = SHORTE
     Args:
         path: A video.
         portrait_frame: A frame of it that must exist.
-        shortest_s: Least length.
+        shortest_s: Minimum length.
 
     Raises:
         MediaError: No video, no sound, a silent or too short one, or without that frame.
     """
     with open_media(path, "video") as container:
-        stream = moving_pictures(container)
-        length_s = stream.duration and stream.time_base and stream.duration * stream.time_base
-        length_s = float(length_s or (container.duration or 0) / 1_000_000)
-    frames = min(round(length_s * FPS), fit_sound(path, shortest_s=shortest_s))
+        seconds = length_s(container, moving_pictures(container))
+    frames = min(round(seconds * FPS), fit_sound(path, shortest_s=shortest_s))
     if frames < max(shortest_s * FPS, portrait_frame + 1):
         raise MediaError(
             f"video {path} has {frames} frames with sound at 25 a second; give "
@@ -142,7 +139,7 @@ def fit_sound(path: Path, *, shortest_s: float = SHORTEST_S) -> int:
         MediaError: No sound, a silent or too short one.
     """
     samples = read_audio(path, zero="pictures")
-    check_heard(samples, f"sound {path}")
+    check_audible(samples, f"sound {path}")
     frames = frame_count(len(samples))
     if frames < shortest_s * FPS:
         raise MediaError(
@@ -151,8 +148,8 @@ def fit_sound(path: Path, *, shortest_s: float = SHORTEST_S) -> int:
     return frames
 
 
-def check_heard(samples: Float[Tensor, " samples"], name: str) -> None:
-    """Refuse silence: nobody can say whether lips fit to it.
+def check_audible(samples: Float[Tensor, " samples"], name: str) -> None:
+    """Refuses silence: whether lips fit to it is undefined.
 
     Raises:
         MediaError: Nothing is louder than -60 dB.
@@ -161,8 +158,8 @@ def check_heard(samples: Float[Tensor, " samples"], name: str) -> None:
         raise MediaError(f"{name} is silent; give one in which somebody speaks")
 
 
-def check_name(path: Path) -> None:
-    """Refuse a name that no table and no page can show.
+def check_utf8(path: Path) -> None:
+    """Refuses a name that no table and no page can show.
 
     Raises:
         MediaError: It is no UTF-8.
@@ -173,17 +170,8 @@ def check_name(path: Path) -> None:
         raise MediaError(f"{os.fsencode(path)!r} is no name in UTF-8; rename it") from error
 
 
-def fit_portrait(path: Path) -> None:
-    """Makes sure that a picture can be used.
-
-    Raises:
-        MediaError: It cannot.
-    """
-    read_portrait(path, size_px=16)
-
-
 def _files(folder: Path) -> Iterator[Path]:
-    """All in a folder, linked folders too, but for what is hidden; each folder once."""
+    """All files in a folder that are not hidden, links followed; each folder once."""
     seen = set[str]()
     for here, inner, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)

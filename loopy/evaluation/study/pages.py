@@ -25,10 +25,10 @@ import torch
 
 from loopy.drafts import draft, writing
 from loopy.errors import ConfigurationError, ManifestError, MediaError
-from loopy.evaluation.json_records import read_record
-from loopy.evaluation.table.results import FILE, Results, finite
+from loopy.evaluation.table.results import FILE, Results
 from loopy.evaluation.table.templates import fill
 from loopy.randomness import generator
+from loopy.typed_values import finite, read_record
 
 DIMENSIONS = {
     "identity consistency": "In which one does the person stay the same person throughout?",

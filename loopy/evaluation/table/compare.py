@@ -1,6 +1,5 @@
 """Two evaluations of one test set: what differs by more than the luck of its videos."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,20 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.drafts import writing
 from loopy.errors import ConfigurationError
 from loopy.evaluation.sets.drawn import FILE as DRAW
 from loopy.evaluation.sets.drawn import Draw
-from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult, finite
+from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 from loopy.evaluation.table.statistics import FEWEST_VIDEOS, Figure, bootstrap, mean, student
 from loopy.evaluation.table.text import DIRECTIONS, aligned, count, interval, short, together
+from loopy.typed_values import write_record
 
 FILE = "comparison.json"
 FEWEST = FEWEST_VIDEOS
 """Pairs that a verdict needs: five point one way by luck once in 16 times, which is too often."""
 
 SAME, SAME_ABS = 0.01, 1e-4
-"""Real figures of one video differ by no more between two machines, in parts and absolutely."""
+"""Real figures of one video differ by no more between two machines, relatively and absolutely."""
 
 Winner = Literal["a", "b", ""]
 
@@ -53,17 +52,16 @@ class Difference:
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether the interval of the difference leaves zero out, and there are enough pairs."""
-        return self.n >= FEWEST and _leaves_out_zero(self.difference)
+        """Whether the interval of the difference excludes zero, and there are enough pairs."""
+        return self.n >= FEWEST and _excludes_zero(self.difference)
 
     @property
     def winner(self) -> Winner:
         """Which one is better beyond noise; "" where none is, or no way is better."""
         gain = self.nearer if self.column.better == "truth" else self.difference
-        if not (self.column.better and self.n >= FEWEST and _leaves_out_zero(gain)):
+        if not (self.column.better and self.n >= FEWEST and _excludes_zero(gain)):
             return ""
-        more = gain.low > 0
-        return "b" if more != (self.column.better == "lower") else "a"
+        return "b" if (gain.low > 0) != (self.column.better == "lower") else "a"
 
     @property
     def beyond_real(self) -> bool:
@@ -75,15 +73,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations beside each other.
+    """Two evaluations, compared.
 
     Attributes:
         a: The first one's model and folder.
         b: The second one's.
         test_set: Of both.
         differences: A row for each column that both have for the same videos.
-        only_a: Videos that the first one alone has judged.
-        only_b: Videos that the second one alone has judged.
+        only_a: Videos that only the first one has.
+        only_b: Videos that only the second one has.
         unpaired: Columns that cannot be compared video by video, with the reason.
     """
 
@@ -96,22 +94,12 @@ class Comparison:
     unpaired: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, with None for what is not known."""
+        """Everything, with what follows from the intervals."""
         rows = [
-            {
-                "column": asdict(row.column),
-                "n": row.n,
-                "a": row.a,
-                "b": row.b,
-                "real": row.real,
-                "difference": row.difference._asdict(),
-                "nearer": row.nearer._asdict(),
-                "beyond_noise": row.beyond_noise,
-                "winner": row.winner,
-            }
+            {**asdict(row), "beyond_noise": row.beyond_noise, "winner": row.winner}
             for row in self.differences
         ]
-        return finite({**asdict(self), "differences": rows})
+        return {**asdict(self), "differences": rows}
 
     def write(self, folder: Path) -> Path:
         """Writes comparison.json, whole or not at all.
@@ -119,28 +107,34 @@ class Comparison:
         Raises:
             OutputError: It cannot be written there.
         """
-        with writing(folder / FILE) as hidden:
-            hidden.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_record(folder / FILE, self.as_json())
         return folder / FILE
 
     def __str__(self) -> str:
         """The table, what differs in words, and what could not be paired."""
+        rows = [
+            [
+                row.column.name,
+                DIRECTIONS[row.column.better],
+                str(row.n),
+                *map(short, (row.a, row.b, row.real, row.difference.value)),
+                interval(row.difference.low, row.difference.high),
+                _verdict(row),
+            ]
+            for row in self.differences
+        ]
+        head = ["what", "better", "n", "A", "B", "real", "B - A", "95 %", "verdict"]
+        unpaired = together(self.unpaired).items()
+        alone = {"A": self.only_a, "B": self.only_b}
         return "\n".join(
             [
                 f"{self.test_set}: A is {self.a}, B is {self.b}",
                 "",
-                *aligned(
-                    ["what", "better", "n", "A", "B", "real", "B - A", "95 %", "verdict"],
-                    [_cells(row) for row in self.differences],
-                ),
+                *aligned(head, rows),
                 "",
-                *_said(self.differences),
-                *(
-                    f"Not compared: {names}; {why}"
-                    for names, why in together(self.unpaired).items()
-                ),
-                *_alone("A", self.only_a),
-                *_alone("B", self.only_b),
+                *_in_words(self.differences),
+                *(f"Not compared: {columns}; {why}" for columns, why in unpaired),
+                *(f"Judged in {x} alone, left out: {', '.join(v)}" for x, v in alone.items() if v),
             ]
         )
 
@@ -163,47 +157,30 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
             common.
     """
     first, second = Results.read(a), Results.read(b)
-    if first.test_set != second.test_set:
-        raise ConfigurationError(
-            f"{a} is of the test set {first.test_set!r}, {b} of {second.test_set!r}; "
-            "compare evaluations of one"
-        )
-    if first.seed != second.seed:
-        raise ConfigurationError(
-            f"{a} is of seed {first.seed}, {b} of {second.seed}; judge one again by the other's"
-        )
-    if others := _other_judges(first.judges, second.judges):
-        raise ConfigurationError(
-            f"{a} and {b} were judged by others: {', '.join(others)}; judge one again by the "
-            "networks and the loopy of the other"
-        )
-    ours, theirs = _judged(first), _judged(second)
+    ours, theirs = (
+        {video.name: video for video in results.videos if not video.problem}
+        for results in (first, second)
+    )
     common = [name for name in ours if name in theirs]
-    if not common:
-        raise ConfigurationError(f"{a} and {b} have judged no video in common; nothing to compare")
-    infos = {column.name: column for column in second.columns}
-    if others := _other_videos(a, b, common) or [
-        name for name in common if _other_real(ours[name], theirs[name])
-    ]:
+    if problem := _problem(a, b, first, second, common):
+        raise ConfigurationError(problem)
+    pairs = [(ours[name], theirs[name]) for name in common]
+    if others := _redrawn(a, b, common) or [x.name for x, y in pairs if _other_real(x, y)]:
         raise ConfigurationError(
             f"{count(others, 'video')} of {a} and {b} share a name alone, for one {others[0]}: "
             "other spans, sounds, real videos or sizes; compare evaluations of one draw at one size"
         )
-    pairs = [(ours[name], theirs[name]) for name in common]
     rows, unpaired = [], {}
     for column in first.columns:
-        name = column.name
-        if why := _incomparable(name, first, second):
-            unpaired[name] = why
-        elif infos[name].about != column.about:
-            unpaired[name] = f"measured in different ways: {column.about} / {infos[name].about}"
+        if why := _incomparable(column, first, second):
+            unpaired[column.name] = why
         elif (row := difference(column, pairs, seed)) is None:
-            unpaired[name] = "no video has a figure of its own" + _both(name, first, second)
+            sets = _of_sets(column.name, first, second)
+            unpaired[column.name] = f"no video has a figure of its own{sets}"
         else:
             rows.append(row)
     known = {column.name for column in first.columns}
-    rest = [name for name in infos if name not in known]
-    unpaired |= dict.fromkeys(rest, "A lacks it")
+    unpaired |= {c.name: "A lacks it" for c in second.columns if c.name not in known}
     return Comparison(
         f"{first.model} ({a})",
         f"{second.model} ({b})",
@@ -213,50 +190,6 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
         tuple(name for name in theirs if name not in ours),
         unpaired,
     )
-
-
-def _judged(results: Results) -> dict[str, VideoResult]:
-    return {video.name: video for video in results.videos if not video.problem}
-
-
-def _other_judges(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Who looked in both, and was not the same; tracks beside the videos are of these."""
-    both = [name for name in first if first[name] and second.get(name) and name != "points"]
-    return [name for name in both if first[name] != second[name]]
-
-
-def _other_videos(a: Path, b: Path, names: list[str]) -> list[str]:
-    """Those of both draws that were not drawn alike; none where a draw is not written down."""
-    if not ((a / DRAW).is_file() and (b / DRAW).is_file()):
-        return []
-    ours, theirs = ({i.name: i for i in Draw.read(each / DRAW).items} for each in (a, b))
-    return [name for name in names if ours.get(name) != theirs.get(name)]
-
-
-def _other_real(ours: VideoResult, theirs: VideoResult) -> bool:
-    """Whether most of what was read in the real video differs."""
-    both = [(ours.real[name], theirs.real[name]) for name in ours.real if name in theirs.real]
-    apart = [pair for pair in both if not math.isclose(*pair, rel_tol=SAME, abs_tol=SAME_ABS)]
-    return 2 * len(apart) > len(both)
-
-
-def _incomparable(name: str, first: Results, second: Results) -> str:
-    """Why one of both has no such column; "" where both have it."""
-    if name in first.missing and name in second.missing:
-        return "neither has a figure, their own tables say why"
-    for letter, results in (("A", first), ("B", second)):
-        if name in results.missing:
-            return f"in {letter} {results.missing[name]}"
-        if name not in {column.name for column in results.columns}:
-            return f"{letter} lacks it"
-    return ""
-
-
-def _both(name: str, *results: Results) -> str:
-    """Figures of whole sets, which have no pairs."""
-    figures = [each.figures[name] for each in results if name in each.figures]
-    said = (f"{short(each.value)} {interval(each.low, each.high)}" for each in figures)
-    return f"; of the whole sets: {' and '.join(said)}" if figures else ""
 
 
 def difference(
@@ -288,7 +221,6 @@ def difference(
         return None
     real = triples[triples[:, 2].isfinite()]
     way = student if seed is None else partial(bootstrap, seed=seed)
-    nearer = way(_nearer, real if len(real) >= FEWEST else real[:0])
     means = triples.mean(0)
     return Difference(
         column,
@@ -297,8 +229,64 @@ def difference(
         float(means[1]),
         float(real[:, 2].mean()),
         way(mean, triples[:, 1:2] - triples[:, :1], fewest=FEWEST),
-        nearer,
+        way(_nearer, real if len(real) >= FEWEST else real[:0]),
     )
+
+
+def _problem(a: Path, b: Path, first: Results, second: Results, common: list[str]) -> str:
+    """Why two evaluations as a whole cannot be compared; "" where they can."""
+    if first.test_set != second.test_set:
+        return (
+            f"{a} is of the test set {first.test_set!r}, {b} of {second.test_set!r}; "
+            "compare evaluations of one"
+        )
+    if first.seed != second.seed:
+        return f"{a} is of seed {first.seed}, {b} of {second.seed}; judge one again by the other's"
+    both = [x for x in first.judges if first.judges[x] and second.judges.get(x) and x != "points"]
+    if others := [name for name in both if first.judges[name] != second.judges[name]]:
+        return (
+            f"{a} and {b} were judged by others: {', '.join(others)}; judge one again by the "
+            "networks and the loopy of the other"
+        )
+    return "" if common else f"{a} and {b} have judged no video in common; nothing to compare"
+
+
+def _redrawn(a: Path, b: Path, names: list[str]) -> list[str]:
+    """Videos that were drawn otherwise in both; none where a draw is not written down."""
+    if not ((a / DRAW).is_file() and (b / DRAW).is_file()):
+        return []
+    ours, theirs = ({i.name: i for i in Draw.read(each / DRAW).items} for each in (a, b))
+    return [name for name in names if ours.get(name) != theirs.get(name)]
+
+
+def _other_real(ours: VideoResult, theirs: VideoResult) -> bool:
+    """Whether most figures of the real video differ."""
+    both = [(ours.real[name], theirs.real[name]) for name in ours.real if name in theirs.real]
+    apart = [pair for pair in both if not math.isclose(*pair, rel_tol=SAME, abs_tol=SAME_ABS)]
+    return 2 * len(apart) > len(both)
+
+
+def _incomparable(column: ColumnInfo, first: Results, second: Results) -> str:
+    """Why a column cannot be compared; "" where it can."""
+    name = column.name
+    if name in first.missing and name in second.missing:
+        return "neither has a figure, their own tables say why"
+    for letter, results in (("A", first), ("B", second)):
+        if name in results.missing:
+            return f"in {letter} {results.missing[name]}"
+    about = {each.name: each.about for each in second.columns}
+    if name not in about:
+        return "B lacks it"
+    if about[name] != column.about:
+        return f"measured in different ways: {column.about} / {about[name]}"
+    return ""
+
+
+def _of_sets(name: str, *results: Results) -> str:
+    """Figures of whole sets, which have no pairs."""
+    figures = [each.figures[name] for each in results if name in each.figures]
+    words = (f"{short(each.value)} {interval(each.low, each.high)}" for each in figures)
+    return f"; of the whole sets: {' and '.join(words)}" if figures else ""
 
 
 def _nearer(triples: Float[Tensor, "*r n 3"]) -> Float[Tensor, "*r"]:
@@ -307,15 +295,8 @@ def _nearer(triples: Float[Tensor, "*r n 3"]) -> Float[Tensor, "*r"]:
     return (first - real).abs() - (second - real).abs()
 
 
-def _leaves_out_zero(figure: Figure) -> bool:
+def _excludes_zero(figure: Figure) -> bool:
     return figure.low > 0 or figure.high < 0
-
-
-def _cells(row: Difference) -> list[str]:
-    numbers = (row.a, row.b, row.real, row.difference.value)
-    better = DIRECTIONS[row.column.better]
-    ends = interval(row.difference.low, row.difference.high)
-    return [row.column.name, better, str(row.n), *map(short, numbers), ends, _verdict(row)]
 
 
 def _verdict(row: Difference) -> str:
@@ -326,17 +307,20 @@ def _verdict(row: Difference) -> str:
     return "differ" if row.beyond_noise else "-"
 
 
-def _said(rows: tuple[Difference, ...]) -> list[str]:
-    """What the table says in words, and how much of it luck would say."""
+def _in_words(rows: tuple[Difference, ...]) -> list[str]:
+    """What the table says, and how much of it luck would say."""
     tested = [row for row in rows if row.n >= FEWEST]
     lines = [f"{count(rows, 'column')} compared, {len(tested)} with enough videos for a verdict."]
-    for letter in "ab":
-        won = [row.column.name for row in tested if row.winner == letter]
-        lines += [f"{letter.upper()} is better beyond noise in: {', '.join(won)}."] if won else []
-    past = [row.column.name for row in tested if row.beyond_real]
-    lines += [f"Better, but beyond the real videos: {', '.join(past)}."] if past else []
-    other = [row.column.name for row in tested if row.beyond_noise and not row.winner]
-    lines += [f"Different beyond noise, neither better: {', '.join(other)}."] if other else []
+    groups = {
+        "A is better beyond noise in": [row for row in tested if row.winner == "a"],
+        "B is better beyond noise in": [row for row in tested if row.winner == "b"],
+        "Better, but beyond the real videos": [row for row in tested if row.beyond_real],
+        "Different beyond noise, neither better": [
+            row for row in tested if row.beyond_noise and not row.winner
+        ],
+    }
+    for words, group in groups.items():
+        lines += [f"{words}: {', '.join(row.column.name for row in group)}."] if group else []
     if not any(row.beyond_noise or row.winner for row in tested):
         lines.append("Nothing differs beyond noise.")
     if tested:
@@ -345,7 +329,3 @@ def _said(rows: tuple[Difference, ...]) -> list[str]:
             f"{len(tested)} columns would still be named by luck."
         )
     return lines
-
-
-def _alone(letter: str, names: tuple[str, ...]) -> list[str]:
-    return [f"Judged in {letter} alone, left out: {', '.join(names)}"] if names else []

@@ -5,7 +5,6 @@ its interval can lie above the figure. The jackknife leaves each video out in tu
 Tukey 1958): the interval is the figure and 1.96 standard errors to either side, where it is cheap.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from loopy.errors import MetricError
 from loopy.evaluation.table.results import SetFigure
-from loopy.evaluation.table.statistics import FEWEST_VIDEOS
+from loopy.evaluation.table.statistics import FEWEST_VIDEOS, jackknife_error
 from loopy.metrics.frechet import Frechet, Moments, frechet_distance
 
 WIDEST = 128
@@ -65,6 +64,5 @@ def _jackknife(whole_set: Frechet, others: Sequence[float], *, n: int) -> SetFig
     value, note = whole_set.distance, whole_set.note
     if not others:
         return SetFigure(value, n=n, note=note)
-    left_out = torch.tensor(others, dtype=torch.float64)
-    error = math.sqrt((n - 1) / n * float((left_out - left_out.mean()).square().sum()))
-    return SetFigure(value, max(0.0, value - 1.96 * error), value + 1.96 * error, n, note)
+    reach = 1.96 * jackknife_error(torch.tensor(others, dtype=torch.float64))
+    return SetFigure(value, max(0.0, value - reach), value + reach, n, note)

@@ -2,17 +2,17 @@
 
 import base64
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from loopy.drafts import writing
 from loopy.evaluation.table.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, charts, overview
-from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 from loopy.evaluation.table.templates import fill
-from loopy.evaluation.table.text import DIRECTIONS, interval, short, together
+from loopy.evaluation.table.text import DIRECTIONS, figure_cells, short, together
 
 FILE = "report.html"
 EMBED_BYTES = 64_000_000
@@ -33,7 +33,7 @@ KINDS = {
 
 
 class IntervalBar(NamedTuple):
-    """A figure and its interval beside the real figure, as places from 0 to 100; NaN for none."""
+    """A figure, its interval and the real figure as places from 0 to 100; NaN for none."""
 
     value: float
     low: float
@@ -55,16 +55,8 @@ class TableRow(NamedTuple):
     note: str
 
 
-@dataclass(frozen=True)
-class Card:
-    """A video, ready to be shown.
-
-    Attributes:
-        number: Its place in the test set.
-        video: What was judged.
-        charts: Its curves.
-        figures: Column, figure, and the real video's.
-    """
+class Card(NamedTuple):
+    """A video of the set, ready to be shown: its number, curves, and column, figure, real one."""
 
     number: int
     video: VideoResult
@@ -133,23 +125,21 @@ def worst_first(results: Results) -> dict[str, list[int]]:
     """
     judged = [number for number, video in enumerate(results.videos) if not video.problem]
     problems = [number for number, video in enumerate(results.videos) if video.problem]
-    ranks: list[list[float]] = [[] for _ in results.videos]
+    ranks: dict[int, list[float]] = {number: [] for number in judged}
     orders = {}
     for column in results.columns:
         bad = {number: _badness(results.videos[number], column, results) for number in judged}
-        known = sorted((b, number) for number, b in bad.items() if math.isfinite(b))
+        known = [number for number in judged if math.isfinite(bad[number])]
         if not known:
             continue
-        values = [b for b, _ in known]
-        for b, number in known:
-            below, equal = sum(v < b for v in values), sum(v == b for v in values)
-            ranks[number].append((below + (equal - 1) / 2) / max(len(values) - 1, 1))
-        rest = [number for number in judged if not math.isfinite(bad[number])]
-        by_column = sorted((n for _, n in known), key=lambda n, bad=bad: (-bad[n], n))
-        orders[column.name] = [*problems, *by_column, *rest]
-    means = {number: sum(ranks[number]) / max(len(ranks[number]), 1) for number in judged}
-    overall = sorted(judged, key=lambda number: (-means[number], number))
-    return {"all columns": [*problems, *overall], **orders}
+        values = sorted(bad[number] for number in known)
+        for number in known:
+            ends = bisect_left(values, bad[number]), bisect_right(values, bad[number])
+            ranks[number].append((sum(ends) - 1) / 2 / max(len(values) - 1, 1))
+        rest = [number for number in judged if number not in known]
+        orders[column.name] = [*problems, *sorted(known, key=lambda n, b=bad: -b[n]), *rest]
+    means = {number: sum(each) / max(len(each), 1) for number, each in ranks.items()}
+    return {"all columns": [*problems, *sorted(judged, key=lambda n: -means[n])], **orders}
 
 
 def embedded(files: Iterable[str], folder: Path, most_bytes: int) -> dict[str, str]:
@@ -174,8 +164,8 @@ def _badness(video: VideoResult, column: ColumnInfo, results: Results) -> float:
     """The greater, the worse; NaN where the column does not say."""
     value = video.values.get(column.name, math.nan)
     if column.better == "truth":
-        whole = results.real_figures.get(column.name, SetFigure(math.nan)).value
-        return abs(value - video.real.get(column.name, whole))
+        whole = results.real_figures.get(column.name)
+        return abs(value - video.real.get(column.name, whole.value if whole else math.nan))
     return value * {"higher": -1, "lower": 1, "": math.nan}[column.better]
 
 
@@ -191,26 +181,12 @@ def _card(number: int, video: VideoResult, names: Sequence[str]) -> Card:
 def _row(column: ColumnInfo, results: Results) -> TableRow:
     figure = results.figures.get(column.name)
     real = results.real_figures.get(column.name)
-    return TableRow(
-        column,
-        DIRECTIONS[column.better],
-        short(figure.value) if figure else "-",
-        interval(figure.low, figure.high) if figure else "-",
-        str(figure.n) if figure else "-",
-        short(real.value) if real else "-",
-        interval(real.low, real.high) if real else "-",
-        _bar(figure, real) if figure else None,
-        figure.note if figure else "",
-    )
-
-
-def _bar(figure: SetFigure, real: SetFigure | None) -> IntervalBar | None:
-    """Places on one scale from the least to the greatest; None where there is no interval."""
-    truth = real.value if real else math.nan
-    if not math.isfinite(figure.low + figure.high):
-        return None
-    known = [each for each in (figure.low, figure.high, figure.value, truth) if math.isfinite(each)]
-    low, span = min(known), (max(known) - min(known)) or 1.0
-    return IntervalBar(
-        *(4 + 92 * (x - low) / span for x in (figure.value, figure.low, figure.high, truth))
-    )
+    bar = None
+    if figure and math.isfinite(figure.low + figure.high):
+        places = (figure.value, figure.low, figure.high, real.value if real else math.nan)
+        known = [place for place in places if math.isfinite(place)]
+        low, span = min(known), (max(known) - min(known)) or 1.0
+        bar = IntervalBar(*(4 + 92 * (place - low) / span for place in places))
+    cells = *figure_cells(figure), *figure_cells(real)[:2]
+    note = figure.note if figure else ""
+    return TableRow(column, DIRECTIONS[column.better], *cells, bar, note)

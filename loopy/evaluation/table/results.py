@@ -1,15 +1,13 @@
-"""What was judged, in one file: results.json, which tables, pages and comparisons read."""
+"""The results of an evaluation in one file, results.json: tables, pages and comparisons read it."""
 
-import json
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from loopy.drafts import writing
 from loopy.errors import MediaError
-from loopy.evaluation.json_records import read_record
+from loopy.typed_values import read_record, write_record
 
 Better = Literal["higher", "lower", "truth", ""]
 """Which way a column is better; "truth": nearer to the figure of the real videos."""
@@ -36,17 +34,17 @@ class ColumnInfo:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What was read in one video.
+    """The figures of one video.
 
     Attributes:
         name: Of the video in its test set.
         values: Column to figure; a column that has none for this video is absent.
         real: The same of the real video.
         curves: A figure for each frame, for example "mouth" and "mouth, real"; NaN where none.
-        video: The video that was judged, relative to the folder of the results; "" for none.
+        video: The file, relative to the folder of the results; "" for none.
         real_video: The real one.
-        strip: A picture of frames beside each other, in the same way.
-        problem: Why nothing was judged; "" where something was.
+        strip: A picture of frames of both, likewise.
+        problem: Why it has no figures; "" where it has.
     """
 
     name: str
@@ -68,7 +66,7 @@ class SetFigure:
         low: Lower end of its 95 % interval; NaN where there is none.
         high: Upper end.
         n: Of how many videos.
-        note: What the figure rests on besides, in words; "" for nothing.
+        note: On what the figure rests, in words; "" for nothing.
     """
 
     value: float
@@ -83,15 +81,15 @@ class Results:
     """Figures of a test set, with those of each video.
 
     Attributes:
-        model: Which model, or whose videos.
+        model: What made the videos.
         test_set: Which test set.
         seed: Of the draw, of the model's noise and of the intervals.
         columns: Every column of the table in its order, the missing ones too.
         videos: The videos in the order of the set.
         figures: Column to figure.
-        real_figures: The same of the real videos, judged alone.
+        real_figures: The same of the real videos alone.
         missing: Column to "not available: needs ..."; it has no figure then.
-        judges: Who looked: hashes of networks and versions of code, by what they look at.
+        judges: Hashes of the networks that evaluated, and versions of code.
     """
 
     model: str
@@ -104,18 +102,13 @@ class Results:
     missing: dict[str, str] = field(default_factory=dict)
     judges: dict[str, Any] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything, with None for NaN and for infinite figures."""
-        return {"version": VERSION, **finite(asdict(self))}
-
     def write(self, folder: Path) -> None:
         """Writes results.json, whole or not at all.
 
         Raises:
             OutputError: It cannot be written there.
         """
-        with writing(folder / FILE) as hidden:
-            hidden.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_record(folder / FILE, self, version=VERSION)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -135,13 +128,3 @@ class Results:
             if twice := [n for n, times in Counter(e.name for e in group).items() if times > 1]:
                 raise MediaError(f"{path} has the {name} {twice[0]!r} twice; judge again")
         return found
-
-
-def finite(value: Any) -> Any:
-    """The same with None for what JSON has no word for, and names for a named tuple's fields."""
-    value = value._asdict() if hasattr(value, "_asdict") else value
-    if isinstance(value, dict):
-        return {name: finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

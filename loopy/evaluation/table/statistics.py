@@ -1,11 +1,11 @@
 """Figures with their 95 % intervals: the bootstrap over talks, or Student's t for few."""
 
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
+from scipy.special import stdtrit
 from torch import Tensor
 
 from loopy.randomness import generator
@@ -19,13 +19,7 @@ Statistic = Callable[..., Tensor]
 
 
 class Figure(NamedTuple):
-    """A figure and where it lies with 95 % certainty; NaN all three where there is nothing.
-
-    Attributes:
-        value: Over the talks as they are.
-        low: The lower end, 2.5th percentile over resampled talks.
-        high: The upper one, 97.5th.
-    """
+    """A figure and the ends of its 95 % interval; NaN where they are not known."""
 
     value: float
     low: float
@@ -41,30 +35,28 @@ def bootstrap(
 ) -> Figure:
     """A statistic over talks, and its percentile interval (Efron 1979) when talks are redrawn.
 
-    Each group of talks is redrawn by itself; the numbers of one talk stay together.
+    Each group of talks is redrawn by itself; the numbers of one talk stay together, which
+    `scipy.stats.bootstrap` cannot do for several groups.
 
     Args:
         statistic: What to compute.
         groups: One row a talk.
         seed: Of the draws.
         resamples: How many.
-        fewest: Talks of a group that an interval needs; one alone says nothing of others.
-
-    Returns:
-        With NaN for the ends where a group has fewer.
+        fewest: Talks of a group that an interval needs; with fewer it is NaN, with none all is.
     """
     if not all(len(group) for group in groups):
         return Figure(torch.nan, torch.nan, torch.nan)
+    value = float(statistic(*groups))
     if any(len(group) < fewest for group in groups):
-        return Figure(float(statistic(*groups)), torch.nan, torch.nan)
+        return Figure(value, torch.nan, torch.nan)
     drawn = []
     for number, group in enumerate(groups):
-        dice = generator(seed, "bootstrap", number)
-        drawn.append(group[torch.randint(len(group), (resamples, len(group)), generator=dice)])
+        draws = generator(seed, "bootstrap", number)
+        drawn.append(group[torch.randint(len(group), (resamples, len(group)), generator=draws)])
     spread = statistic(*drawn).double()
-    ends = spread.new_tensor([0.025, 0.975])
-    low, high = spread.quantile(ends).tolist()
-    return Figure(float(statistic(*groups)), low, high)
+    low, high = spread.quantile(spread.new_tensor([0.025, 0.975])).tolist()
+    return Figure(value, low, high)
 
 
 def student(
@@ -78,10 +70,7 @@ def student(
     Args:
         statistic: What to compute; smooth.
         values: One row a talk.
-        fewest: Talks that an interval needs.
-
-    Returns:
-        With NaN for the ends where there are fewer; all NaN for none.
+        fewest: As of `bootstrap`.
     """
     count = len(values)
     if not count:
@@ -90,29 +79,14 @@ def student(
     if count < max(fewest, 2):
         return Figure(value, torch.nan, torch.nan)
     rests = torch.stack([torch.cat([values[:i], values[i + 1 :]]) for i in range(count)])
-    without = statistic(rests).double()
-    error = ((count - 1) / count * (without - without.mean()).square().sum()).sqrt()
-    reach = float(error) * t_quantile(count - 1)
+    reach = jackknife_error(statistic(rests)) * float(stdtrit(count - 1, 0.975))
     return Figure(value, value - reach, value + reach)
 
 
-def t_quantile(freedom: int) -> float:
-    """97.5 % quantile of Student's t; within 0.1 % from 4 degrees of freedom on.
-
-    Expansion around the normal one (Abramowitz and Stegun 1964, 26.7.5).
-
-    Args:
-        freedom: Degrees of freedom.
-    """
-    z = NormalDist().inv_cdf(0.975)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return sum(term / freedom**power for power, term in enumerate(terms))
+def jackknife_error(left_out: Float[Tensor, "n"]) -> float:
+    """Standard error of a figure, from what it is without each talk (Quenouille; Tukey 1958)."""
+    left_out, count = left_out.double(), len(left_out)
+    return float(((count - 1) / count * (left_out - left_out.mean()).square().sum()).sqrt())
 
 
 def mean(values: Float[Tensor, "*r n 1"]) -> Float[Tensor, "*r"]:

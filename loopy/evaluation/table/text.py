@@ -8,40 +8,44 @@ from pathlib import Path
 from textwrap import wrap
 
 from loopy.drafts import writing
-from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure
+from loopy.evaluation.table.results import Results, SetFigure
 
 DIRECTIONS = {"higher": "higher", "lower": "lower", "truth": "as real", "": ""}
-"""Which way is better, as a table says it."""
+"""Which way is better, in the words of a table."""
 
-NOTHING = SetFigure(math.nan)
 WIDTH = 100
 
 
-def table(results: Results) -> str:
-    """The table of a test set: a row for each column of the paper's, with what is missing and why.
+def results_table(results: Results) -> str:
+    """The table of a test set: a row for each column that has a figure, then what is missing.
 
-    Figures stand with their 95 % interval and the number of videos, those of the real videos
-    beside them.
+    Figures stand with their 95 % interval and the number of videos, those of the real videos to
+    their right.
     """
     given = [column for column in results.columns if column.name not in results.missing]
     notes = {name: each.note for name, each in results.figures.items() if each.note}
     problems = {video.name: video.problem for video in results.videos if video.problem}
     explained = {column.name: column.about for column in given if column.about}
+    head = ["what", "better", "made", "95 %", "n", "real", "95 %", "n", *["of"] * bool(notes)]
+    rows = [
+        [
+            f"{column.name} ({column.unit})" if column.unit else column.name,
+            DIRECTIONS[column.better],
+            *figure_cells(results.figures.get(column.name)),
+            *figure_cells(results.real_figures.get(column.name)),
+            *[notes.get(column.name, "")] * bool(notes),
+        ]
+        for column in given
+    ]
+    title = f"{results.model} on {results.test_set}: {count(results.videos, 'video')}"
     return "\n".join(
         [
-            f"{results.model} on {results.test_set}: {count(results.videos, 'video')}; "
-            f"seed {results.seed}",
+            f"{title}; seed {results.seed}",
             "",
-            *aligned(
-                ["what", "better", "made", "95 %", "n", "real", "95 %", "n", *["of"] * bool(notes)],
-                [
-                    [*_row(column, results), *[notes.get(column.name, "")] * bool(notes)]
-                    for column in given
-                ],
-            ),
+            *aligned(head, rows),
             *_listed("What was measured", explained),
             *_listed("Without a figure", results.missing),
-            *_listed(f"{count(problems, 'video')} not judged" if problems else "", problems),
+            *_listed(f"{count(problems, 'video')} not judged", problems),
         ]
     )
 
@@ -58,34 +62,30 @@ def write_csv(results: Results, folder: Path) -> tuple[Path, Path]:
     Raises:
         OutputError: They cannot be written there.
     """
+    numbers = ["value", "low", "high", "n"]
+    head = [*numbers, *(f"real {name}" for name in numbers), "missing", "about", "note"]
+    columns = [["column", "better", "unit", *head]]
+    for column in results.columns:
+        made, real = (
+            figures.get(column.name, SetFigure(math.nan))
+            for figures in (results.figures, results.real_figures)
+        )
+        cells = [
+            cell
+            for figure in (made, real)
+            for cell in (*map(_exact, (figure.value, figure.low, figure.high)), str(figure.n))
+        ]
+        missing = results.missing.get(column.name, "")
+        about = (missing, column.about, made.note)
+        columns.append([column.name, column.better, column.unit, *cells, *about])
     names = [column.name for column in results.columns if column.name not in results.missing]
-    videos = [
-        ["video", *(cell for name in names for cell in (name, f"{name}, real")), "problem"],
-        *(
-            [
-                video.name,
-                *(
-                    _exact(kind.get(name, math.nan))
-                    for name in names
-                    for kind in (video.values, video.real)
-                ),
-                video.problem,
-            ]
-            for video in results.videos
-        ),
-    ]
-    head = ["column", "better", "unit", "value", "low", "high", "n"]
-    columns = [
-        [*head, *(f"real {name}" for name in head[3:]), "missing", "about", "note"],
-        *(
-            [*_figures(column, results), column.about, _note(column, results)]
-            for column in results.columns
-        ),
-    ]
-    return (
-        write_rows(columns, folder / "table.csv"),
-        write_rows(videos, folder / "videos.csv"),
-    )
+    videos = [["video", *(word for name in names for word in (name, f"{name}, real")), "problem"]]
+    for video in results.videos:
+        figures = (
+            kind.get(name, math.nan) for name in names for kind in (video.values, video.real)
+        )
+        videos.append([video.name, *map(_exact, figures), video.problem])
+    return write_rows(columns, folder / "table.csv"), write_rows(videos, folder / "videos.csv")
 
 
 def write_rows(rows: Iterable[Sequence[str]], path: Path) -> Path:
@@ -110,6 +110,13 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def figure_cells(figure: SetFigure | None) -> tuple[str, str, str]:
+    """Value, interval and number of videos; "-" where there is no figure."""
+    if figure is None:
+        return "-", "-", "-"
+    return short(figure.value), interval(figure.low, figure.high), str(figure.n)
+
+
 def short(value: float) -> str:
     """A figure with about four digits that count; "-" for one that is not known."""
     if not math.isfinite(value):
@@ -121,7 +128,7 @@ def short(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Two ends, as a table says them; "-" where they are not known."""
+    """Both ends; "-" where they are not known."""
     return f"[{short(low)}, {short(high)}]" if math.isfinite(low + high) else "-"
 
 
@@ -136,37 +143,6 @@ def together(words: dict[str, str]) -> dict[str, str]:
         ", ".join(name for name, each in words.items() if each == word): word
         for word in dict.fromkeys(words.values())
     }
-
-
-def _row(column: ColumnInfo, results: Results) -> list[str]:
-    both = (results.figures.get(column.name), results.real_figures.get(column.name))
-    cells = [
-        cell
-        for figure in both
-        for cell in (
-            (short(figure.value), interval(figure.low, figure.high), str(figure.n))
-            if figure
-            else ("-", "-", "-")
-        )
-    ]
-    name = f"{column.name} ({column.unit})" if column.unit else column.name
-    return [name, DIRECTIONS[column.better], *cells]
-
-
-def _figures(column: ColumnInfo, results: Results) -> list[str]:
-    made = results.figures.get(column.name, NOTHING)
-    real = results.real_figures.get(column.name, NOTHING)
-    numbers = [
-        cell
-        for figure in (made, real)
-        for cell in (*map(_exact, (figure.value, figure.low, figure.high)), str(figure.n))
-    ]
-    missing = results.missing.get(column.name, "")
-    return [column.name, column.better, column.unit, *numbers, missing]
-
-
-def _note(column: ColumnInfo, results: Results) -> str:
-    return results.figures.get(column.name, NOTHING).note
 
 
 def _listed(title: str, words: dict[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ from loopy.evaluation.sets.drawn import Draw, DrawOptions, Item
 from loopy.evaluation.study.pages import StudyKey, StudyVideo, trials_of
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.table.text import table
+from loopy.evaluation.table.text import results_table
 
 RESULTS = Results(
     "toon",
@@ -40,7 +40,7 @@ def use_results(folder):
     yield folder / "results.json"
     read = Results.read(folder)
     write_page(read, folder)
-    assert table(read)
+    assert results_table(read)
 
 
 def use_draw(folder):
