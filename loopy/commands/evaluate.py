@@ -1,4 +1,4 @@
-"""`loopy evaluate`: a model to figures, each beside its ceilings and its floors."""
+"""`loopy evaluate`: figures of a model, with their ceilings and floors."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def evaluate(
         seconds: Cut the talks to this length, for an even quicker look; 2 at least.
         videos: Also a video of each talk in the folder, truth on the left.
         seed: Of the talks and of the model's noise; 0 is the one to report.
-        workers: Processes that film, of one thread each; the number of cores if not given. 0 films
+        workers: Processes, of one thread each; the number of cores if not given. 0 works
             in this process, the only way with a GPU. The figures do not depend on it.
         device: Where the model computes, for example cpu or cuda.
         dtype: Precision of the networks that denoise.
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def run(words: Sequence[str]) -> None:
-    """Runs what the word behind the verb names."""
+    """Runs what the word after the verb names."""
     functions = {"toon": evaluate, **dict.fromkeys(SETS, evaluate_set), "videos": evaluate_videos}
     functions |= dict.fromkeys(evaluate_reports.WAYS, evaluate_reports.run)
     way = [word for word in words if word in evaluate_reports.WAYS]  # other options may be first
@@ -117,7 +117,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _workers(wanted: int | None, device: str) -> int:
-    """Processes that film.
+    """Processes that make and measure talks.
 
     Raises:
         ConfigurationError: Less than none, or some where the model is on a GPU.

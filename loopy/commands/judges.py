@@ -76,7 +76,7 @@ class KnownTrack:
             MediaError: The video has no track, or one that does not fit.
         """
         if self._video is None:
-            raise MetricError("a portrait has no track beside it; find landmarks by DWPose")
+            raise MetricError("a portrait has no track; find landmarks by DWPose")
         if self._track is None:  # it goes on by itself from call to call
             self._track = estimator("precomputed", video=self._video)
         return self._track(frames).points

@@ -134,6 +134,10 @@ def calm(group: str) -> RowValues:
     return values
 
 
+silent_face = per_talk(lambda _, film: float(film.get("unrest").mean()), "silence", truth=True)
+"""Unrest of a silent face; in a second column the truth's."""
+
+
 def recognised(*, last: int = 0) -> TalkFigure:
     """Share of frames, or of the last ones alone, whose face is nearest to its own."""
     return lambda talk, film: float(
@@ -155,11 +159,14 @@ def life(names: tuple[str, ...], *, window: int | None = None) -> RowValues:
 
     def values(measurements: ToonMeasurements, source: str) -> Values:
         scale = _scale(measurements, names).square()
-
-        def figure(_: MeasuredTalk, film: VideoFeatures) -> float:
-            return float((variance(smoothed(_tracks(film, names)), window=window) / scale).sum())
-
-        return per_talk(figure, "speech", truth=True)(measurements, source)
+        changes = per_talk(
+            lambda _, film: float(
+                (variance(smoothed(_tracks(film, names)), window=window) / scale).sum()
+            ),
+            "speech",
+            truth=True,
+        )
+        return changes(measurements, source)
 
     return values
 
@@ -170,12 +177,6 @@ def background(measurements: ToonMeasurements, source: str) -> Values:
         return None
     means = [float(film.get("flicker").mean()) for _, film in measurements.films(source)]
     return _values([[mean] for mean in means if mean == mean])
-
-
-def silent_face(measurements: ToonMeasurements, source: str) -> Values:
-    """Unrest of a silent face; in a second column the truth's."""
-    unrest = per_talk(lambda _, film: float(film.get("unrest").mean()), "silence", truth=True)
-    return unrest(measurements, source)
 
 
 def borders(*, speed: bool) -> RowValues:
