@@ -105,7 +105,7 @@ class HeldOutClips(Dataset[Clip]):
             "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
             "weight": box_mask(mouth, size_px=cells, margin_px=_MARGIN_CELLS),
         }
-        return Clip(**{name: value[None] for name, value in fields.items()})
+        return Clip(**{name: value[None] for name, value in fields.items()}, conditions={})
 
     def load(self, *, workers: int) -> Clip:
         """All clips as one batch, with a progress bar."""
