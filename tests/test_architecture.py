@@ -63,7 +63,6 @@ TWICE = {
     "check",
     "check_name",
     "read_weights",
-    "table",
 }
 """Still defined in two files."""
 FLOORS = {place: int(floor) for floor, places, _ in rows("Floors") for place in names(places)}

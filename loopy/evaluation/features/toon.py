@@ -90,11 +90,7 @@ def _points(_: VideoInput, features: VideoFeatures) -> Float[Tensor, "f 68 2"]:
 
 
 def _stretches(_: VideoInput, features: VideoFeatures) -> Float[Tensor, "22"]:
-    """Mean and deviation of the tracks in 16 frames, averaged over stretches.
-
-    Raises:
-        MetricError: Fewer frames than a stretch.
-    """
+    """Mean and deviation of the tracks in 16 frames, averaged over stretches."""
     tracks = features.get("toon_tracks")
     whole = tracks[: len(tracks) // SEGMENT * SEGMENT].unflatten(0, (-1, SEGMENT))
     if not len(whole):
@@ -111,11 +107,7 @@ def _mouths(judge: SyncJudge, frames: UInt8[Tensor, "n h w 3"]) -> Float[Tensor,
 def _sync(
     judge: SyncJudge, encoder: AudioEncoder, video: VideoInput, features: VideoFeatures
 ) -> Float[Tensor, "3"]:
-    """Confidence, distance and offset.
-
-    Raises:
-        MetricError: Too few frames.
-    """
+    """Confidence, distance and offset."""
     codes = features.get("toon_mouths")
     if len(codes) < FEWEST_FRAMES:
         raise MetricError(f"{len(codes)} frames are too short for it; give {FEWEST_FRAMES} or more")

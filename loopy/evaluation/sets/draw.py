@@ -179,11 +179,7 @@ def _stamp(folder: Path, files: dict[str, list[str]]) -> str:
 
 
 def _check_files(before: Draw, kind: PaperSet, folder: Path, path: Path) -> None:
-    """Makes sure that the files are those that were drawn from.
-
-    Raises:
-        MediaError: They are not.
-    """
+    """Makes sure that the files are those that were drawn from."""
     known = {
         file: digest
         for item in before.items

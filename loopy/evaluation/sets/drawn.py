@@ -111,11 +111,7 @@ class Draw:
 
 
 def _check_item(item: Item) -> None:
-    """Makes sure that no file outside the folders of the set and of the results is named.
-
-    Raises:
-        ValueError: It is, or a span makes no sense.
-    """
+    """Makes sure that no file outside the folders of the set and of the results is named."""
     odd = Path(item.name).name != item.name or item.name in ("", "..")
     if odd or "\0" in item.name:
         raise ValueError(f"{item.name!r} is no name of a file")

@@ -52,11 +52,7 @@ def folder_pairs(made: Path, real: Path | None) -> Iterator[Pair]:
 
 
 def _videos(folder: Path) -> dict[str, Path]:
-    """Videos directly in a folder, by name without suffix.
-
-    Raises:
-        MediaError: No such folder, no video in it, two of one name, or one that is no UTF-8.
-    """
+    """Videos directly in a folder, by name without suffix."""
     if not folder.is_dir():
         raise MediaError(f"{folder} is no folder; give one with videos")
     found = dict[str, Path]()
@@ -73,11 +69,7 @@ def _videos(folder: Path) -> dict[str, Path]:
 
 
 def _check(path: Path) -> int:
-    """Frames of a video that can be judged.
-
-    Raises:
-        MediaError: It cannot.
-    """
+    """Frames of a video that can be judged."""
     with open_media(path, "video") as container:
         stream = moving_pictures(container)
         rate = stream.average_rate or Fraction(0)

@@ -263,11 +263,7 @@ def mean_figure(videos: Sequence[dict[str, float]], name: str, seed: int) -> Set
 def _figure(
     column: Column, made: VideoFeatures, real: VideoFeatures | None, others: list[VideoFeatures]
 ) -> float | None:
-    """Of one video; None where a column has none by its nature.
-
-    Raises:
-        MetricError: It cannot be computed.
-    """
+    """Of one video; None where a column has none by its nature."""
     if column.kind == "seeds" and others:
         return _finite(column, [made, *others])
     if column.kind == "apart" and real is not None:

@@ -16,7 +16,7 @@ from loopy.evaluation.sets.draw import open_draw
 from loopy.evaluation.sets.drawn import Draw, DrawOptions
 from loopy.evaluation.sets.layouts import SETS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def write_video(path, seconds=1.2, *, fps=25, sound=True, loud=0.3, seed=0):

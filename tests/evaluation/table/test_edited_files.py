@@ -1,4 +1,4 @@
-"""Files of evaluations that somebody edited: read, or refused in one line of our own errors."""
+"""Edited files of evaluations: read, or refused in one line of our own errors."""
 
 import json
 import math
