@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from loopy.errors import LoopyError
-from loopy.installation import check_name, check_torchaudio
+from loopy.installation import check_no_namesake, check_torchaudio
 
 if TYPE_CHECKING:
     from loopy.data.media.video import Video
@@ -47,7 +47,7 @@ _HOMES = {
     "Video": "loopy.data.media.video",
 }
 
-check_name()
+check_no_namesake()
 
 
 def __getattr__(name: str) -> Any:

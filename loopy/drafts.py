@@ -19,14 +19,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from loopy.errors import OutputError
-from loopy.paths import path_of
+from loopy.paths import AnyPath, path_of
 
 try:
     import fcntl
 except ImportError:  # Windows: there age alone decides
     fcntl = None
 
-AnyPath = str | os.PathLike[str]
 MARK = re.compile(r"\.loopy-([0-9a-f]{8})-[0-9a-f]{32}(\.|$)")
 OLD_S = 3600.0
 
@@ -48,7 +47,7 @@ def draft(path: AnyPath, *, folder: bool = False, replace: bool = False) -> Iter
     Raises:
         OutputError: No such folder, something in the way, or no permission.
     """
-    check_name(path)
+    check_output_name(path)
     path = Path(path)
     if folder and path.is_symlink():  # the link stays, and what it leads to is filled
         path = path.resolve()
@@ -127,7 +126,7 @@ def check_place(path: AnyPath, *, folder: bool = False, replace: bool = False) -
     Raises:
         OutputError: No such name or folder, or something is in the way.
     """
-    check_name(path)
+    check_output_name(path)
     path = Path(path)
     with output_errors(path):
         if not path.parent.is_dir():
@@ -143,7 +142,7 @@ def check_place(path: AnyPath, *, folder: bool = False, replace: bool = False) -
             raise OutputError(f"{path} is neither a file nor a folder; give another name")
 
 
-def check_name(path: AnyPath, word: str = "result") -> None:
+def check_output_name(path: AnyPath, word: str = "result") -> None:
     """Makes sure that a result can have this name.
 
     Raises:
@@ -156,7 +155,7 @@ def check_name(path: AnyPath, word: str = "result") -> None:
 
 
 def has_name(path: AnyPath) -> bool:
-    """Whether a result can have this name; see `check_name`."""
+    """Whether a result can have this name; see `check_output_name`."""
     return Path(path).name not in ("", "..") and "\0" not in os.fspath(path)
 
 

@@ -9,7 +9,7 @@ from loopy.errors import DependencyError
 _NAMESAKES = ("loo.py", "loopy")
 
 
-def check_name() -> None:
+def check_no_namesake() -> None:
     """Refuses an environment in which another project owns the import name `loopy`.
 
     Both would install into one folder and overwrite each other's files. Two look-ups by name

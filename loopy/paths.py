@@ -6,6 +6,8 @@ from typing import Any
 
 from loopy.errors import LoopyError
 
+AnyPath = str | os.PathLike[str]
+
 
 def path_of(value: Any, error: type[LoopyError]) -> Path:
     """A path, once it is known that a file could have it.

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.data.media.box import Box
-from loopy.data.media.portrait import read_portrait
+from loopy.data.media.portrait import Box, read_portrait
 from loopy.data.media.sound import LONGEST_S, Sound, as_samples
 from loopy.data.media.still import Portrait
 from loopy.data.media.video import Video

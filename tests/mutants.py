@@ -56,9 +56,9 @@ MUTANTS = (
     Mutant("diffusion/objective.py", "return a.sqrt() * latents + (1 - a).sqrt() * noise", "return (1 - a).sqrt() * latents + a.sqrt() * noise", "diffusion/test_objective.py"),
     # rollout: history cut at the wrong end, the same noise in every clip, past as if full
     Mutant("diffusion/objective.py", "a.sqrt() * noisy - (1 - a).sqrt() * prediction", "a.sqrt() * noisy + (1 - a).sqrt() * prediction", "diffusion/test_objective.py"),
-    Mutant("data/store/windows.py", "window.start - 1 - distances", "window.start - distances", "data/test_windows.py"),
-    Mutant("data/store/windows.py", "distances < window.history", "distances <= window.history", "data/test_windows.py"),
-    Mutant("data/store/windows.py", "window.indices(span, frames)", "window.indices(span, frames + 1)", "data/test_windows.py"),
+    Mutant("data/store/windows.py", "window.start - 1 - distances", "window.start - distances", "data/store/test_windows.py"),
+    Mutant("data/store/windows.py", "distances < window.history", "distances <= window.history", "data/store/test_windows.py"),
+    Mutant("data/store/windows.py", "window.indices(span, frames)", "window.indices(span, frames + 1)", "data/store/test_windows.py"),
     Mutant("motion/mirror.py", "motion.size_px - across", "across", "test_mirror.py"),
     Mutant("diffusion/rollout.py", "[:, -contract.layout.past_frames :]", "[:, : contract.layout.past_frames]", "diffusion/test_rollout.py"),
     Mutant("diffusion/rollout.py", 'generator(state.seed, "clip", state.clip)', 'generator(state.seed, "clip")', "diffusion/test_rollout.py"),

@@ -61,7 +61,6 @@ CROWDED = {"loopy/training": 39, "loopy/preprocess": 28}
 """Folders that are still to be cut."""
 TWICE = {
     "check",
-    "check_name",
     "read_weights",
 }
 """Still defined in two files."""

@@ -9,9 +9,9 @@ import torch
 from tqdm import tqdm
 
 from loopy.commands.parsing import parsed
-from loopy.data.media.box import read_box
 from loopy.data.media.container import existing_file
 from loopy.data.media.outputs import check_outputs
+from loopy.data.media.portrait import read_box
 from loopy.data.media.sound import LONGEST_S
 from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.writer import check_result, open_writer

@@ -11,9 +11,14 @@ from tqdm import tqdm
 
 from loopy.commands.parsing import parsed
 from loopy.data.media.outputs import check_outputs
-from loopy.data.store.description import NAME, StoreDescription, create_store
+from loopy.data.store.description import (
+    NAME,
+    StoreDescription,
+    check_space,
+    create_store,
+    estimate_size,
+)
 from loopy.data.store.index_build import build_index
-from loopy.data.store.space import check_space, estimate_size
 from loopy.devices import usable
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part

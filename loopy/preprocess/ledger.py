@@ -8,11 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.shots import checked_id
 from loopy.data.store.storage import read_file
 from loopy.drafts import existing_folder, writing
 from loopy.errors import MediaError, StoreError
+from loopy.paths import AnyPath
 from loopy.preprocess.filters import Rejection
 from loopy.preprocess.remote_videos import MISSING, Source, facts_of
 from loopy.typed_values import plain_values, record_of

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from loopy.data.store.description import load_description
-from loopy.data.store.shot_store import write_shot
-from loopy.data.store.shots import ShotRecord, shot_path
+from loopy.data.store.shots import ShotRecord, shot_path, write_shot
 from loopy.errors import ConfigurationError, DependencyError, MediaError, ModelError, OutputError
 from loopy.motion import MotionSequence
 from loopy.preprocess.crop import crop_frames, crop_points

@@ -7,10 +7,10 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any, TypeGuard
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.description import load_description
 from loopy.drafts import writing
 from loopy.errors import DependencyError
+from loopy.paths import AnyPath
 from loopy.preprocess.ledger import ShotOutcome, read_ledgers
 from loopy.preprocess.motion_scale import MotionScale
 from loopy.timing import FPS

@@ -5,10 +5,11 @@ from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
 
-from loopy.data.media.container import AnyPath, open_media, tick_s
+from loopy.data.media.container import open_media, tick_s
 from loopy.data.media.video_colour import small_bgr_of
 from loopy.data.media.video_pictures import decoded, moving_pictures
 from loopy.errors import DependencyError, MediaError
+from loopy.paths import AnyPath
 from loopy.timing import FPS
 
 LONG_SIDE_PX = 256  # what the detectors look at

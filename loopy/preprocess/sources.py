@@ -13,7 +13,6 @@ from av import time_base as TICKS  # noqa: N812 (a second, on the clock of a fil
 from av.container import InputContainer
 
 from loopy.data.media.container import (
-    AnyPath,
     existing_file,
     file_name,
     has_time_stamps,
@@ -24,7 +23,7 @@ from loopy.data.media.finished import content_hash
 from loopy.data.media.video_pictures import decoded, moving_pictures
 from loopy.data.store.storage import is_address
 from loopy.errors import MediaError
-from loopy.paths import path_of
+from loopy.paths import AnyPath, path_of
 from loopy.preprocess.remote_videos import Source, list_files, remote_seconds
 from loopy.timing import FPS
 

@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 
-from loopy.data.media.box import Box, read_box
 from loopy.data.media.finished import record_path
 from loopy.data.media.outputs import check_outputs
+from loopy.data.media.portrait import Box, read_box
 from loopy.drafts import has_name
 from loopy.errors import ConfigurationError, ManifestError, OutputError
 from loopy.paths import path_of

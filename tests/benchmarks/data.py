@@ -24,8 +24,8 @@ from loopy.data.media.video_reader import read_frames
 from loopy.data.media.writer import open_writer
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.index_build import build_index
-from loopy.data.store.shot_store import ShotStore, write_shot
-from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path, write_shot
 from loopy.models import AudioEncoder
 from loopy.models.latents import encode_images
 from loopy.motion import MotionSequence

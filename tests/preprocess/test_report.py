@@ -12,8 +12,8 @@ from loopy.cli import main
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.index import TRAIN
 from loopy.data.store.index_build import build_index
-from loopy.data.store.shot_store import ShotStore, write_shot
-from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id, shot_path, write_shot
 from loopy.models import AudioToLatents
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.preprocess.ledger import Ledger, ShotOutcome, ledger_path, write_ledger

@@ -9,8 +9,7 @@ from diffusers import DDIMScheduler
 
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.index_build import build_index
-from loopy.data.store.shot_store import write_shot
-from loopy.data.store.shots import Provenance, ShotRecord, shot_id
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id, write_shot
 from loopy.diffusion.settings import Settings
 from loopy.motion import MotionSequence
 from loopy.randomness import generator

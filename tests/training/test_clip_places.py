@@ -7,7 +7,8 @@ import torch
 
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.index_build import build_index
-from loopy.data.store.shot_store import ShotStore, write_shot
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import write_shot
 from loopy.segments import SegmentLayout
 from loopy.training.clip_sampler import ClipSampler
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from loopy.data.media.video import Video
-from loopy.data.store.shot_store import write_shot
+from loopy.data.store.shots import write_shot
 from loopy.errors import StoreError
 from loopy.models.latents import decode_latents
 from loopy.segments import SegmentLayout

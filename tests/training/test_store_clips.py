@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.index import TRAIN, VALIDATION
 from loopy.data.store.index_build import build_index
-from loopy.data.store.shot_store import ShotStore, write_shot
-from loopy.data.store.shots import shot_id, shot_path
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import shot_id, shot_path, write_shot
 from loopy.diffusion.options import DiffusionContract
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, CorruptFileError, StoreError

@@ -14,8 +14,7 @@ from loopy.cli import main
 from loopy.commands.recipes import find_recipe
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.index_build import build_index
-from loopy.data.store.shot_store import write_shot
-from loopy.data.store.shots import Provenance, ShotRecord, shot_id
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id, write_shot
 from loopy.diffusion.settings import Settings
 from loopy.models import AudioEncoder, DualUNet
 from loopy.motion import MotionSequence

@@ -1,9 +1,8 @@
-"""Opening the sound and video files of users: one door, one choice of streams, typed errors."""
+"""Opening the sound and video files of users: one choice of streams, typed errors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from os import PathLike
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +14,11 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from loopy.errors import MediaError
-from loopy.paths import path_of
+from loopy.paths import AnyPath, path_of
 
-AnyPath = str | PathLike[str]
 Media = TypeVar("Media", AudioStream, VideoStream)
 
-FORMATS = (
+CONTAINERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "asf", "flv", "ogg", "nut", "rm"),
     *("mxf", "gxf", "dv", "ivf", "h264", "hevc", "m4v", "obu", "mjpeg", "gif", "nsv", "wtv", "swf"),
     *("wav", "w64", "aiff", "caf", "au", "voc", "sox", "ircam", "nistsphere", "sds", "sln"),
@@ -29,10 +27,10 @@ FORMATS = (
     *("rso", "act", "dss", "xwma", "yuv4mpegpipe", "mpegtsraw", "avs", "amv", "kux", "live_flv"),
 )
 """What FFmpeg may recognise: no playlist, no list of pictures, nothing that opens other files."""
-SAFELY = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
-"""Options for any container of a stranger: it leads to no other file, nor to the network."""
+SAFELY = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
+"""Options for any file: it leads to no other file, nor to the network."""
 STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-ASIDE = (
+ALTERNATIVE = (
     Disposition.comment
     | Disposition.hearing_impaired
     | Disposition.visual_impaired
@@ -40,15 +38,11 @@ ASIDE = (
     | Disposition.karaoke
     | Disposition.dependent
 )
-"""Streams that are played beside another one, or in its place on demand."""
+"""Streams that are played with another one, or in its place on demand."""
 
 
 def existing_file(path: AnyPath, kind: str) -> Path:
-    """The path itself, once it is known to be a file with something in it.
-
-    Args:
-        path: What the user gave.
-        kind: The word for it in the message: "sound", "video", "picture".
+    """The path of a file that is not empty; `kind` is the word for it in messages.
 
     Raises:
         MediaError: Nothing there, a folder, or zero bytes.
@@ -70,23 +64,18 @@ def existing_file(path: AnyPath, kind: str) -> Path:
 def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
     """Opens a sound or video file; what goes wrong in reading it becomes a MediaError.
 
-    Only formats that hold their sound and pictures themselves are opened (``FORMATS``): a playlist
-    would lead to other files, or to the network.
+    Only formats that hold their sound and pictures themselves are opened (``CONTAINERS``): a
+    playlist would lead to other files, or to the network.
 
-    Args:
-        path: A file that PyAV (FFmpeg) may know.
-        kind: The word for it in messages, "sound" or "video".
+    The kind, "sound" or "video", is the word in messages.
 
     Raises:
         MediaError: Not a readable file, of no known format, a playlist, or damaged.
     """
     path = existing_file(path, kind)
     try:
-        container = av.open(
-            f"file:{path}",
-            options=SAFELY,
-            metadata_errors="replace",  # old mp3 tags are not always UTF-8
-        )
+        # old mp3 tags are not always UTF-8
+        container = av.open(f"file:{path}", options=SAFELY, metadata_errors="replace")
     except ArgumentError as error:  # what FFmpeg says of a format that is not on the list
         raise MediaError(
             f"{kind} {path} cannot be decoded: it is a text, a playlist, a picture or of a format "
@@ -102,7 +91,7 @@ def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
 
 
 def sound_stream(container: InputContainer) -> AudioStream:
-    """The sound that a player would play: see `chosen_stream`.
+    """The sound that a player would play, see `chosen_stream`.
 
     Raises:
         MediaError: There is none, or none whose codec is known.
@@ -146,7 +135,7 @@ def chosen_stream(container: InputContainer, streams: Sequence[Media]) -> Media 
 
     def rank(stream: Media) -> tuple[bool, bool, bool, int]:
         default = bool(stream.disposition & Disposition.default)
-        itself = not stream.disposition & ASIDE
+        itself = not stream.disposition & ALTERNATIVE
         return default, itself, best is not None and stream.index == best.index, -stream.index
 
     return max(known, key=rank)

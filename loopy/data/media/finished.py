@@ -1,4 +1,4 @@
-"""Whether a result is there already: beside it stands a record of all that decided it."""
+"""Whether a result exists already: a record next to it holds all that decided it."""
 
 import hashlib
 import json
@@ -10,23 +10,17 @@ from typing import Any
 
 from loopy.data.media.container import existing_file
 from loopy.data.media.sound import Sound
-from loopy.data.media.writer import Writer, draft_of, writer_of
-from loopy.drafts import check_name, has_name, writing
-from loopy.timing import FPS
+from loopy.data.media.writer import Writer, open_writer
+from loopy.drafts import check_output_name, has_name, writing
 
 
 def content_hash(path: Path, kind: str) -> str:
-    """SHA-256 of a file.
-
-    Args:
-        path: The file.
-        kind: The word for it in messages.
+    """SHA-256 of a file; `kind` is the word for it in messages.
 
     Raises:
         MediaError: No such file.
     """
-    with existing_file(path, kind).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return tree_hash(existing_file(path, kind))
 
 
 def tree_hash(path: Path) -> str:
@@ -39,17 +33,22 @@ def tree_hash(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     inside = sorted(each.relative_to(path) for each in path.rglob("*") if each.is_file())
-    told = [f"{each.as_posix()} {tree_hash(path / each)}" for each in inside]
-    return hashlib.sha256(os.fsencode("\n".join(told))).hexdigest()
+    lines = [f"{each.as_posix()} {tree_hash(path / each)}" for each in inside]
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+
+
+def record_path(out: Path) -> Path:
+    """Where the record of a result is."""
+    return out.with_name(f"{out.name}.json")
 
 
 def is_finished(out: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a result is there, made of just this, and nobody has changed it since."""
+    """Whether a result exists, made of just this, and is unchanged since."""
     if not has_name(out):
         return False
     try:
         return record_path(out).read_bytes() == _bytes(out, record)
-    except OSError:  # one of them is not there, or cannot be read
+    except OSError:  # one of them is missing, or cannot be read
         return False
 
 
@@ -57,11 +56,11 @@ def is_finished(out: Path, record: Mapping[str, Any]) -> bool:
 def open_result(
     out: Path, record: Mapping[str, Any], *, sound: Sound | None = None, crf: int = 18
 ) -> Iterator[Writer]:
-    """`loopy.data.media.writer.open_writer` for a result with a record.
+    """`open_writer` for a result with a record.
 
-    The record takes its place first. It holds the hash of the result that it is about, so that
-    killed in between, what was there before is not taken for this result. A folder that is there
-    is replaced if its record says that it is as it was made.
+    The record takes its place first. It holds the hash of its result, so that after a kill in
+    between the older result does not pass for this one. A folder that exists is replaced if its
+    record says that it is as it was made.
 
     Args:
         out: The result.
@@ -76,20 +75,19 @@ def open_result(
         OutputError: It cannot be written there.
         MediaError: The sound cannot be read.
     """
-    check_name(out)
-    with draft_of(out, crf=crf, replace=_is_as_made(out)) as hidden:
-        with writer_of(hidden, out, FPS, sound, crf) as writer:
-            yield writer
-        with writing(record_path(out)) as hidden_record:
-            hidden_record.write_bytes(_bytes(hidden, record))
+    check_output_name(out)
+
+    def write_record(hidden: Path) -> None:
+        with writing(record_path(out)) as file:
+            file.write_bytes(_bytes(hidden, record))
+
+    replace = _is_as_made(out)
+    with open_writer(out, sound=sound, crf=crf, replace=replace, when_whole=write_record) as writer:
+        yield writer
 
 
 def mark_finished(out: Path, record: Mapping[str, Any]) -> None:
-    """Writes ``<out>.json`` beside a result; do it last.
-
-    Args:
-        out: The result, a file or a folder.
-        record: As of `open_result`.
+    """Writes the record of a result, a file or a folder; do it last.
 
     Raises:
         OutputError: It cannot be written, or the result is gone.
@@ -99,17 +97,12 @@ def mark_finished(out: Path, record: Mapping[str, Any]) -> None:
 
 
 def _is_as_made(out: Path) -> bool:
-    """Whether a result has not been changed since its record was written."""
+    """Whether a result is unchanged since its record was written."""
     try:
         record = json.loads(record_path(out).read_bytes())
         return isinstance(record, dict) and record.get("result") == tree_hash(out)
     except (OSError, ValueError, RecursionError):
         return False
-
-
-def record_path(out: Path) -> Path:
-    """Where the record of a result is."""
-    return out.with_name(f"{out.name}.json")
 
 
 def _bytes(out: Path, record: Mapping[str, Any]) -> bytes:

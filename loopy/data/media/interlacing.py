@@ -27,9 +27,6 @@ def progressive(frames: Iterable[av.VideoFrame]) -> Iterator[Shown]:
 
     As many as before, at the same times; one that does not say so is as it was. A frame that is
     interlaced depends on the one before and the one after it, wherever decoding began.
-
-    Args:
-        frames: As the decoder gives them, in order.
     """
     weaver, before = None, None
     for frame in frames:
@@ -69,7 +66,7 @@ class _Unweaver:
         return _form(frame) == self._form
 
     def put(self, frame: av.VideoFrame, *, known: bool = False) -> Iterator[Shown]:
-        """Takes a frame; ``known`` is one that was shown before."""
+        """Takes a frame; a known one was shown before."""
         self._waiting.append((frame, known))
         self._graph.push(frame)
         yield from self._ready()

@@ -8,12 +8,12 @@ from jaxtyping import Float32
 from loopy.data.media.sound_blocks import PART_SAMPLES, Block, Channels
 
 SILENT = 1e-10
-"""Under this power (-100 dB) there is nothing to be heard, and rounding must not decide."""
+"""Under this power (-100 dB) nothing is audible, and rounding must not decide."""
 FAINT = 0.01
 """A centre of less than this share of the power of the loudest channel (-20 dB) has no voice."""
 CANCELLED = 0.5
-"""Channels of no relation add up to the sum of their powers, and all of a voice to more; a sum of
-less than this share of it says that they are in opposite phase and wipe each other out."""
+"""Unrelated channels add up to the sum of their powers, and all of a voice to more; a sum of less
+than this share of it says that they are in opposite phase and cancel each other."""
 
 Mono = Float32[np.ndarray, " samples"]
 
@@ -26,14 +26,14 @@ class Form(NamedTuple):
 
 
 class Mixer:
-    """Mixes sound to one channel, and finds out by the way whether that loses the voice.
+    """Mixes sound to one channel, and finds out whether that loses the voice.
 
     Of surround sound that is the centre, where films have the voice; of all other sound the mean
     of the channels. Only at the end is it known whether the centre was silent, or whether the mean
-    wiped out what is in opposite phase; `better` then says how to mix in a second pass.
+    cancelled what is in opposite phase; `better` then says how to mix in a second pass.
 
     Args:
-        picks: Per form the channel to take; None, or a form that is missing: the mean.
+        picks: Per form the channel to take; None: the mean.
     """
 
     def __init__(self, picks: dict[Form, int | None] | None = None) -> None:
@@ -50,7 +50,7 @@ class Mixer:
         return samples.mean(0) if pick is None else samples[pick]
 
     def better(self) -> Self | None:
-        """How to mix what was seen so that the voice is heard; None: as it was mixed."""
+        """How to mix in a second pass so that the voice is heard; None: there is no need."""
         picks = {form: powers.pick(form.centre) for form, powers in self._powers.items()}
         return type(self)(picks) if picks != self._picks else None
 

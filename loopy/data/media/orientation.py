@@ -43,10 +43,6 @@ def orientation_of(frame: av.VideoFrame, name: str) -> Orientation:
     The matrix takes a stored place (x, y) to a shown one: x' = a x + c y, y' = b x + d y, rows
     (a b u), (c d v), (x y w); ISO/IEC 14496-12, section 6.2.2. A matrix of zeros says nothing.
 
-    Args:
-        frame: As the decoder gives it.
-        name: The file, for the message.
-
     Raises:
         MediaError: It is turned by another angle than quarter turns.
     """

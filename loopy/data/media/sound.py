@@ -1,4 +1,4 @@
-"""Any sound of a user as the audio encoder hears it: mono, 16 kHz, float32, without delay."""
+"""Any sound of a user as the audio encoder takes it: mono, 16 kHz, float32, without delay."""
 
 import warnings
 from os import PathLike
@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath, open_media, sound_stream
+from loopy.data.media.container import open_media, sound_stream
 from loopy.data.media.mono import Mixer
 from loopy.data.media.sound_blocks import CENTRES, Block, Zero, check_rate, resampled, sound_blocks
 from loopy.errors import MediaError
+from loopy.paths import AnyPath
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 from loopy.typed_values import check_number
 
@@ -20,7 +21,7 @@ SHORTEST_SAMPLES = int(SAMPLE_RATE_HZ / FPS)  # one frame of video, 0.04 s
 LONGEST_S = 4 * 3600
 """Of a file that is read whole: 0.92 GB of samples."""
 LOUD = 1.25
-"""Lossy codecs and resampling go that far beyond full scale, and nobody hears that it is cut."""
+"""Lossy codecs and resampling go that far beyond full scale; the cut is not audible."""
 LOUDEST = 2
 """More was never meant as a share of full scale: the numbers are those of integers."""
 INTEGERS = {8_388_608: "24-bit", 2_147_483_648: "32-bit"}
@@ -36,7 +37,7 @@ Samples = (
 Sound = AnyPath | Samples | tuple[int, Samples] | tuple[Samples, int]
 """Sound in any form: a file, samples, or samples with their rate, as gradio, scipy and soundfile
 give them."""
-TAKEN = (
+ACCEPTED_SOUND = (
     "a file, samples as a numpy array or torch tensor (samples,) or (samples, channels), or a "
     "pair of rate and samples"
 )
@@ -45,16 +46,7 @@ TAKEN = (
 def as_samples(
     sound: Sound, *, rate_hz: int = SAMPLE_RATE_HZ, longest_s: float = LONGEST_S
 ) -> Float[Tensor, " samples"]:
-    """The door for sound in any form; the whole of it, from its own start on.
-
-    Args:
-        sound: A file (`read_audio`), or what is in memory (`check_audio`).
-        rate_hz: Sample rate of samples that come without one.
-        longest_s: A file that lasts longer is an error.
-
-    Raises:
-        MediaError: It is unusable; see there.
-    """
+    """Sound in any form, from its own start on: see `read_audio` of a file, else `check_audio`."""
     if isinstance(sound, str | PathLike):
         return read_audio(sound, longest_s=longest_s)
     return check_audio(sound, rate_hz=rate_hz)
@@ -91,7 +83,7 @@ def read_audio(
     if (better := mixer.better()) is not None:
         del data
         data, peak = _decoded(path, zero=zero, longest_s=longest_s, mixer=better)
-    _tell_which_sound(path)
+    _warn_of_several(path)
     samples = torch.frombuffer(data, dtype=torch.float32) if data else torch.zeros(0)
     return _checked(samples, peak, name)
 
@@ -124,11 +116,7 @@ def check_audio(
 
 
 def peak_of(samples: Float[np.ndarray, "*shape"], name: str) -> float:
-    """The largest distance of a sample from 0.
-
-    Raises:
-        MediaError: NaN or infinite samples.
-    """
+    """The largest distance of a sample from 0; NaN or infinite samples are a MediaError."""
     peak = float(max(samples.max(), -samples.min())) if samples.size else 0.0
     if not np.isfinite(peak):
         raise MediaError(f"{name} has NaN or infinite samples; export it again")
@@ -136,11 +124,7 @@ def peak_of(samples: Float[np.ndarray, "*shape"], name: str) -> float:
 
 
 def check_peak(peak: float, name: str) -> None:
-    """Refuses numbers that are no sound of full scale 1.
-
-    Raises:
-        MediaError: A peak over 2.
-    """
+    """Refuses, by a MediaError, numbers that are no sound of full scale 1."""
     if peak > LOUDEST:
         scale = next((s for s in (32_768, *INTEGERS) if peak <= LOUD * s), None)
         cure = (
@@ -167,7 +151,7 @@ def _decoded(
     return data, peak
 
 
-def _tell_which_sound(path: AnyPath) -> None:
+def _warn_of_several(path: AnyPath) -> None:
     with open_media(path, "sound") as container:
         streams, taken = container.streams.audio, sound_stream(container)
         if len(streams) > 1:
@@ -183,23 +167,16 @@ def _tell_which_sound(path: AnyPath) -> None:
 
 
 def _with_rate(sound: Any, rate_hz: Any) -> tuple[np.ndarray | Tensor, int]:
-    """The samples of what was given, and their rate."""
     samples = sound
     if isinstance(sound, tuple) and len(sound) == 2:
-        pair = sound[::-1] if isinstance(sound[0], np.ndarray | Tensor) else sound
-        rate_hz, samples = pair
+        rate_hz, samples = sound[::-1] if isinstance(sound[0], np.ndarray | Tensor) else sound
     if not isinstance(samples, np.ndarray | Tensor):
-        kind = type(sound).__name__
-        raise MediaError(f"sound is {_article(kind)} {kind}; give {TAKEN}")
+        raise MediaError(f"sound is of type {type(sound).__name__}; give {ACCEPTED_SOUND}")
     if not isinstance(rate_hz, int | float | np.number) or not float(rate_hz).is_integer():
         shown = type(rate_hz).__name__ if hasattr(rate_hz, "__len__") else rate_hz
         raise MediaError(f"rate_hz is {shown}; give a whole number of samples a second")
     check_rate(int(rate_hz), "sound in memory")
     return samples, int(rate_hz)
-
-
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiouAEIOU" else "a"
 
 
 def _as_floats(samples: np.ndarray | Tensor) -> Float[np.ndarray, "samples channels"]:

@@ -120,11 +120,7 @@ def resampled(
 
 
 def check_rate(rate_hz: int, name: str) -> None:
-    """Refuses a sample rate that no voice is recorded with.
-
-    Raises:
-        MediaError: It is beyond ``RATES_HZ``.
-    """
+    """Refuses, by a MediaError, a sample rate beyond ``RATES_HZ``."""
     if rate_hz not in RATES_HZ:
         raise MediaError(
             f"{name} has {rate_hz} samples a second; "

@@ -5,10 +5,10 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
-ROWS = 512
+ROWS_AT_ONCE = 512
 """Converted at once: whole copies of the largest picture would take 1.4 GB."""
 ORIENTATION = 0x0112
-UPRIGHT = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,20 +28,17 @@ def upright_srgb(image: Image.Image) -> Image.Image:
     A profile or an EXIF block that is damaged, or of another kind of picture, counts as none. In
     grey of 16 bits the range of values is that of the type.
 
-    Args:
-        image: Any; it is left as it is.
-
     Raises:
         ValueError: Its pixels are floating point.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating point, of unknown range")
-    turn = UPRIGHT.get(_orientation(image))
+    turn = TRANSPOSES.get(_orientation(image))
     upright = image if turn is None else image.transpose(turn)
     to_srgb, (width, height) = _transform(image), upright.size
     result = Image.new("RGB", upright.size)
-    for top in range(0, height, ROWS):
-        part = upright.crop((0, top, width, min(top + ROWS, height)))
+    for top in range(0, height, ROWS_AT_ONCE):
+        part = upright.crop((0, top, width, min(top + ROWS_AT_ONCE, height)))
         result.paste(_on_white(part, to_srgb), (0, top))
     return result
 

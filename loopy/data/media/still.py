@@ -1,4 +1,4 @@
-"""Opening the still pictures of users: one door, one list of formats, typed errors."""
+"""Opening the still pictures of users: one list of formats, typed errors."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,10 +11,11 @@ from jaxtyping import Shaped
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath, existing_file
+from loopy.data.media.container import existing_file
 from loopy.errors import MediaError
+from loopy.paths import AnyPath
 
-FORMATS = {
+PICTURE_FORMATS = {
     "PNG": "PNG",
     "JPEG": "JPEG",  # and MPO, which is several of them
     "WEBP": "WebP",
@@ -37,18 +38,14 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 Portrait = AnyPath | Image.Image | Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
 """A still picture in any form: a file, a picture of Pillow, or uint8 pixels as gradio, OpenCV (its
 blue and red exchanged first) and torchvision give them: `of_pixels`."""
-TAKEN = (
+ACCEPTED = (
     "a file, a picture of Pillow, or pixels of 0 to 255 in uint8 as a numpy array or torch tensor: "
     "(h, w, 3), (h, w, 4), (3, h, w), (4, h, w) or (h, w)"
 )
 
 
 def opened(portrait: Portrait, name: str) -> Image.Image:
-    """The door for a still picture in any form; all its pixels are in memory then.
-
-    Args:
-        portrait: A file of one of ``FORMATS``, whatever its name says, or what is in memory.
-        name: The word for it in messages.
+    """A still picture of any form, with all its pixels in memory; `name` is for messages.
 
     Raises:
         MediaError: No such file, of another format, damaged, larger than Pillow's limit, or
@@ -59,7 +56,7 @@ def opened(portrait: Portrait, name: str) -> Image.Image:
     if isinstance(portrait, np.ndarray | Tensor):
         return of_pixels(portrait, name)
     if not isinstance(portrait, Image.Image):
-        raise MediaError(f"{name} is of type {type(portrait).__name__}; give {TAKEN}")
+        raise MediaError(f"{name} is of type {type(portrait).__name__}; give {ACCEPTED}")
     if portrait.format in STARTS_A_PROGRAM:
         raise MediaError(
             f"{name} is {portrait.format}, for which a program would start; save it as PNG or JPEG"
@@ -73,7 +70,7 @@ def of_pixels(pixels: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."], name: s
     Args:
         pixels: uint8 of 0 to 255: red, green, blue and perhaps opacity, last or first, or grey
             alone. No side of a portrait is that short, so that the shape says which.
-        name: The word for it in messages.
+        name: For messages.
 
     Raises:
         MediaError: Another type or shape.
@@ -81,7 +78,7 @@ def of_pixels(pixels: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."], name: s
     shape, dtype = tuple(pixels.shape), str(pixels.dtype).removeprefix("torch.")
     colours = [place for place in (2, 0) if len(shape) == 3 and shape[place] in (1, 3, 4)]
     if dtype != "uint8" or 0 in shape or not (colours or len(shape) == 2):
-        raise MediaError(f"{name} is {dtype} of shape {shape}; give {TAKEN}")
+        raise MediaError(f"{name} is {dtype} of shape {shape}; give {ACCEPTED}")
     array = pixels.detach().cpu().numpy() if isinstance(pixels, Tensor) else pixels
     array = np.moveaxis(array, colours[0], 2) if colours else array[..., None]
     return Image.fromarray(np.ascontiguousarray(array.squeeze(2) if array.shape[2] == 1 else array))
@@ -91,7 +88,9 @@ def _read(path: Path, name: str) -> Image.Image:
     Image.init()
     with decoding(name):
         try:
-            with Image.open(path, formats=[each for each in FORMATS if each in Image.OPEN]) as file:
+            with Image.open(
+                path, formats=[each for each in PICTURE_FORMATS if each in Image.OPEN]
+            ) as file:
                 bits = file.tile[0].args if file.tile else None
                 file.load()
         except UnidentifiedImageError as error:
@@ -102,14 +101,7 @@ def _read(path: Path, name: str) -> Image.Image:
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Turns whatever Pillow makes of a damaged picture into one error.
-
-    Args:
-        name: The word for it in messages.
-
-    Raises:
-        MediaError: Anything went wrong.
-    """
+    """Turns whatever Pillow makes of a damaged picture into a MediaError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of Pillow, about odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -143,5 +135,5 @@ def _what_else(path: Path) -> str:
         start = file.read(12)
     if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS:
         return "it is HEIC, which is not read here"
-    *others, last = FORMATS.values()
+    *others, last = PICTURE_FORMATS.values()
     return f"it is damaged, or neither {', '.join(others)} nor {last}"

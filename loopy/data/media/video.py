@@ -10,10 +10,10 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath
 from loopy.data.media.sound import Sound
 from loopy.data.media.writer import open_writer
 from loopy.errors import ConfigurationError
+from loopy.paths import AnyPath
 from loopy.timing import FPS
 from loopy.typed_values import check_number
 
@@ -56,16 +56,12 @@ class Video:
 
 
 def evenly_spread(frames: int, shown: int) -> Int[Tensor, "shown"]:
-    """Places of frames spread evenly from the first to the last one; of a short video, all."""
+    """Indices of frames spread evenly from the first to the last one; of a short video, all."""
     return torch.linspace(0, frames - 1, min(shown, frames)).round().long()
 
 
 def contact_sheet(frames: UInt8[Tensor, "f h w 3"], *, columns: int = 8) -> Image.Image:
-    """Lays frames out in rows, left to right and top to bottom, on white.
-
-    Args:
-        frames: RGB pictures of one size, at least one.
-        columns: Frames in a row.
+    """Lays frames of one size out in rows, left to right and top to bottom, on white.
 
     Raises:
         ConfigurationError: No frames or no columns.

@@ -24,15 +24,7 @@ EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL
 
 
 def check_colours(frame: av.VideoFrame, name: str) -> None:
-    """Refuses colours that would come out wrong: HDR, wide ones, and matrices nobody knows here.
-
-    Args:
-        frame: As the decoder gives it.
-        name: The file, for the message.
-
-    Raises:
-        MediaError: They would.
-    """
+    """Refuses, by a MediaError, colours that would come out wrong: HDR, BT.2020, others."""
     if (curve := HDR.get(frame.color_trc)) is not None:
         what = f"HDR ({curve})"
     elif BT2020 in (frame.color_primaries, frame.colorspace) or frame.colorspace == BT2020_CONSTANT:

@@ -13,53 +13,32 @@ from av.error import FFmpegError
 from av.video.reformatter import Colorspace
 from jaxtyping import UInt8
 
-from loopy.data.media.container import AnyPath, open_media, sound_stream
+from loopy.data.media.container import open_media, sound_stream
 from loopy.data.media.sound import Sound, check_audio, check_peak, peak_of
 from loopy.data.media.sound_blocks import Channels, sound_blocks
 from loopy.errors import OutputError
+from loopy.paths import AnyPath
 from loopy.timing import SAMPLE_RATE_HZ
 
 VIDEO_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 AAC_RATES_HZ = (
-    8_000,
-    11_025,
-    12_000,
-    16_000,
-    22_050,
-    24_000,
-    32_000,
-    44_100,
-    48_000,
-    64_000,
-    88_200,
-    96_000,
+    *(8_000, 11_025, 12_000, 16_000, 22_050, 24_000),
+    *(32_000, 44_100, 48_000, 64_000, 88_200, 96_000),
 )
 AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 BT709 = 1  # the tag that stands for it in H.264
 
 
 class VideoFile:
-    """Encodes frame by frame and keeps the sound level with the pictures, in flat memory.
+    """Encodes frame by frame, with the sound up to each frame, in flat memory.
 
-    Args:
-        path: A file with a suffix of ``VIDEO_FORMATS``.
-        fps: Frames a second.
-        sound: A sound file, or sound in memory as `loopy.data.media.sound.check_audio` takes it, or
-            None.
-        crf: Quality of H.264.
+    Arguments are those of `open_writer`; the path has a suffix of ``VIDEO_FORMATS``.
 
     Raises:
         MediaError: The sound cannot be read.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        fps: Fraction | int,
-        sound: Sound | None,
-        crf: int,
-    ) -> None:
+    def __init__(self, path: Path, *, fps: Fraction | int, sound: Sound | None, crf: int) -> None:
         self._container = av.open(
             f"file:{path}",
             "w",
@@ -98,7 +77,7 @@ class VideoFile:
         self._container.close()
 
     def close(self) -> None:
-        """Lets go of the file, finished or not."""
+        """Closes the file, finished or not."""
         with suppress(FFmpegError):
             self._container.close()
 
@@ -112,13 +91,10 @@ class VideoFile:
 
 
 class SoundTrack:
-    """The AAC stream beside the pictures: exactly as long as they are.
+    """The AAC stream of a video: exactly as long as its pictures.
 
-    Args:
-        container: The video file, before its first packet.
-        sound: A sound file, whose rate and channels are kept where AAC has them (otherwise 48 kHz,
-            stereo), or sound in memory, which becomes mono of 16 kHz. Its first sample is at the
-            first picture.
+    The rate and channels of a file stay where AAC has them (otherwise 48 kHz, stereo); sound in
+    memory becomes mono of 16 kHz. Its first sample is at the first picture.
     """
 
     def __init__(self, container: OutputContainer, sound: Sound) -> None:

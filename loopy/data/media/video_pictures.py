@@ -1,4 +1,4 @@
-"""Pictures of a video file as they are meant to be seen: upright, square pixels, in time."""
+"""Pictures of a video file as players show them: upright, square pixels, in time."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,7 +15,6 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from loopy.data.media.container import (
-    AnyPath,
     file_name,
     has_time_stamps,
     open_media,
@@ -27,6 +26,7 @@ from loopy.data.media.interlacing import Shown, progressive
 from loopy.data.media.orientation import Orientation, orientation_of
 from loopy.data.media.video_colour import check_colours, rgb_of
 from loopy.errors import MediaError
+from loopy.paths import AnyPath
 from loopy.timing import FPS
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -40,7 +40,7 @@ RESTART_S = 1
 WIDEST_PIXEL = 4
 """Film squeezed by a lens has 2; more is a damaged header."""
 READING = "2"
-"""Another one says that the same file gives other pictures: what was seen in it is stale."""
+"""Version: another one says that the same file gives other pictures, and caches are stale."""
 MOST_PX = 2**26
 """Pixels of the largest picture: twice 8K, 200 MB as RGB."""
 
@@ -143,11 +143,7 @@ def pictures_from(path: AnyPath, time_s: Fraction) -> Iterator[Picture]:
 
 
 def moving_pictures(container: InputContainer) -> VideoStream:
-    """The stream of moving pictures.
-
-    Raises:
-        MediaError: There is none, or they have too many pixels.
-    """
+    """The stream of moving pictures; none, or one of too many pixels, is a MediaError."""
     stream = picture_stream(container)
     if stream is None:
         raise MediaError(f"{file_name(container)} has no pictures; give a video")

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath, existing_file, open_media
+from loopy.data.media.container import existing_file, open_media
 from loopy.data.media.orientation import UPRIGHT
 from loopy.data.media.video_colour import guessed_bt709
 from loopy.data.media.video_pictures import (
@@ -24,6 +24,7 @@ from loopy.data.media.video_pictures import (
     pictures_from,
 )
 from loopy.errors import DependencyError, MediaError
+from loopy.paths import AnyPath
 from loopy.timing import FPS
 
 
@@ -78,11 +79,7 @@ def iterate_frames(
 ) -> Iterator[Pixels]:
     """Frames of a video on the grid of ``read_frames``, one by one, in flat memory.
 
-    Args:
-        path: A video file.
-        fps: Rate of the grid.
-        span: Which frames, rising; None: all round(duration x fps) of them. Those behind the end
-            are left out.
+    All round(duration x fps) of them, or those of a rising span that are before the end.
 
     Raises:
         MediaError: Not a readable video.
@@ -95,13 +92,10 @@ def iterate_frames(
 def in_parts(
     frames: Iterator[Pixels], *, most: int, most_bytes: int, multiple: int = 1
 ) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
-    """Frames some at a time, each in memory once.
+    """Frames of one size some at a time, each in memory once.
 
-    Args:
-        frames: All of one size.
-        most: Frames in a part, a multiple of ``multiple``.
-        most_bytes: Of a part of large frames; ``multiple`` frames are in it all the same.
-        multiple: Whole sets of so many are in all parts but the last one.
+    A part has at most so many frames and bytes, but for ``multiple`` frames, of which all parts but
+    the last one hold whole sets.
     """
     while (first := next(frames, None)) is not None:
         sets = max(1, min(most, most_bytes // first.nbytes) // multiple)
@@ -115,9 +109,6 @@ def _nearest(path: AnyPath, times: Iterable[Fraction], *, fps: Fraction) -> Iter
     """For each of the rising times the picture nearest to it; stops at the end of the video.
 
     A time belongs to the video if the middle of its grid frame lies before the end.
-
-    Raises:
-        MediaError: The video cannot be read, or the pictures have several sizes.
     """
     half, size = 1 / (2 * fps), None
     pictures = iter(list[Picture]())

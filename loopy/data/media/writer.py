@@ -1,7 +1,7 @@
 """Results to disk, clip by clip, whole or not at all: video with sound, PNG frames, an array."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -13,11 +13,11 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath
 from loopy.data.media.sound import Sound
 from loopy.data.media.video_file import VIDEO_FORMATS, VideoFile
-from loopy.drafts import check_name, check_place, draft, output_errors
+from loopy.drafts import check_output_name, check_place, draft, output_errors
 from loopy.errors import OutputError
+from loopy.paths import AnyPath
 from loopy.timing import FPS
 from loopy.typed_values import check_number
 
@@ -29,6 +29,8 @@ def open_writer(
     fps: Fraction | int = FPS,
     sound: Sound | None = None,
     crf: int = 18,
+    replace: bool = False,
+    when_whole: Callable[[Path], None] | None = None,
 ) -> Iterator["Writer"]:
     """Opens the kind of output that the name asks for.
 
@@ -40,10 +42,11 @@ def open_writer(
             No suffix: a new or empty folder for ``000000.png``, ``000001.png`` ...
         fps: Frames a second of a video.
         sound: The sound track of a video: a file, which keeps its own rate and channels, or sound
-            in memory (`check_audio`). It begins with the first picture, wherever
-            it stands in its file, and is cut, or followed by silence, to the length of the
-            pictures.
+            in memory (`check_audio`). It begins with the first picture, wherever it stands in its
+            file, and is cut, or followed by silence, to the length of the pictures.
         crf: Quality of H.264, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
+        replace: A folder that exists may be replaced.
+        when_whole: Is given the hidden name of the finished output, before it takes its place.
 
     Yields:
         The writer: give it frames of one size by ``write``.
@@ -53,38 +56,31 @@ def open_writer(
         OutputError: Unknown suffix, no such folder, no permission, a full disk, or no frames.
         MediaError: The sound cannot be read.
     """
-    with draft_of(path, crf=crf) as hidden, writer_of(hidden, path, fps, sound, crf) as writer:
-        yield writer
-
-
-@contextmanager
-def draft_of(path: AnyPath, *, crf: int = 18, replace: bool = False) -> Iterator[Path]:
-    """A `loopy.drafts.draft` of the kind that the name asks for; arguments as of `open_writer`.
-
-    Args:
-        path: See `open_writer`.
-        crf: See `open_writer`.
-        replace: A folder that is there may be replaced.
-    """
     check_crf(crf)
-    with draft(path, folder=check_result(path, replace=replace), replace=replace) as hidden:
-        yield hidden
+    check_number("fps", fps, float, least=0.001, most=1000)
+    folder, path = check_result(path, replace=replace), Path(path)
+    kind = path.suffix.lower()
+    with draft(path, folder=folder, replace=replace) as hidden:
+        with output_errors(path, FFmpegError):
+            if kind in VIDEO_FORMATS:
+                sink = VideoFile(hidden, fps=fps, sound=sound, crf=crf)
+            else:
+                sink = ArrayFile(hidden) if kind == ".npy" else PngFolder(hidden)
+        with closing(sink):
+            writer = Writer(sink, path)
+            yield writer
+            writer.finish()
+        if when_whole is not None:
+            when_whole(hidden)
 
 
 def check_result(path: AnyPath, *, replace: bool = False) -> bool:
-    """Makes sure that `open_writer` can write there.
-
-    Args:
-        path: See `open_writer`.
-        replace: A folder that is there may be replaced.
-
-    Returns:
-        Whether it will be a folder.
+    """Whether the output of `open_writer` will be a folder.
 
     Raises:
         OutputError: No such name, suffix or folder, or something is in the way.
     """
-    check_name(path)
+    check_output_name(path)
     kind = Path(path).suffix.lower()
     if kind not in (*VIDEO_FORMATS, ".npy", "") and not os.path.isdir(path):
         known = ", ".join([*VIDEO_FORMATS, ".npy"])
@@ -94,39 +90,8 @@ def check_result(path: AnyPath, *, replace: bool = False) -> bool:
     return folder
 
 
-@contextmanager
-def writer_of(
-    hidden: Path, path: AnyPath, fps: Fraction | int, sound: Sound | None, crf: int
-) -> Iterator["Writer"]:
-    """The writer of a draft, which is whole after the block; other arguments as of `open_writer`.
-
-    Args:
-        hidden: The draft.
-        path: Where the result will be, for the kind and for messages.
-        fps: See `open_writer`.
-        sound: See `open_writer`.
-        crf: See `open_writer`.
-    """
-    path = Path(path)
-    kind = path.suffix.lower()
-    check_number("fps", fps, float, least=0.001, most=1000)
-    with output_errors(path, FFmpegError):
-        if kind in VIDEO_FORMATS:
-            sink = VideoFile(hidden, fps=fps, sound=sound, crf=crf)
-        else:
-            sink = ArrayFile(hidden) if kind == ".npy" else PngFolder(hidden)
-    with closing(sink):
-        writer = Writer(sink, path)
-        yield writer
-        writer.finish()
-
-
 def check_crf(crf: int) -> None:
-    """Makes sure that H.264 has this quality.
-
-    Raises:
-        ConfigurationError: It has not.
-    """
+    """Refuses, by a ConfigurationError, what is no quality of H.264."""
     check_number("crf, the quality of a video,", crf, least=0, most=51)
 
 
@@ -139,30 +104,20 @@ class Sink(Protocol):
 
     def finish(self) -> None:
         """Completes the output."""
-        ...
 
     def close(self) -> None:
-        """Lets go of the file, finished or not."""
-        ...
+        """Closes the file, finished or not."""
 
 
 class Writer:
-    """Takes clips in order and holds none of them; comes from ``open_writer``.
-
-    Args:
-        sink: The format.
-        path: The name for messages.
-    """
+    """Takes clips in order and holds none of them; comes from ``open_writer``."""
 
     def __init__(self, sink: Sink, path: Path) -> None:
         self._sink, self._path = sink, path
         self._size: tuple[int, ...] | None = None
 
     def write(self, frames: Tensor | np.ndarray) -> None:
-        """Appends RGB frames.
-
-        Args:
-            frames: uint8 (f h w 3), all of one size, on any device.
+        """Appends RGB frames: uint8 (f h w 3), all of one size, on any device.
 
         Raises:
             OutputError: Frames of another type, shape or size, or the disk refuses.
@@ -198,7 +153,7 @@ class Writer:
             self._sink.finish()
 
 
-class PngFolder:
+class PngFolder(Sink):
     """A folder of numbered PNG files."""
 
     def __init__(self, folder: Path) -> None:
@@ -209,14 +164,8 @@ class PngFolder:
         Image.fromarray(frame).save(self._folder / f"{self._frames:06d}.png")
         self._frames += 1
 
-    def finish(self) -> None:
-        """Every file is complete already."""
 
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class ArrayFile:
+class ArrayFile(Sink):
     """One ``.npy`` array (f h w 3); NumPy leaves room in the header for the count of frames."""
 
     def __init__(self, path: Path) -> None:
@@ -238,7 +187,7 @@ class ArrayFile:
         self._file.close()
 
     def close(self) -> None:
-        """Lets go of the file, finished or not."""
+        """Closes the file, finished or not."""
         self._file.close()
 
     def _write_header(self) -> None:

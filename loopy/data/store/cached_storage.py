@@ -7,13 +7,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.rows import ByteRange
 from loopy.data.store.storage import LocalStorage, ObjectStorage
 from loopy.drafts import draft, output_errors
 from loopy.errors import StoreError
+from loopy.paths import AnyPath
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 SLACK = 0.005
 """Share of the bound that a process may add before it looks at the folder again."""
@@ -73,7 +73,7 @@ class CachedStorage(ObjectStorage):
             copy.unlink(missing_ok=True)
         return existed
 
-    def _from_copy(self, path: str, read: Callable[[], Result]) -> Result:
+    def _from_copy(self, path: str, read: Callable[[], T]) -> T:
         """Reads from the copy; makes it where there is none, or another process deleted it."""
         copy = self._local.root / path
         if copy.is_file():

@@ -1,23 +1,27 @@
-"""store.json: what every shot of a store has in common."""
+"""store.json: what every shot of a store has in common, and so how much disk they take."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.shot_file import SCHEMA, check_schema, naming
 from loopy.data.store.storage import read_file
 from loopy.drafts import draft, output_errors
-from loopy.errors import ConfigurationError, StoreError
+from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.motion.sequence import POINTS
+from loopy.paths import AnyPath
 from loopy.timing import FPS
 from loopy.typed_values import plain_values, record_of
 
 NAME = "store.json"
+LARGEST_SHARE = 0.8
+CHECKSUM_BYTES = 4
 TRACK = {
     "points": (torch.float32, (POINTS, 2)),
     "pose": (torch.float32, (3,)),
@@ -105,10 +109,6 @@ class StoreDescription:
 def create_store(root: AnyPath, description: StoreDescription) -> None:
     """Makes the folder of a store and its store.json; a store of the same kind is left as it is.
 
-    Args:
-        root: New or existing folder.
-        description: What will be in it.
-
     Raises:
         ConfigurationError: The folder holds a store of another kind.
         OutputError: It cannot be made there.
@@ -143,3 +143,29 @@ def load_description(root: AnyPath) -> StoreDescription:
                 f"there is no shot store ({error.strerror or error}); make one with loopy "
                 "preprocess"
             ) from error
+
+
+def estimate_size(frames: int, description: StoreDescription) -> int:
+    """Bytes of a store of so many frames (90,000 an hour).
+
+    Without headers (about 2 kB a shot) and index (64 bytes a shot).
+    """
+    tensors = description.tensors(frames).values()
+    return sum(prod(shape) * dtype.itemsize + shape[0] * CHECKSUM_BYTES for dtype, shape in tensors)
+
+
+def check_space(root: AnyPath, needed_bytes: int, *, yes: bool = False) -> None:
+    """Refuses a store that would fill the disk, unless the user said yes.
+
+    Raises:
+        OutputError: It would take more than `LARGEST_SHARE` of what is free.
+    """
+    folder = Path(root).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > LARGEST_SHARE * free and not yes:
+        raise OutputError(
+            f"the shot store at {root} would take {needed_bytes / 1e9:.1f} GB of "
+            f"{free / 1e9:.1f} GB free; give another disk, store less, or say --yes"
+        )

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.description import StoreDescription
 from loopy.data.store.shot_file import (
     CURE,
@@ -20,10 +19,11 @@ from loopy.data.store.shot_file import (
 from loopy.data.store.shots import Provenance, checked_id, shot_path
 from loopy.data.store.storage import LocalStorage, Storage
 from loopy.errors import CorruptFileError, StoreError
+from loopy.paths import AnyPath
 from loopy.typed_values import record_of
 
 FIRST_BYTES = 4096  # one page; most headers fit
-LARGEST = torch.finfo(torch.float32).max
+LARGEST_MEASURE = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _About:
         """Refuse what no shot has."""
         checked_id(self.id)
         for name in ("head_motion", "expression"):
-            if not 0 <= (getattr(self, name) or 0) <= LARGEST:
+            if not 0 <= (getattr(self, name) or 0) <= LARGEST_MEASURE:
                 raise ValueError(f"{name} is {getattr(self, name)}")
 
 
@@ -48,8 +48,7 @@ def read_header(storage: Storage, path: str, description: StoreDescription) -> H
     """The header of a shot, by its path in a store of this description.
 
     Raises:
-        CorruptFileError: Missing, damaged, cut off, renamed, of another kind than the store's
-            shots, or with values that no shot has.
+        CorruptFileError: Missing, damaged, cut off, renamed, or not as the store's shots are.
         StoreError: Of another schema, or out of reach.
     """
     start, size = storage.start(path, FIRST_BYTES)
@@ -63,8 +62,7 @@ def read_header(storage: Storage, path: str, description: StoreDescription) -> H
         _check_kind(header.tensors, description.tensors(about.frames))
     except ValueError as error:
         raise CorruptFileError(f"its header makes no sense ({error}); {CURE}") from error
-    if path != shot_path(about.id):
-        right = shot_path(about.id)
+    if path != (right := shot_path(about.id)):
         raise CorruptFileError(f"it holds shot {about.id}; give it that name again, {right}")
     return header
 
@@ -72,15 +70,9 @@ def read_header(storage: Storage, path: str, description: StoreDescription) -> H
 def read_abouts(
     root: AnyPath, description: StoreDescription, *, keep: Collection[str] | None = None
 ) -> tuple[list[dict[str, Any]], list[StoreError]]:
-    """What the shots of a store on this disk say of themselves.
+    """What shots on this disk say of themselves, by id, and what is wrong with the others.
 
-    Args:
-        root: The store.
-        description: What store.json says.
-        keep: Ids of those that are wanted, as far as they exist; None takes all.
-
-    Returns:
-        That, by id, and what is wrong with the others.
+    Of those named by `keep`, as far as they exist; None takes all.
 
     Raises:
         StoreError: There are some, and not one can be read.
@@ -97,8 +89,7 @@ def read_abouts(
             continue
         abouts.append(header.about)
     if damaged and not abouts:
-        told = "; ".join(map(str, damaged))
-        raise StoreError(f"{len(damaged)} shots cannot be read: {told}")
+        raise StoreError(f"{len(damaged)} shots cannot be read: {'; '.join(map(str, damaged))}")
     return sorted(abouts, key=lambda about: about["id"]), damaged
 
 

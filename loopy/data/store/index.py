@@ -14,12 +14,12 @@ from zlib import crc32
 
 import numpy as np
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.shot_file import check_schema, naming
 from loopy.data.store.shots import ID_LETTERS, checked_id
 from loopy.data.store.storage import ObjectStorage, open_file, read_file
 from loopy.drafts import draft, output_errors
 from loopy.errors import OutputError, StoreError
+from loopy.paths import AnyPath
 from loopy.typed_values import plain_values
 
 FOLDER, CURRENT, COLUMNS = "index", "current.json", "columns.json"
@@ -127,10 +127,7 @@ def fetch_index(storage: ObjectStorage, cache: AnyPath | None) -> Index:
 
     A build is named by its content, so stores and processes can share the folder.
 
-    Args:
-        storage: The bucket.
-        cache: Folder for indices, of which the last `MOST_BUILDS` used stay; None takes the
-            user's cache folder.
+    The folder is `cache`, or in the user's cache folder; the `MOST_BUILDS` last used stay.
 
     Raises:
         StoreError: The store has no index, or it was damaged on the way.
@@ -152,11 +149,7 @@ def fetch_index(storage: ObjectStorage, cache: AnyPath | None) -> Index:
 
 
 def build_named(text: bytes) -> str:
-    """The build that a current.json names.
-
-    Raises:
-        StoreError: It names none, or a folder elsewhere.
-    """
+    """The build that a current.json names; a path to elsewhere is a StoreError."""
     try:
         build: Any = plain_values(text)["build"]
     except (ValueError, TypeError, KeyError) as error:

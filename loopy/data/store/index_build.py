@@ -14,7 +14,6 @@ from zlib import crc32
 
 import numpy as np
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.description import load_description
 from loopy.data.store.headers import read_abouts
 from loopy.data.store.index import (
@@ -33,6 +32,7 @@ from loopy.data.store.shot_file import SCHEMA
 from loopy.data.store.storage import read_file
 from loopy.drafts import draft, output_errors, remove_dead_drafts
 from loopy.errors import ConfigurationError, StoreError
+from loopy.paths import AnyPath
 from loopy.typed_values import plain_values
 
 LOCK = ".lock"
@@ -110,12 +110,9 @@ def identity_hash(identity: str) -> int:
 
 
 def split_of(identity: int, *, validation: float, test: float) -> int:
-    """The split of all shots of an identity; the others' number and order do not matter.
+    """The split of all shots of an identity, by its hash and the shares of identities held out.
 
-    Args:
-        identity: Its hash; the test split takes the lowest ones, validation the next.
-        validation: Share of identities.
-        test: Share of identities.
+    The test split takes the lowest hashes, validation the next; other shots do not matter.
 
     Raises:
         ConfigurationError: Shares below 0, or of more than 1 in sum.

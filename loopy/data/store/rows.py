@@ -31,8 +31,8 @@ class RowRead:
     """Rows of one tensor, each of which is read once, in the order of the file.
 
     Args:
-        name: The tensor's name, for messages.
-        place: Where it is.
+        name: The tensor's, for messages.
+        place: Where the tensor is.
         checksums: Where its checksums are.
         rows: As in `tensor[rows]`: a slice, or row numbers from 0 in any order, with repeats.
 
@@ -84,10 +84,8 @@ class RowRead:
 def merge(ranges: Sequence[ByteRange], gap_bytes: int) -> list[list[ByteRange]]:
     """Ranges in the order of the file, in groups that are read as one.
 
-    Args:
-        ranges: Not overlapping, in any order.
-        gap_bytes: So many bytes that nobody asked for may lie between two ranges of a group;
-            on a distant disk they cost less than another request.
+    Between two ranges of a group may lie `gap_bytes` that nobody asked for: on a distant disk they
+    cost less than another request.
     """
     groups: list[list[ByteRange]] = []
     for each in sorted(ranges, key=lambda each: each.start):

@@ -16,8 +16,8 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath
 from loopy.errors import CorruptFileError, StoreError
+from loopy.paths import AnyPath
 from loopy.typed_values import plain_values
 
 SCHEMA = 1
@@ -77,15 +77,7 @@ class Header(NamedTuple):
 def write_shot_file(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes tensors, their checksums and the header, and waits until the disk has them.
 
-    The same tensors give the same bytes.
-
-    Args:
-        path: The file, which is overwritten.
-        tensors: Name -> rows, of the types in `DTYPES`.
-        about: Of the shot, for the header; anything that JSON can say.
-
-    Raises:
-        OSError: The disk is full or refuses.
+    The same tensors, of the types in `DTYPES`, give the same bytes. Errors are those of the disk.
     """
     rows = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     sums = {f"{name}{CHECKSUM}": row_checksums(tensor) for name, tensor in rows.items()}
@@ -100,11 +92,7 @@ def write_shot_file(path: Path, tensors: Mapping[str, Tensor], about: Mapping[st
 
 
 def header_length(start: bytes, size: int) -> int:
-    """Bytes of the header's text, by the first eight bytes of a file.
-
-    Raises:
-        CorruptFileError: The file is shorter than that, or no header is as long.
-    """
+    """Bytes of the header's text, by the first eight bytes of a file of this size."""
     length = int.from_bytes(start[:8], "little")
     if len(start) < 8 or length > min(size - 8, LONGEST_HEADER):
         raise CorruptFileError(f"it is damaged or cut off ({size} bytes); {CURE}")
@@ -112,11 +100,7 @@ def header_length(start: bytes, size: int) -> int:
 
 
 def parse_header(text: bytes, size: int) -> Header:
-    """What the text of a header says, once its checksum, schema and sizes fit.
-
-    Args:
-        text: What stands after the first eight bytes.
-        size: Bytes of the whole file.
+    """What the text of a header says, once its checksum, schema and sizes fit a file of this size.
 
     Raises:
         CorruptFileError: Damaged or cut off.
@@ -161,11 +145,7 @@ def _tensor_place(entry: Mapping[str, Any], data: int) -> TensorPlace:
 
 
 def check_schema(schema: int) -> None:
-    """Refuses what this version of loopy does not read.
-
-    Raises:
-        StoreError: Older or newer than `SCHEMA`.
-    """
+    """Refuses, by a StoreError, what this version of loopy does not read."""
     if schema < SCHEMA:
         raise StoreError(f"its schema is {schema}, older than {SCHEMA}; preprocess again")
     if schema > SCHEMA:

@@ -3,58 +3,28 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxtyping import Shaped
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath
 from loopy.data.store.cached_storage import CachedStorage
-from loopy.data.store.description import NAME, TRACK, StoreDescription, load_description
+from loopy.data.store.description import NAME, StoreDescription, load_description
 from loopy.data.store.headers import read_header
 from loopy.data.store.index import Index, fetch_index
 from loopy.data.store.rows import RowRead, Rows
 from loopy.data.store.shot_file import CHECKSUM, CURE, Header, naming
-from loopy.data.store.shots import ShotRecord, save_shot, shot_path
+from loopy.data.store.shots import shot_path
 from loopy.data.store.storage import LocalStorage, ObjectStorage, Storage, is_address
-from loopy.errors import ConfigurationError, CorruptFileError, StoreError
-from loopy.paths import path_of
+from loopy.errors import CorruptFileError, StoreError
+from loopy.paths import AnyPath, path_of
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
+HEADERS = 1024
+"""Of shots, remembered by a store: the last used ones."""
 CHECKED_BYTES = 2**24
 """Rows that `ShotStore.check` holds at once."""
-
-
-def write_shot(root: AnyPath, record: ShotRecord) -> Path:
-    """Adds a shot to a store, whole or not at all; the same shot written before is replaced.
-
-    The index knows it after the next `build_index`.
-
-    Args:
-        root: The store, made by `create_store`.
-        record: The shot.
-
-    Returns:
-        Its file.
-
-    Raises:
-        StoreError: There is no store.
-        ConfigurationError: The shot is not of the kind that the store holds.
-        OutputError: The disk is full or refuses. Nothing is left behind.
-    """
-    description = load_description(root)
-    kinds = description.tensors(len(record.motion)).items()
-    expected = {name: shape for name, (_, shape) in kinds if name not in TRACK}
-    tensors = record.tensors().items()
-    found = {name: tuple(each.shape) for name, each in tensors if name not in TRACK}
-    if found != expected or record.motion.size_px != description.size_px:
-        raise ConfigurationError(
-            f"shot {record.id} has {found} and points at {record.motion.size_px} px; the store "
-            f"{root} holds {expected} and points at {description.size_px} px"
-        )
-    return save_shot(root, record)
 
 
 class ShotStore:
@@ -67,22 +37,17 @@ class ShotStore:
         storage: Where the files are.
         description: What store.json says.
         index: Which shots there are.
-        headers: How many headers are remembered, the last used ones.
     """
 
-    def __init__(
-        self, storage: Storage, description: StoreDescription, index: Index, *, headers: int = 1024
-    ) -> None:
-        self._storage, self.description, self.index = storage, description, index
-        self._most, self._headers = headers, OrderedDict[str, Header]()
+    def __init__(self, storage: Storage, description: StoreDescription, index: Index) -> None:
+        self.storage, self.description, self.index = storage, description, index
+        self._headers = OrderedDict[str, Header]()
 
     @classmethod
     def open(
         cls,
         root: AnyPath,
         *,
-        gap_bytes: int | None = None,
-        headers: int = 1024,
         cache: AnyPath | None = None,
         copies: AnyPath | None = None,
         copies_gb: float = 50.0,
@@ -93,9 +58,6 @@ class ShotStore:
         Args:
             root: A folder, or an address that obstore knows: `s3://bucket/folder`, gs, az,
                 http(s), file.
-            gap_bytes: So many unasked bytes are read with two ranges rather than asking twice;
-                None takes a page on disk, 64 KiB in a bucket.
-            headers: How many headers of shots are remembered.
             cache: Folder for the indices of buckets; None takes the user's cache folder.
             copies: Folder that shots of a bucket are copied to, whole, at their first use; None
                 asks the bucket for the rows of each sample.
@@ -106,20 +68,19 @@ class ShotStore:
             StoreError: No store there, no index, or of another schema.
             DependencyError: An address is given and obstore is not installed.
         """
-        gap = {} if gap_bytes is None else {"gap_bytes": gap_bytes}
         folder = path_of(root, StoreError)
         if not is_address(root):
             description, index = load_description(root), Index.open(root)
             index.verify()
-            return cls(LocalStorage(folder, **gap), description, index, headers=headers)
+            return cls(LocalStorage(folder), description, index)
         address = os.fspath(root)
-        storage = ObjectStorage(address, options=options, **gap)
+        storage = ObjectStorage(address, options=options)
         if copies is not None:
             bound = round(copies_gb * 1e9)
             storage = CachedStorage(address, copies, most_bytes=bound, options=options)
         with naming(f"{root}/{NAME}"):
             description = StoreDescription.from_json(storage.whole(NAME))
-        return cls(storage, description, fetch_index(storage, cache), headers=headers)
+        return cls(storage, description, fetch_index(storage, cache))
 
     def __len__(self) -> int:
         """Number of shots."""
@@ -132,12 +93,12 @@ class ShotStore:
     @property
     def root(self) -> AnyPath:
         """Folder or address."""
-        return self._storage.root
+        return self.storage.root
 
     @property
     def bytes_requested(self) -> int:
         """Bytes that this process has asked for: rows, checksums, headers, and gaps between."""
-        return self._storage.bytes_requested
+        return self.storage.bytes_requested
 
     def about(self, shot: int | str) -> dict[str, Any]:
         """Id, frames, measures and provenance of a shot, by its row of the index or its id.
@@ -188,17 +149,17 @@ class ShotStore:
             name: RowRead(name, places[name], places[f"{name}{CHECKSUM}"], wanted)
             for name, wanted in rows.items()
         }
-        self._storage.fill(path, [each for read in reads.values() for each in read.ranges()])
+        self.storage.fill(path, [each for read in reads.values() for each in read.ranges()])
         return {name: read.finish() for name, read in reads.items()}
 
-    def _tried(self, path: str, work: Callable[[], Result]) -> Result:
+    def _tried(self, path: str, work: Callable[[], T]) -> T:
         """What reading a file gives; once more where it was a copy that is damaged."""
         with naming(f"{self.root}/{path}"):
             try:
                 return work()
             except CorruptFileError:
                 self._headers.pop(path, None)
-                if not self._storage.forget(path):
+                if not self.storage.forget(path):
                     raise
                 return work()
 
@@ -208,8 +169,8 @@ class ShotStore:
     def _header(self, path: str) -> Header:
         """From memory, or read and remembered in place of the one unused for longest."""
         if path not in self._headers:
-            self._headers[path] = read_header(self._storage, path, self.description)
-            if len(self._headers) > self._most:
+            self._headers[path] = read_header(self.storage, path, self.description)
+            if len(self._headers) > HEADERS:
                 self._headers.popitem(last=False)
         self._headers.move_to_end(path)
         return self._headers[path]

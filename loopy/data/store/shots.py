@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath
+from loopy.data.store.description import TRACK, load_description
 from loopy.data.store.shot_file import write_shot_file
 from loopy.drafts import draft, output_errors
-from loopy.errors import LoopyError, StoreError
+from loopy.errors import ConfigurationError, LoopyError, StoreError
 from loopy.motion import MotionSequence
 from loopy.motion.measures import expression_variance, head_motion_variance
+from loopy.paths import AnyPath
 
 ID_LETTERS = 32
 ID = re.compile(f"[0-9a-f]{{{ID_LETTERS}}}")
@@ -122,49 +123,56 @@ class ShotRecord:
 def shot_id(source_hash: str, start_s: float, stop_s: float, config: Mapping[str, Any]) -> str:
     """The name of a shot: a hash of video, span and everything that shaped the result.
 
-    Args:
-        source_hash: See `Provenance`.
-        start_s: See `Provenance`.
-        stop_s: See `Provenance`.
-        config: Options of preprocessing and fingerprints of the models; anything JSON can say.
+    See `Provenance`; `config` is all options of preprocessing and fingerprints of the models.
     """
     key = json.dumps([source_hash, float(start_s), float(stop_s), config], sort_keys=True)
     return sha256(key.encode()).hexdigest()[:ID_LETTERS]
 
 
 def checked_id(name: object) -> str:
-    """The id of a shot, which may have come from anywhere, before it becomes the name of a file.
-
-    Raises:
-        StoreError: It is no id, but a path for example.
-    """
+    """The id of a shot, from anywhere; what is none, a path for example, is a StoreError."""
     if not isinstance(name, str) or ID.fullmatch(name) is None:
         raise StoreError(f"a shot's id is {ID_LETTERS} hexadecimal digits, got {name!r:.80}")
     return name
 
 
 def shot_path(name: str) -> str:
-    """Path of a shot in its store, by its id.
-
-    Raises:
-        StoreError: It is no id.
-    """
+    """Path of a shot in its store, by its id; what is none is a StoreError."""
     return f"clips/{checked_id(name)[:2]}/{name}.safetensors"
 
 
-def save_shot(root: AnyPath, record: ShotRecord) -> Path:
-    """Writes one shot, whole or not at all; the same shot written before is replaced.
+def write_shot(root: AnyPath, record: ShotRecord) -> Path:
+    """Adds a shot to a store, whole or not at all; the same shot written before is replaced.
 
-    `store.write_shot` does this after it has compared the record with the store.
+    The index knows it after the next `build_index`.
+
+    Args:
+        root: The store, made by `create_store`.
+        record: The shot.
+
+    Returns:
+        Its file.
 
     Raises:
-        OutputError: The disk is full or refuses. Nothing is left behind.
+        StoreError: There is no store.
+        ConfigurationError: The shot is not of the kind that the store holds.
+        OutputError: The disk is full or refuses. Nothing is left over.
     """
+    description = load_description(root)
+    kinds = description.tensors(len(record.motion)).items()
+    expected = {name: shape for name, (_, shape) in kinds if name not in TRACK}
+    tensors = record.tensors()
+    found = {name: tuple(each.shape) for name, each in tensors.items() if name not in TRACK}
+    if found != expected or record.motion.size_px != description.size_px:
+        raise ConfigurationError(
+            f"shot {record.id} has {found} and points at {record.motion.size_px} px; the store "
+            f"{root} holds {expected} and points at {description.size_px} px"
+        )
     path = Path(root) / shot_path(record.id)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft(path) as hidden:
-            write_shot_file(hidden, record.tensors(), record.about())
+            write_shot_file(hidden, tensors, record.about())
         _sync_folder(path.parent)
     return path
 

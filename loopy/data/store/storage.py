@@ -14,10 +14,6 @@ from loopy.data.store.rows import ByteRange, merge
 from loopy.data.store.shot_file import CURE
 from loopy.errors import ConfigurationError, CorruptFileError, DependencyError, StoreError
 
-PAGE_BYTES = 4096
-"""Gap of a local store that is read over: the disk reads a page anyway."""
-REQUEST_BYTES = 65_536
-"""The same for a bucket: far cheaper than one more request."""
 LARGEST_BYTES = 2**28
 """Of files that are read whole: descriptions and ledgers, in JSON."""
 Buffer = bytes | memoryview
@@ -28,11 +24,13 @@ class Storage(ABC):
 
     Args:
         root: Folder or address.
-        gap_bytes: See `rows.merge`.
     """
 
-    def __init__(self, root: Any, gap_bytes: int) -> None:
-        self.root, self.gap_bytes = root, gap_bytes
+    gap_bytes: int
+    """See `rows.merge`."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
         self.bytes_requested = 0
         """By this process, gaps within merged ranges included."""
 
@@ -82,8 +80,7 @@ class Storage(ABC):
 class LocalStorage(Storage):
     """Files on a local disk or NFS; each read opens and closes its file."""
 
-    def __init__(self, root: Path, *, gap_bytes: int = PAGE_BYTES) -> None:
-        super().__init__(root, gap_bytes)
+    gap_bytes = 4096  # a page: the disk reads it anyway
 
     def _start(self, path: str, count: int) -> tuple[bytes, int]:
         with _store_errors(), open_file(self.root / path) as file:
@@ -103,7 +100,6 @@ class ObjectStorage(Storage):
 
     Args:
         address: Of the folder, like `s3://bucket/folder`.
-        gap_bytes: See `rows.merge`.
         options: Arguments of `obstore.store.from_url`, as plain values.
 
     Raises:
@@ -111,14 +107,10 @@ class ObjectStorage(Storage):
         ConfigurationError: At a read: this process is a fork of the one that connected.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        gap_bytes: int = REQUEST_BYTES,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(address, gap_bytes)
+    gap_bytes = 65_536  # far cheaper than one more request
+
+    def __init__(self, address: str, *, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(address)
         self._options = dict(options or {})
         self._connection: Any = None
         self._process = 0
@@ -174,11 +166,7 @@ def open_file(path: Path) -> FileIO:
 
 
 def read_file(path: Path) -> bytes:
-    """All of a small file.
-
-    Raises:
-        OSError: See `open_file`; or it is not small.
-    """
+    """All of a file by `open_file`; one that is not small is an OSError too."""
     with open_file(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > LARGEST_BYTES:
             raise OSError(f"{path.name} has {size} bytes, at most {LARGEST_BYTES} are expected")
@@ -191,11 +179,7 @@ def is_address(where: str | os.PathLike[str]) -> bool:
 
 
 def library(address: str) -> Any:
-    """obstore, which is optional.
-
-    Raises:
-        DependencyError: It is not installed.
-    """
+    """obstore; a DependencyError where it is not installed."""
     try:
         import obstore
         import obstore.store
@@ -207,11 +191,7 @@ def library(address: str) -> Any:
 
 
 def connect(address: str, options: Mapping[str, Any] | None = None) -> Any:
-    """A connection to a folder by obstore; it must not be taken along to a forked process.
-
-    Args:
-        address: Of the folder.
-        options: Arguments of `obstore.store.from_url`.
+    """A connection by obstore (`options` of `from_url`); no forked process may use it.
 
     Raises:
         StoreError: No address that obstore knows, or no such options.

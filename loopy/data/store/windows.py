@@ -23,7 +23,7 @@ from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
 
-APART = 30
+REFERENCE_DISTANCE = 30
 """Frames between the clip and its reference, where the video has them; a choice of ours."""
 
 
@@ -84,7 +84,7 @@ def draw_window(
     if reference == "within":
         portrait = _draw(start, start + clip_frames, generator)
         return Window(start, history, portrait, turned)
-    for apart in (APART, 1):
+    for apart in (REFERENCE_DISTANCE, 1):
         before, first_after = max(start - apart + 1, 0), start + clip_frames - 1 + apart
         places = before + max(frames - first_after, 0)
         if places:

@@ -10,10 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from loopy.data.media.container import AnyPath
 from loopy.errors import MediaError, OutputError
 from loopy.motion.sequence import POINTS
-from loopy.paths import path_of
+from loopy.paths import AnyPath, path_of
 from loopy.preprocess.landmarks.types import FaceLandmarks
 from loopy.tensor_file import save_tensors
 

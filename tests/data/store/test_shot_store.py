@@ -18,13 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from loopy.data.store.description import StoreDescription, create_store
+from loopy.data.store.description import StoreDescription, check_space, create_store, estimate_size
 from loopy.data.store.headers import FIRST_BYTES
 from loopy.data.store.index_build import build_index, remove_drafts
 from loopy.data.store.shot_file import SCHEMA
-from loopy.data.store.shot_store import ShotStore, write_shot
-from loopy.data.store.shots import shot_path
-from loopy.data.store.space import check_space, estimate_size
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import shot_path, write_shot
 from loopy.errors import ConfigurationError, CorruptFileError, LoopyError, OutputError, StoreError
 
 FRAMES = 10
@@ -126,7 +125,8 @@ def test_nothing_is_read_but_the_rows_their_checksums_and_the_header(
     write_shot(root, make_record("one", frames=FRAMES))
     build_index(root)
     whole = load_file(clip_of(root, make_record))
-    store = ShotStore.open(root, gap_bytes=0)
+    store = ShotStore.open(root)
+    store.storage.gap_bytes = 0
     store.read(0, {})
     assert store.bytes_requested == FIRST_BYTES
     store.read(0, rows)
@@ -140,7 +140,8 @@ def test_small_gaps_are_read_and_counted(make_store, make_record):
     root = make_store(frames=400)
     row = 4 * 6 * 6 * 2
     for gap, between in ((row, row), (row - 1, 0)):
-        store = ShotStore.open(root, gap_bytes=gap)
+        store = ShotStore.open(root)
+        store.storage.gap_bytes = gap
         store.read(0, {})
         header = store.bytes_requested
         store.read(0, {"latents": [100, 102]})
@@ -202,7 +203,7 @@ def test_no_flipped_byte_goes_unseen(make_store, make_record):
     path = clip_of(root, make_record)
     intact = path.read_bytes()
 
-    @settings(of_one_frame, max_examples=150)
+    @settings(of_one_frame, max_examples=100)
     @given(st.integers(0, len(intact) - 1) | st.integers(0, 1500), st.integers(1, 255))
     def check(position, flip):
         damaged = bytearray(intact)
@@ -456,10 +457,11 @@ def test_a_store_that_would_fill_the_disk_needs_a_yes(tmp_path):
 # --- processes, and buckets
 
 
-def test_the_headers_remembered_are_bounded(make_store):
+def test_the_headers_remembered_are_bounded(make_store, monkeypatch):
     root = make_store(["one", "two", "three"])
     for most, read in ((2, 4), (3, 3)):
-        store = ShotStore.open(root, headers=most)
+        monkeypatch.setattr("loopy.data.store.shot_store.HEADERS", most)
+        store = ShotStore.open(root)
         for row in (0, 1, 0, 2, 0, 1):  # with room for two: 1 goes when 2 comes, 0 is in use
             store.read(row, {})
         assert store.bytes_requested == read * FIRST_BYTES
@@ -469,7 +471,8 @@ def test_over_the_web_nothing_is_sent_but_what_is_counted(tmp_path, make_store, 
     root = make_store(frames=400)
     whole = load_file(clip_of(root, make_record))
     cache = tmp_path / "cache"
-    store = ShotStore.open(f"http://127.0.0.1:{web.server_port}/store", cache=cache, gap_bytes=500)
+    store = ShotStore.open(f"http://127.0.0.1:{web.server_port}/store", cache=cache)
+    store.storage.gap_bytes = 500
     rows = {"latents": [7, 300, 299, 7], "audio": slice(3, 6)}
     web.sent.clear()
     before = store.bytes_requested

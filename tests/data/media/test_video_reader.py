@@ -64,7 +64,7 @@ def test_pictures_keep_their_time(source, every, spelled_s):
         assert abs(body[:half].mean() - body[half:].mean()) < 4e-3  # no growth
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(indices=st.lists(st.integers(0, SECONDS * 25 - 5), min_size=1, max_size=6))
 def test_some_frames_are_those_of_all(source, every, indices):
     path, _, _ = source
@@ -101,7 +101,7 @@ def test_late_start_is_the_start(tmp_path, write_video, spelled_s):
 
 
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(count=st.integers(1, 40), rate=st.sampled_from(sorted(RATES)))
 def test_count_is_duration_times_rate(tmp_path, write_video, count, rate):

@@ -22,8 +22,8 @@ from loopy.data.store.index_build import (
     split_of,
     write_build,
 )
-from loopy.data.store.shot_store import ShotStore, write_shot
-from loopy.data.store.shots import Provenance, shot_path
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import Provenance, shot_path, write_shot
 from loopy.errors import ConfigurationError, StoreError
 from loopy.motion.measures import expression_variance, head_motion_variance
 

@@ -372,15 +372,15 @@ print(index, (peak_kib() - before) / 1024)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("fields", ["", "tff=1"])
 def test_memory_is_flat_over_a_film(tmp_path, fields):
-    """180 frames of 1280 x 720 are 250 MB in the form of the decoder."""
+    """90 frames of 1280 x 720 are 125 MB in the form of the decoder."""
     grey = np.full((1080, 1280), 128, np.uint8)
-    frames = (av.VideoFrame.from_ndarray(grey, "yuv420p") for _ in range(180))
+    frames = (av.VideoFrame.from_ndarray(grey, "yuv420p") for _ in range(90))
     options = {"preset": "ultrafast", "x264-params": fields}
     path = write_frames(tmp_path / "long.mp4", frames, codec="libx264", options=options)
     command = [sys.executable, "-c", GROWTH, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     last, grown_mb = done.stdout.split()
-    assert int(last) == 179
+    assert int(last) == 89
     assert float(grown_mb) < 60
 
 
@@ -438,7 +438,7 @@ def test_a_video_of_two_sizes_is_named(tmp_path):
 
 def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path):
     big = av.VideoFrame(8208, 8192, "gray")
-    path = write_frames(tmp_path / "huge.mkv", [big], codec="ffv1")
+    path = write_frames(tmp_path / "huge.mkv", [big], codec="rawvideo")
     words = r"huge\.mkv has pictures of 8208 x 8192 px, over 67108864 in all; shrink it"
     for look in (lambda: next(iterate_frames(path)), lambda: probe(path)):
         with pytest.raises(MediaError, match=words):

@@ -1,10 +1,10 @@
 """How users write a box."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopy.data.media.box import read_box
+from loopy.data.media.portrait import read_box
 from loopy.errors import ConfigurationError
 
 
@@ -31,6 +31,7 @@ def test_others_are_told_an_example(text):
     assert "\n" not in str(raised.value)
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_any_text(text):
     try:

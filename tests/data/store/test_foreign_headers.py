@@ -15,7 +15,7 @@ from loopy.data.store.index import TYPES, Index
 from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path
-from loopy.data.store.windows import APART, draw_window
+from loopy.data.store.windows import REFERENCE_DISTANCE, draw_window
 from loopy.errors import CorruptFileError, StoreError
 
 HUGE = 10**400
@@ -232,7 +232,8 @@ def test_the_portrait_is_drawn_among_all_frames_that_are_far_enough(clip_frames)
             torch.rand((), generator=again)
             every = np.arange(frames)
             distance = np.maximum(start - every, every - (start + clip_frames - 1))
-            places = every[distance >= APART] if (distance >= APART).any() else every[distance >= 1]
+            far = every[distance >= REFERENCE_DISTANCE]
+            places = far if len(far) else every[distance >= 1]
             place = int(torch.randint(0, len(places), (), generator=again))
             assert (window.start, window.reference) == (start, places[place])
     assert draw_window(2**40, drawn, clip_frames=12, history=0).reference < 2**40

@@ -6,7 +6,7 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 from loopy.data.media.portrait import read_portrait
-from loopy.data.media.still import FORMATS, HEIC_BRANDS
+from loopy.data.media.still import HEIC_BRANDS, PICTURE_FORMATS
 from loopy.errors import MediaError
 
 
@@ -25,7 +25,7 @@ def one_line(raised):
     return line
 
 
-@pytest.mark.parametrize("form", [*FORMATS, "MPO"])
+@pytest.mark.parametrize("form", [*PICTURE_FORMATS, "MPO"])
 def test_a_file_is_known_by_what_it_holds(tmp_path, form):
     face().save(tmp_path / "face.txt", format=form)
     assert read_portrait(tmp_path / "face.txt", size_px=16).shape == (3, 16, 16)
@@ -108,7 +108,7 @@ class TestInMemory:
         one_line(raised)
 
 
-@pytest.mark.parametrize("form", [*FORMATS, "MPO"])
+@pytest.mark.parametrize("form", [*PICTURE_FORMATS, "MPO"])
 def test_damage_anywhere_is_seen_or_named(tmp_path, form):
     """Bytes overwritten or cut off: a portrait all the same, or a MediaError, and nothing else."""
     path, random = tmp_path / "damaged", np.random.default_rng(0)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from loopy.data.store.description import StoreDescription, create_store
 from loopy.data.store.index_build import build_index
-from loopy.data.store.shot_store import ShotStore, write_shot
-from loopy.data.store.shots import Provenance, ShotRecord, shot_id
-from loopy.data.store.windows import APART, Window, draw_window, read_window
+from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shots import Provenance, ShotRecord, shot_id, write_shot
+from loopy.data.store.windows import REFERENCE_DISTANCE, Window, draw_window, read_window
 from loopy.errors import ConfigurationError
 from loopy.motion import MotionSequence, head_motion_variance, mirrored
 from loopy.randomness import generator
@@ -225,9 +225,9 @@ def test_every_drawn_window_is_in_the_video(frames, wanted, seed, reference):
     assert 0 <= window.reference < frames
     assert inside == (reference == "within")
     if reference == "outside":
-        far = window.start >= APART or frames - window.start - CLIP >= APART
+        far = max(window.start, frames - window.start - CLIP) >= REFERENCE_DISTANCE
         gap = max(window.start - window.reference, window.reference - window.start - CLIP + 1)
-        assert gap >= (APART if far else 1)
+        assert gap >= (REFERENCE_DISTANCE if far else 1)
     again = draw_window(
         frames, generator(seed), clip_frames=CLIP, history=wanted, reference=reference
     )

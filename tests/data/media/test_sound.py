@@ -273,8 +273,8 @@ def test_shortest_sound_is_one_frame(tmp_path, write_sound):
         (torch.zeros(()), 16_000, "shape"),
         (np.zeros(16_000, np.int64), 16_000, "int64, expected floating point .* int16, int32"),
         (np.zeros(16_000, complex), 16_000, "complex128, expected"),
-        ([0.0] * 16_000, 16_000, r"sound is a list; give a file, samples as .* pair of rate"),
-        (None, 16_000, "sound is a NoneType; give a file"),
+        ([0.0] * 16_000, 16_000, r"sound is of type list; give a file, samples as .* pair of rate"),
+        (None, 16_000, "sound is of type NoneType; give a file"),
         ((torch.zeros(16_000), torch.zeros(3)), 16_000, "rate_hz is Tensor"),
         ((np.zeros((2, 16_000)), 16_000), 16_000, r"\(2, 16000\), .* turn \(channels, samples\)"),
         (torch.full((16_000,), torch.nan), 16_000, "NaN"),
@@ -375,7 +375,7 @@ def test_small_overshoots_of_codecs_are_clipped_without_a_word():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_no_number_at_the_end_of_a_long_file(tmp_path, write_sound, value):
-    samples = np.zeros((2, 60 * 16_000), np.float32)
+    samples = np.zeros((2, 20 * 16_000), np.float32)
     samples[1, -1] = value
     path = write_sound(tmp_path / "late.wav", samples, 16_000, "pcm_f32le")
     with pytest.raises(MediaError, match=r"late\.wav has NaN or infinite samples"):
@@ -384,7 +384,7 @@ def test_no_number_at_the_end_of_a_long_file(tmp_path, write_sound, value):
         pytest.raises(MediaError, match=r"late\.wav has NaN or infinite samples"),
         open_writer(tmp_path / "out.mp4", sound=path) as writer,
     ):
-        writer.write(np.zeros((1500, 16, 16, 3), np.uint8))
+        writer.write(np.zeros((500, 16, 16, 3), np.uint8))
 
 
 @pytest.mark.parametrize("rate_hz", [4_000, 11_024, 15_991, 44_101, 767_999])
