@@ -22,6 +22,7 @@ from loopy.data.store.index_build import build_index
 from loopy.devices import usable
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
+from loopy.models.latents import latents_shape
 from loopy.models.weights import store_fingerprints
 from loopy.preprocess.encode import Networks
 from loopy.preprocess.engines import part_of, prepare_all
@@ -165,13 +166,11 @@ def _with_gpus(ray: RayOptions, device: str) -> RayOptions:
 
 
 def _description(preparer: Preparer, options: PreprocessOptions) -> StoreDescription:
-    vae = preparer.networks.vae.config
-    hearing = preparer.networks.audio_encoder.network.config
-    cells = options.size_px // 2 ** (len(vae["block_out_channels"]) - 1)
+    vae, encoder = preparer.networks
     return StoreDescription(
         options.size_px,
-        (vae["latent_channels"], cells, cells),
-        (hearing.num_hidden_layers + 1, hearing.hidden_size),
+        latents_shape(vae, options.size_px),
+        (encoder.layers, encoder.width),
         audio_rate_hz=options.audio_rate_hz,
         log_variance=options.log_variance,
         mirrored=options.mirrored,

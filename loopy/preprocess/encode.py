@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from loopy.data.media.sound import read_audio
 from loopy.errors import MediaError
 from loopy.models import AudioEncoder
-from loopy.models.latents import encode_posterior
+from loopy.models.latents import Autoencoder, encode_posterior
 from loopy.pixels import from_pixels
 from loopy.preprocess.options import PreprocessOptions
 from loopy.timing import FPS
@@ -21,7 +20,7 @@ from loopy.timing import FPS
 class Networks(NamedTuple):
     """What turns pictures and sound into what is stored."""
 
-    vae: AutoencoderKL
+    vae: Autoencoder
     audio_encoder: AudioEncoder
 
     def latents(

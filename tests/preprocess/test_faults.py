@@ -220,7 +220,7 @@ class Slow(Preparer):
 
     def __call__(self, source):
         (self.root / f"pid {os.getpid()}").touch()
-        time.sleep(120)
+        time.sleep(300)
         return super().__call__(source)
 
 
@@ -228,7 +228,7 @@ def test_workers_end_with_the_process_that_started_them(make, talks):
     root = make()().root
     parent = get_context("spawn").Process(target=_work, args=(make(Slow), talks))
     parent.start()
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not (workers := [int(p.name.split()[1]) for p in root.glob("pid *")]):
         assert time.monotonic() < deadline
         time.sleep(0.2)

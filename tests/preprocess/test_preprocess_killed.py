@@ -15,7 +15,7 @@ import pytest
 from loopy.preprocess.ledger import read_ledgers
 
 pytestmark = pytest.mark.slow
-KILLS, TALKS, FRAMES, CUT = 8, 10, 120, 60  # two shots each
+KILLS, TALKS, FRAMES, CUT = 6, 8, 120, 60  # two shots each
 
 
 @pytest.fixture
