@@ -15,7 +15,7 @@ def growth(own: Float[Tensor, "n"], swapped: Float[Tensor, "n"]) -> Float[Tensor
 
     Args:
         own: Losses with the right sound, past or portrait.
-        swapped: Losses of the same samples, noise and timesteps with another's.
+        swapped: Losses of the same samples, noise and timesteps with a mismatched condition.
 
     Raises:
         MetricError: Different shapes, none, NaN, or a loss that is not positive.

@@ -238,7 +238,7 @@ def test_a_run_is_judged_and_what_it_lacks_is_named(make_pipeline, tmp_path):
     assert {"Mouth opening, r", "Clip border", "Sync-D (toon)", "Glo (toon)"} <= set(talk.values)
     assert talk.real["Mouth opening, r"] > talk.values["Mouth opening, r"]
     assert [set(clip.values) for clip in clips] == [
-        {"Past, another's", "Voice, another's", "Voice, in the keys"}
+        {"Past, mismatched", "Voice, mismatched", "Voice, in the keys"}
     ] * 2
     assert results.missing["Voice, in A2L"].startswith("not available")
     assert results.judges["talks"]["seconds"] == 2.0

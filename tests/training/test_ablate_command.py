@@ -248,7 +248,7 @@ def test_two_variants_from_recipes_to_the_table(
     rows = table()
     assert rows["full", "Voice, in A2L (growth)"]["value"]
     assert not rows["no_a2l", "Voice, in A2L (growth)"]["value"]
-    assert rows["no_a2l", "Voice, another's (growth)"]["value"]
+    assert rows["no_a2l", "Voice, mismatched (growth)"]["value"]
     logs = [(tmp_path / f"out/{name}/seed_0/ablate.log") for name in ("full", "no_a2l")]
     before = [log.read_text() for log in logs]
     assert main(words) == 0
