@@ -57,7 +57,7 @@ def defined(file):
     return {n.name for n in tree(file).body if isinstance(n, kinds) and n.name[0] != "_"}
 
 
-CROWDED = {"loopy/training": 39, "loopy/preprocess": 28}
+CROWDED = {"loopy/training": 31, "loopy/preprocess": 28}
 """Folders that are still to be cut."""
 TWICE = {
     "check",

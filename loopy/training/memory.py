@@ -22,6 +22,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from lightning.pytorch.plugins import HalfPrecision, MixedPrecision, Precision
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from loopy.errors import ConfigurationError
 from loopy.models.audio_to_latents import LANDMARK_WIDTH
@@ -122,7 +123,7 @@ def step_cost(make: Callable[[], LoopyModule], options: StepOptions) -> StepCost
             stage.training_step(held_out, 0)
         trained = [p for p in stage.parameters() if p.requires_grad]
         with StorageTracker() as tracker:
-            tracker.follow(vars(batch).values(), "batch")
+            tracker.follow(tree_leaves(vars(batch)), "batch")
             tracker.follow((*stage.parameters(), *stage.buffers()), "weights")
             for parameter in trained:
                 parameter.grad = torch.zeros_like(parameter)
@@ -152,6 +153,7 @@ def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int) -> Clip:
     frames, slots = stage.settings.clip_frames, contract.layout.slots
     picture = (stage.network.denoiser.config["in_channels"], latent_px, latent_px)
     empty = partial(torch.empty, dtype=stage.network.denoiser.dtype)
+    widths = {name: each.config["width"] for name, each in stage.network.conditions.items()}  # pyright: ignore[reportAttributeAccessIssue]  # modules of a dictionary
     return Clip(
         latents=empty(batch_size, frames, *picture),
         reference=empty(batch_size, *picture),
@@ -160,6 +162,7 @@ def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int) -> Clip:
         audio=empty(batch_size, frames, *audio),
         landmarks=empty(batch_size, frames, LANDMARK_WIDTH),
         measures=empty(batch_size, 2),
+        conditions={name: empty(batch_size, frames, width) for name, width in widths.items()},
     )
 
 

@@ -84,6 +84,7 @@ def inference_cost(
         if network.audio_projection is not None:
             tokens = network.audio_projection(clip.audio)
             motion = network.audio_to_latents and network.audio_to_latents(tokens)
+        motion = network.embed_frames(motion, clip.conditions)
         audio = network.project_audio(tokens)
         marks.append(tracker.flops)
         keys = {

@@ -73,8 +73,7 @@ class Samples(Dataset[Clip]):
 
 def each(clip: Clip) -> list[Clip]:
     """The samples of a batch."""
-    given = {name: value for name, value in vars(clip).items() if value is not None}
-    return [Clip(**{k: v[i : i + 1] for k, v in given.items()}) for i in range(len(clip))]
+    return [clip.rows(slice(i, i + 1)) for i in range(len(clip))]
 
 
 def pictures_of(clip: Clip) -> int:

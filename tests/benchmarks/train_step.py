@@ -124,7 +124,7 @@ class RandomClips(LoopyDataModule):
     def __init__(self, stage: LoopyModule, *, batch_size: int, latent_px: int) -> None:
         super().__init__(batch_size=batch_size, validation_batches=0)
         shapes = vars(fake_clip(stage, batch_size, latent_px))
-        given = {name: shape for name, shape in shapes.items() if shape is not None}
+        given = {name: value for name, value in shapes.items() if torch.is_tensor(value)}
         numbers = {k: torch.rand_like(v) for k, v in given.items() if v.is_floating_point()}
         self.clip = Clip(**given | numbers)
 

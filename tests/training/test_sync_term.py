@@ -135,5 +135,4 @@ def test_the_image_stage_has_no_frames_in_a_row(make_dual, toon):
 
 
 def _row(clip, row):
-    given = {n: v[row : row + 1] for n, v in vars(clip).items() if v is not None}
-    return Clip(**given)
+    return clip.rows(slice(row, row + 1))
