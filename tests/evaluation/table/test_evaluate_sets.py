@@ -393,7 +393,10 @@ def test_one_video_has_no_spread(desk):
     [
         (["celebv-hq", "--data", "lost", "--out", "o"], "lost is no folder"),
         (["celebv-hq", "--data", "data", "--out", "o", "--seeds", "0"], "0 seeds make no video"),
-        (["celebv-hq", "--data", "data", "--out", "portrait.png"], "portrait.png cannot be written"),
+        (
+            ["celebv-hq", "--data", "data", "--out", "portrait.png"],
+            "portrait.png cannot be written",
+        ),
         (["celebv-hq", "--data", "data"], "required: out"),
         (["videos", "--made", "lost", "--out", "o"], "lost is no folder"),
         (["--compare", "here", "there"], "here holds no results.json"),
