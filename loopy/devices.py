@@ -1,10 +1,13 @@
 """Devices and precisions that a caller names."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from loopy.errors import ConfigurationError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Precisions in which a model may denoise, by the names that recipes and the command line take."""
 
 
 def usable(device: Any) -> torch.device:
@@ -33,3 +36,13 @@ def check_precision(dtype: Any) -> None:
         raise ConfigurationError(
             f"dtype is {dtype!r:.80}; give torch.float32, torch.bfloat16 or torch.float16"
         )
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Torch's type of a precision."""
+    return getattr(torch, precision)
+
+
+def named(model: str, precision: Precision) -> str:
+    """A model's name in reports, with the precision where it is not float32."""
+    return model if precision == "float32" else f"{model} in {precision}"

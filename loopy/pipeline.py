@@ -35,7 +35,7 @@ from loopy.models.folder import (
     load_part,
     read_index,
     save_part,
-    write_index,
+    write_model_index,
 )
 from loopy.models.gate import Gate
 from loopy.models.latents import Autoencoder, decode_latents, encode_images, latents_shape
@@ -150,7 +150,9 @@ class LoopyPipeline:
             conditions = self.network.conditions
             for name, part in conditions.items():
                 save_part(part, folder, CONDITION + name, dtype=dtype)
-            write_index(folder, asdict(self.settings), without=without, conditions=list(conditions))
+            write_model_index(
+                folder, asdict(self.settings), without=without, conditions=list(conditions)
+            )
         except OSError as error:
             raise OutputError(f"cannot write the model to {folder}: {error}") from error
 
@@ -197,7 +199,7 @@ class LoopyPipeline:
             )
         return Subject(encode_images(self.vae, picture[None].to(self.vae.device)), self.weights)
 
-    def clips(self, sound: Float[Tensor, "samples"]) -> int:
+    def num_clips(self, sound: Float[Tensor, "samples"]) -> int:
         """How many clips a sound takes."""
         return -(-frame_count(len(sound)) // self.settings.clip_frames)
 
@@ -251,7 +253,7 @@ class LoopyPipeline:
         watch = stopwatch or Stopwatch()
         sampling, contract = self.settings.sampling.altered(options), self.settings.contract
         with watch("audio"):
-            samples = self.sound(sound, rate_hz=rate_hz).to(self.vae.device)
+            samples = self.load_audio(sound, rate_hz=rate_hz).to(self.vae.device)
         with watch("reference"):
             if not isinstance(subject, Subject):
                 subject = self.prepare(subject)
@@ -262,7 +264,7 @@ class LoopyPipeline:
         left = frame_count(len(samples))
         features = self.features(samples)
         _, channels, height, width = portrait.shape
-        for _ in range(self.clips(samples)):
+        for _ in range(self.num_clips(samples)):
             if not motion_frames:
                 state = replace(state, past=state.past[:, :0])
             with watch("audio"):
@@ -302,12 +304,12 @@ class LoopyPipeline:
     ) -> Video:
         """Make a whole video in memory; arguments as for `stream`."""
         if not isinstance(sound, str | os.PathLike):
-            sound = self.sound(sound, rate_hz=rate_hz)
+            sound = self.load_audio(sound, rate_hz=rate_hz)
         parts = self.stream(subject, sound, seed=seed, options=options, conditions=conditions)
         frames = torch.cat(list(parts))
         return Video(frames, FPS, sound)
 
-    def sound(
+    def load_audio(
         self, sound: Sound, *, rate_hz: int = 16_000, longest_s: float = LONGEST_S
     ) -> Float[Tensor, "samples"]:
         """Mono samples at 16 kHz of sound in any form; see `loopy.data.media.sound.as_samples`.

@@ -163,7 +163,7 @@ class TestTimeIsExact:
         fast = SamplingOptions(steps=1, audio_ratio=1, reference_ratio=1)
         clips = list(pipe.stream(subject, sound(samples / 16_000), options=fast))
         assert sum(len(clip) for clip in clips) == frame_count(samples)
-        assert len(clips) == pipe.clips(torch.zeros(samples))
+        assert len(clips) == pipe.num_clips(torch.zeros(samples))
         assert all(len(clip) == FRAMES for clip in clips[:-1])
 
     def test_at_another_sample_rate(self, pipe, subject):

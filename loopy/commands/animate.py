@@ -15,13 +15,13 @@ from loopy.data.media.portrait import read_box
 from loopy.data.media.sound import LONGEST_S
 from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.writer import check_result, open_writer
+from loopy.devices import Precision, dtype_of
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import check_place, remove_dead_drafts, writing
 from loopy.errors import OutputError
 from loopy.memory import in_steady_memory
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
-from loopy.precision import Precision, dtype_of
 from loopy.stopwatch import Stopwatch
 from loopy.timing import FPS, frame_count
 
@@ -83,7 +83,7 @@ def animate(
         with watch("load"):
             pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
         with watch("audio"):
-            samples = pipe.sound(sound, longest_s=longest_s)
+            samples = pipe.load_audio(sound, longest_s=longest_s)
         with watch("reference"):
             subject = pipe.prepare(portrait, box=square)
         clips = pipe.stream(subject, samples, seed=seed, options=sampling, stopwatch=watch)
@@ -91,7 +91,7 @@ def animate(
         shown, made = evenly_spread(frames, SHEET_FRAMES), 0
         pictures = []
         clips = in_steady_memory(clips)
-        for clip in tqdm(clips, total=pipe.clips(samples), unit="clip", desc=out.name):
+        for clip in tqdm(clips, total=pipe.num_clips(samples), unit="clip", desc=out.name):
             with watch("write"):
                 writer.write(clip)
             pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])

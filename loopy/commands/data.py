@@ -24,8 +24,8 @@ from loopy.data.store.rows import Rows
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path
 from loopy.data.store.storage import is_address
-from loopy.drafts import folder_of_results, remove_dead_drafts, writing
-from loopy.errors import ConfigurationError, CorruptFileError, MediaError, OutputError, StoreError
+from loopy.drafts import folder_of_results, output_errors, remove_dead_drafts, writing
+from loopy.errors import ConfigurationError, CorruptFileError, MediaError, StoreError
 from loopy.models.folder import load_part
 from loopy.models.latents import decode_latents
 from loopy.pixels import to_pixels
@@ -40,14 +40,14 @@ AT_ONCE = 16
 ON_A_SHEET = 24
 
 
-def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> None:
+def report_store(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> None:
     """Prints counts, hours, reasons of rejection, size, times of work, and how much faces move.
 
     Args:
         store: The store.
         out: A folder for report.json and histograms.png.
-        clip_frames: Frames of a clip of the model that shall be trained; how much a face moves is
-            told for that many.
+        clip_frames: Frames of a clip of the model to be trained; how much a face moves is told for
+            that many.
 
     Raises:
         StoreError: There is no store, or a ledger is damaged.
@@ -74,7 +74,7 @@ def report(store: Path, *, out: Path | None = None, clip_frames: int = 12) -> No
         print(f"report and histograms: {out}")
 
 
-def view(
+def view_shot(
     store: str,
     *,
     parts: Path,
@@ -127,15 +127,13 @@ def view(
     if sheet is not None:
         spread = evenly_spread(frames, ON_A_SHEET).split(AT_ONCE)
         laid_out = contact_sheet(torch.cat([pictures(rows) for rows in spread]))
-        with writing(sheet) as hidden:
-            try:
-                laid_out.save(hidden)
-            except ValueError as error:  # a suffix that is no picture's
-                raise OutputError(f"{sheet} cannot be written ({error}); give a .png") from error
+        # ValueError: a suffix that is no picture's
+        with writing(sheet) as hidden, output_errors(sheet, ValueError):
+            laid_out.save(hidden)
     print(f"clip {shot}: {frames} frames of {about['provenance']['source']}")
 
 
-def check(store: str, *, remove: bool = False) -> int:
+def check_store(store: str, *, remove: bool = False) -> int:
     """Compares every row of a store with its checksum, and lists what is damaged.
 
     The clips are those of the index and those that ledgers keep. A damaged ledger, or a row of the
@@ -170,14 +168,16 @@ def check(store: str, *, remove: bool = False) -> int:
             damaged += 1
             bar.write(f"{clip} of {_source(opened, clip, kept)}: {error}")
             if remove and isinstance(error, CorruptFileError):  # not what is only out of reach
-                _delete(Path(store) / shot_path(clip))
+                path = Path(store) / shot_path(clip)
+                with output_errors(path):
+                    path.unlink(missing_ok=True)
                 deleted += 1
     cure = f", {deleted} deleted: run loopy preprocess again" if deleted else ""
     print(f"{bar.n} clips, {damaged} damaged{cure}")
     return int(bool(damaged or faults or more))
 
 
-def index(store: Path, *, validation: float | None = None, test: float | None = None) -> int:
+def index_store(store: Path, *, validation: float | None = None, test: float | None = None) -> int:
     """Indexes a store anew, after shards of a job or a change of the splits.
 
     Clips that no ledger names are left out, where the store has ledgers; so are those that cannot
@@ -211,7 +211,12 @@ def run(words: Sequence[str]) -> int | None:
     Returns:
         The exit code, where it is not 0: 1 if a check, or an index, found damage.
     """
-    functions = {"report": report, "view": view, "check": check, "index": index}
+    functions = {
+        "report": report_store,
+        "view": view_shot,
+        "check": check_store,
+        "index": index_store,
+    }
     name = chosen(functions, words[1:], verb="data")
     return functions[name](**parsed(functions[name], words[2:], verb=f"data {name}"))
 
@@ -225,13 +230,6 @@ def _named(index: Index) -> tuple[list[str], list[StoreError]]:
         except StoreError as error:
             faults.append(error)
     return names, faults
-
-
-def _delete(clip: Path) -> None:
-    try:
-        clip.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{clip} is damaged and cannot be deleted: {error.strerror}") from error
 
 
 def _source(store: ShotStore, clip: str, ledgers: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from loopy.commands import evaluate_reports
 from loopy.commands.evaluate_sets import evaluate_set, evaluate_videos
 from loopy.commands.parsing import chosen, parsed
 from loopy.data.media.outputs import check_outputs
+from loopy.devices import Precision, dtype_of, named
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import folder_of_results, writing
 from loopy.errors import ConfigurationError
@@ -29,7 +30,6 @@ from loopy.models.folder import read_places
 from loopy.models.recogniser import Recogniser
 from loopy.models.tracker import Tracker, unread
 from loopy.pipeline import LoopyPipeline
-from loopy.precision import Precision, dtype_of, named
 
 
 def evaluate(

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from loopy.commands.judges import extractors_of
 from loopy.data.media.outputs import check_outputs
+from loopy.devices import Precision, dtype_of, named
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import folder_of_results
 from loopy.errors import ConfigurationError, MediaError
@@ -26,7 +27,6 @@ from loopy.evaluation.table.results import FILE, Results
 from loopy.evaluation.table.text import aligned, results_table, short, write_csv
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
-from loopy.precision import Precision, dtype_of, named
 
 
 def evaluate_set(

@@ -10,16 +10,22 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
-from loopy.commands.init_report import Source, Summary, is_made, table
+from loopy.commands.init_report import (
+    Source,
+    init_table,
+    is_made,
+    what_decides,
+    write_record,
+)
 from loopy.commands.parsing import parsed
 from loopy.data.media.finished import content_hash
 from loopy.data.media.outputs import check_outputs
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.settings import Settings
-from loopy.drafts import draft, remove_dead_drafts
-from loopy.errors import ConfigurationError, OutputError
+from loopy.drafts import draft, folder_of_results, output_errors
+from loopy.errors import ConfigurationError
 from loopy.models import DualUNet, LoadReport, load_by_name, load_sd15
-from loopy.models.folder import save_part, write_index
+from loopy.models.folder import save_part, write_model_index
 from loopy.models.motion_module import read_motion_module
 from loopy.models.sd15_files import read_unet, read_vae
 from loopy.models.speech_files import read_audio_encoder
@@ -28,11 +34,7 @@ from loopy.models.weights import fingerprint
 from loopy.randomness import generator
 
 Fill = Callable[[Any], LoadReport]
-NOTHING = Weights((), {})
-USAGE = """loopy init --config configs/sd15/model.yaml
-    --sd15 FOLDER_OR_FILE --wav2vec2 FOLDER_OR_ID --out FOLDER
-    [--vae FOLDER_OR_FILE] [--motion_module FOLDER_OR_FILE] [--inter_clip_from_motion_module]
-    [--dtype float32|bfloat16|float16] [--seed NUMBER]"""
+EMPTY = Weights((), {})
 
 
 def init(
@@ -81,7 +83,7 @@ def init(
     unet = read_unet(sd15, config=denoiser, text_width=text_width)
     decoder = _autoencoder(autoencoder)
     pictures = read_vae(vae or sd15, config=decoder.config)
-    motion = NOTHING
+    motion = EMPTY
     if motion_module is not None:
         motion = read_motion_module(
             motion_module, config=denoiser, inter_clip=inter_clip_from_motion_module
@@ -121,29 +123,25 @@ def init(
         "scheduler": _plain(scheduler.config),
         "networks": {part: _plain(plan.config) for part, plan in plans.items()},
     }
-    summary = Summary(options, tuple(sources))
-    if is_made(out, summary.made_of):
+    made_of = what_decides(options, sources)
+    if is_made(out, made_of):
         _say(f"{out} is there already, made of just this")
-        print(table(out))
+        print(init_table(out))
         return
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out.parent} cannot be made ({error.strerror})") from error
-    remove_dead_drafts(out.parent)
-    with draft(out, folder=True) as folder, _refused_by_disk(out):
+    folder_of_results(out.parent)
+    reports: dict[str, LoadReport] = {}
+    with draft(out, folder=True) as folder, output_errors(out):
         for part, fill in fills.items():
             built = _built(plans[part], seed, part)
-            summary.parts[part] = fill(built)
-            precision = torch.float32 if part == "vae" else getattr(torch, dtype)
-            save_part(built, folder, part, dtype=precision)
+            reports[part] = fill(built)
+            save_part(built, folder, part, dtype=None if part == "vae" else getattr(torch, dtype))
             del built  # before the next one
-        summary.parts["audio_encoder"] = heard
+        reports["audio_encoder"] = heard
         save_part(hearing, folder, "audio_encoder")
         save_part(scheduler, folder, "scheduler")
-        summary.write(folder)
-        write_index(folder, asdict(settings))
-    print(table(out))
+        write_record(folder, made_of, sources, reports)
+        write_model_index(folder, asdict(settings))
+    print(init_table(out))
 
 
 def run(words: Sequence[str]) -> None:
@@ -178,14 +176,6 @@ def _autoencoder(config: dict[str, Any]) -> AutoencoderKL:
             return AutoencoderKL(**config)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"autoencoder: {error}; see configs/sd15/model.yaml") from error
-
-
-@contextmanager
-def _refused_by_disk(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error}); free some space") from error
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Source:
         name: The option that gave it.
         path: As it was given.
         hashes: SHA-256 by file; of a hub id, its fingerprint.
-        skipped: Names beside what was wanted.
+        skipped: Names in it that are not needed.
     """
 
     name: str
@@ -55,56 +55,51 @@ class Source:
     skipped: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Summary:
-    """All that was done.
+def what_decides(options: Mapping[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
+    """All that decides the result, in plain values: options, and the content of the sources."""
+    hashes = {source.name: sorted(source.hashes.values()) for source in sources}
+    return json.loads(json.dumps({"options": dict(options), "sources": hashes}))
+
+
+def write_record(
+    folder: Path,
+    made_of: Mapping[str, Any],
+    sources: Sequence[Source],
+    parts: Mapping[str, LoadReport],
+) -> None:
+    """Writes ``init.json``.
 
     Args:
-        options: What decides the result, besides the sources' content.
+        folder: Of the model.
+        made_of: From `what_decides`.
         sources: Where tensors came from.
-        parts: What each part got; a name is that of its folder.
+        parts: What each part got, by the name of its folder.
     """
-
-    options: Mapping[str, Any]
-    sources: tuple[Source, ...]
-    parts: dict[str, LoadReport] = field(default_factory=dict)
-
-    @property
-    def made_of(self) -> dict[str, Any]:
-        """What decides the result, in plain values."""
-        hashes = {source.name: sorted(source.hashes.values()) for source in self.sources}
-        return json.loads(json.dumps({"options": dict(self.options), "sources": hashes}))
-
-    def write(self, folder: Path) -> None:
-        """Write ``init.json``."""
-        given = {source.name for source in self.sources}
-        parts = {
+    given = {source.name for source in sources}
+    record = {
+        "parts": {
             part: {
                 "from": [name for name in FROM.get(part, ()) if name in given],
                 "loaded": len(report.loaded),
-                "new": grouped(report.new),
-                "skipped": grouped(report.skipped),
+                "new": _grouped(report.new),
+                "skipped": _grouped(report.skipped),
             }
-            for part, report in self.parts.items()
-        }
-        sources = {
+            for part, report in parts.items()
+        },
+        "sources": {
             source.name: {
                 "path": source.path,
                 "sha256": dict(source.hashes),
-                "skipped": grouped(source.skipped),
+                "skipped": _grouped(source.skipped),
             }
-            for source in self.sources
-        }
-        record = {"parts": parts, "sources": sources, "made_of": self.made_of}
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+            for source in sources
+        },
+        "made_of": made_of,
+    }
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def grouped(names: Iterable[str]) -> dict[str, int]:
-    """How many names there are of each kind."""
-    return dict(Counter(_kind(name) for name in names))
-
-
-def table(folder: Path) -> str:
+def init_table(folder: Path) -> str:
     """The record of a model's folder as a table: parts, then kinds of layers, then sources."""
     record = json.loads((folder / RECORD).read_text())
     lines = [f"{'part':<18}{'loaded':>8}{'new':>8}{'skipped':>9}  from"]
@@ -136,6 +131,11 @@ def is_made(out: Path, made_of: Mapping[str, Any]) -> bool:
     if there != made_of:
         raise OutputError(f"{out} is there, and is not this model; give --out another name")
     return True
+
+
+def _grouped(names: Iterable[str]) -> dict[str, int]:
+    """How many names there are of each kind."""
+    return dict(Counter(_kind(name) for name in names))
 
 
 def _kind(name: str) -> str:

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from loopy.commands.recipes import with_recipe
+from loopy.drafts import existing_folder
 from loopy.errors import ConfigurationError, DependencyError, LoopyError, OutputError
 from loopy.training.animator import Animator
 from loopy.training.checkpoint_files import (
@@ -45,11 +46,7 @@ class RecipeCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
-        """Reads the words that are given, wherever they come from.
-
-        Raises:
-            ConfigurationError: Something of them is unknown or of another kind.
-        """
+        """Reads the words; what is unknown or of another kind is a `ConfigurationError`."""
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -62,15 +59,11 @@ class RecipeCLI(LightningCLI):
         """Leaves the recipe as it is: lightning lets a checkpoint choose class and options."""
 
     def instantiate_classes(self) -> None:
-        """Builds what the recipe names.
-
-        Raises:
-            DependencyError: One of its classes needs what is not installed.
-        """
+        """Builds what the recipe names; a package that is missing is a `DependencyError`."""
         try:
             super().instantiate_classes()
         except (ValueError, ModuleNotFoundError) as error:
-            missing = _beneath(error, ModuleNotFoundError)
+            missing = _cause(error, ModuleNotFoundError)
             if missing is None:
                 raise
             words = " ".join(str(missing).split())
@@ -101,20 +94,8 @@ class RecipeCLI(LightningCLI):
             raise ConfigurationError(f"the recipe's trainer cannot be built: {reason}") from error
         return trainer
 
-    def before_fit(self) -> None:
-        """Continues, unless told otherwise."""
-        self._continue()
-
-    def before_validate(self) -> None:
-        """Measures the last checkpoint, unless told otherwise."""
-        self._continue()
-
-    def before_predict(self) -> None:
-        """Predicts by the last checkpoint, unless told otherwise."""
-        self._continue()
-
     def _continue(self) -> None:
-        """Finds the checkpoint, and makes sure that reading it by lightning runs no code.
+        """Finds the last checkpoint, unless told otherwise, and makes sure that it runs no code.
 
         Raises:
             ConfigurationError: It is not on this disk, or another kind of strategy wrote it.
@@ -148,17 +129,12 @@ class RecipeCLI(LightningCLI):
             OutputError: The folder of the run cannot be made, or holds a config.yaml of the user.
         """
         root = Path(self.trainer.default_root_dir)
-        try:
-            if subcommand != "validate":
-                root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"the folder of the run, {root}, cannot be made ({error.strerror}); give another "
-                "--trainer.default_root_dir"
-            ) from error
+        if subcommand != "validate":
+            existing_folder(root)
         if subcommand == "fit":
             _check_config(root / "config.yaml")
         with restore_errors(lambda: self.config_init[subcommand]["ckpt_path"]):
+            self._continue()
             try:
                 super()._run_subcommand(subcommand)
             except MisconfigurationException as error:
@@ -171,14 +147,11 @@ def _check_config(path: Path) -> None:
     Raises:
         OutputError: A file of that name is no recipe of a run.
     """
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        if not file.read(len(WRITTEN_BY)).startswith(WRITTEN_BY):
-            raise OutputError(
-                f"{path} would be replaced by the recipe of this run, and no run wrote it; give "
-                "another --trainer.default_root_dir"
-            )
+    if path.is_file() and not path.read_bytes().startswith(WRITTEN_BY):
+        raise OutputError(
+            f"{path} would be replaced by the recipe of this run, and no run wrote it; give "
+            "another --trainer.default_root_dir"
+        )
 
 
 def run(words: Sequence[str]) -> int:
@@ -215,34 +188,31 @@ def typed_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        found = _beneath(error, LoopyError)
+        found = _cause(error, LoopyError)
         if found is None:
             raise
-        # of an error in a worker torch tells the traceback first
-        name, _, words = str(found).rstrip().rpartition("\n")[2].partition(": ")
-        raise type(found)(words if name.endswith(type(found).__name__) else str(found)) from error
+        # an error out of a worker of torch holds the worker's traceback; its last line is ours
+        last = str(found).rstrip().rpartition("\n")[2]
+        words = last.partition(f"{type(found).__name__}: ")[2] or str(found)
+        raise type(found)(words) from error
 
 
 def _reason(error: ArgumentError) -> str:
     """What is wrong: the keys, the value, and of alternatives what goes deepest into the recipe."""
     lines = [line for line in str(error).splitlines() if "NoneType" not in line]
-    deepest = max(len(line) - len(line.lstrip(" -")) for line in lines)
+    depths = [len(line) - len(line.lstrip(" -")) for line in lines]
     told = [
         line.strip(" -")
-        for line in lines
-        if "Parser key" in line or len(line) - len(line.lstrip(" -")) == deepest
+        for line, depth in zip(lines, depths, strict=True)
+        if "Parser key" in line or depth == max(depths)
     ]
-    value = [
-        line.strip()
-        for line in lines
-        if "Given value: " in line and "NestedArg" not in line and len(line) < 100
-    ]
-    return " ".join(" ".join([*told, *value[:1]]).split())[:400]
+    short = [line.strip() for line in lines if "Given value: " in line and len(line) < 100]
+    told += [line for line in short if "NestedArg" not in line][:1]
+    return " ".join(" ".join(told).split())[:400]
 
 
-def _beneath(error: BaseException, kind: type[Exception]) -> BaseException | None:
+def _cause(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
     """The first of a kind in what led to an error, itself included."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, kind):
-        found = found.__cause__ or found.__context__
-    return found
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error

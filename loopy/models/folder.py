@@ -20,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from loopy.drafts import writing
-from loopy.errors import ModelError, OutputError
+from loopy.drafts import existing_folder, writing
+from loopy.errors import ModelError
 from loopy.models.audio import AudioEncoder, AudioProjection, SpeechEncoder, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.condition import FrameCondition
+from loopy.models.tensor_files import read_object
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
 from loopy.paths import path_of
@@ -110,7 +111,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: It is missing, is no JSON, or names parts that are not ours.
     """
-    index = _json(folder / INDEX)
+    index = read_object(folder / INDEX)
     for part, names in PARTS.items():
         without = part in OPTIONAL and index.get(part) == ABSENT
         said = index.get(part)
@@ -135,11 +136,11 @@ def load_part(folder: Path, part: str) -> Any:
     """
     if part == "scheduler":
         path = folder / part / "scheduler_config.json"
-        config = _json(path)
+        config = read_object(path)
         _check_counts(config, MOST_TIMESTEPS, path)
         return _build(_class(config, part, path).from_config, config, path)
     path, file = folder / part / "config.json", folder / _weights(part)
-    config, shapes = _json(path), _shapes(file)
+    config, shapes = read_object(path), _shapes(file)
     if config.get("_class_name") == "AutoencoderTiny":  # writes one it does not read
         config.pop("block_out_channels", None)
     _check_counts(config, len(shapes), path)
@@ -179,10 +180,7 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
             f"a folder holds wav2vec2, not {kind.__name__}: save yours by itself, and give "
             "it to LoopyPipeline.from_pretrained(..., audio_encoder=...)"
         )
-    try:
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write the model to {folder}: {error}") from error
+    existing_folder(folder / part)
     if part == "scheduler":
         with writing(folder / part / "scheduler_config.json") as hidden:
             hidden.write_text(module.to_json_string())
@@ -204,7 +202,7 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
                 hidden.write_text(json.dumps(index, indent=2) + "\n")
 
 
-def write_index(
+def write_model_index(
     folder: Path,
     settings: Mapping[str, Any],
     *,
@@ -221,7 +219,10 @@ def write_index(
     """
     parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}
     for part, file in (("vae", "config.json"), ("scheduler", "scheduler_config.json")):
-        parts[part] = ["diffusers", _class(_json(folder / part / file), part, folder).__name__]
+        parts[part] = [
+            "diffusers",
+            _class(read_object(folder / part / file), part, folder).__name__,
+        ]
     files = [_weights(part) for part in PARTS if part not in (*without, "scheduler")]
     files += [_weights(CONDITION + name) for name in conditions]
     hashes = {file: _sha256(folder / file) for file in files}
@@ -326,15 +327,3 @@ def _put(built: nn.Module | AudioEncoder, state: Mapping[str, Tensor], file: Pat
         load_by_name(built.network if isinstance(built, AudioEncoder) else built, state)
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelError(f"the model lacks {path}; copy the whole folder, or export it again")
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not readable JSON ({error}); copy it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds no JSON object; copy it again")
-    return content

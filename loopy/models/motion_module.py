@@ -16,7 +16,7 @@ from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_t
 from torch import Tensor
 
 from loopy.errors import ConfigurationError, LoopyError, ModelError
-from loopy.models.tensor_files import Weights, read_weights
+from loopy.models.tensor_files import Weights, read_tensors
 
 RENAMED = {
     ".transformer_blocks.0.": ".",
@@ -45,7 +45,7 @@ def read_motion_module(path: Path, *, config: Mapping[str, Any], inter_clip: boo
             "a motion module has two attentions in a layer; set the denoiser's "
             "temporal_attentions to 2, or give none"
         )
-    weights = read_weights(path)
+    weights = read_tensors(path)
     try:
         layers = temporal_layers(path, weights.tensors, config=config, inter_clip=inter_clip)
     except LoopyError:

@@ -15,7 +15,7 @@ from diffusers.loaders.single_file_utils import (
 from torch import Tensor
 
 from loopy.errors import ModelError
-from loopy.models.tensor_files import Weights, read_config, read_weights
+from loopy.models.tensor_files import Weights, read_config, read_tensors
 from loopy.models.weights import listed
 
 Convert = Callable[[dict[str, Tensor], Mapping[str, Any]], dict[str, Tensor]]
@@ -71,7 +71,7 @@ def read_unet(path: Path, *, config: Mapping[str, Any], text_width: int) -> Weig
         ModelError: It cannot be read, holds no U-Net, one of another kind, or strange names.
     """
     folder = path / "unet" if (path / "unet").is_dir() else path
-    weights = read_weights(folder)
+    weights = read_tensors(folder)
     for sign, kind in SIGNS.items():
         if any(sign in name for name in weights.tensors):
             raise ModelError(f"{path} seems to be {kind} (it has {sign}*); give SD1.5")
@@ -108,7 +108,7 @@ def read_vae(path: Path, *, config: Mapping[str, Any]) -> Weights:
         ModelError: It cannot be read, holds no autoencoder, one of another kind, or strange names.
     """
     folder = path / "vae" if (path / "vae").is_dir() else path
-    weights = read_weights(folder)
+    weights = read_tensors(folder)
     if any(name.startswith("encoder.mid_block.") for name in weights.tensors):
         modern = {_modern(name): tensor for name, tensor in weights.tensors.items()}
         weights = Weights(weights.files, modern)

@@ -57,7 +57,7 @@ class NotTaken:
         """Takes nothing."""
 
 
-def read_weights(path: Path) -> Weights:
+def read_tensors(path: Path) -> Weights:
     """All tensors of a file, or of a diffusers folder.
 
     Args:
@@ -81,7 +81,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: It is missing or no JSON.
     """
-    return _json(folder / "config.json") if folder.is_dir() else {}
+    return read_object(folder / "config.json") if folder.is_dir() else {}
 
 
 def _inside(folder: Path) -> Path:
@@ -93,7 +93,7 @@ def _inside(folder: Path) -> Path:
 
 def _shards(index: Path) -> list[str]:
     """Files that an index names: all in its own folder."""
-    placed = _json(index).get("weight_map")
+    placed = read_object(index).get("weight_map")
     names = [*placed.values()] if isinstance(placed, dict) else []
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise ModelError(f"{index} has no weight_map of files beside it; copy the folder again")
@@ -142,11 +142,20 @@ def _unpickled(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object in a folder of a model.
+
+    Raises:
+        ModelError: It is missing, or no JSON object.
+    """
+    if not path.is_file():
+        raise ModelError(f"the model lacks {path}; copy the whole folder, or export it again")
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); copy the folder again") from error
+        raise ModelError(
+            f"{path} cannot be read: it is not readable JSON ({error}); copy it again"
+        ) from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path} cannot be read (no JSON object); copy the folder again")
+        raise ModelError(f"{path} cannot be read: it holds no JSON object; copy it again")
     return content

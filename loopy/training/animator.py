@@ -13,6 +13,7 @@ from torch import nn
 from loopy.data.media.finished import content_hash, is_finished, open_result
 from loopy.data.media.outputs import check_outputs
 from loopy.data.media.writer import check_crf
+from loopy.devices import Precision, dtype_of
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import remove_dead_drafts
 from loopy.errors import ConfigurationError, LoopyError, OutputError
@@ -20,7 +21,6 @@ from loopy.memory import in_steady_memory
 from loopy.models.folder import read_places
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
-from loopy.precision import Precision, dtype_of
 from loopy.training.jobs import Job, Jobs
 
 HEAD = ("job", "out", "status", "seconds", "error")

@@ -11,7 +11,7 @@ from loopy.metrics.extractors import I3D, SYNCNET
 from loopy.models.motion_module import read_motion_module
 from loopy.models.sd15_files import read_unet, read_vae
 from loopy.models.speech_files import read_audio_encoder
-from loopy.models.tensor_files import read_weights
+from loopy.models.tensor_files import read_tensors
 from loopy.models.unet import UNet
 from loopy.models.weights import load_sd15
 
@@ -98,7 +98,7 @@ def test_an_index_reaches_for_files_beside_it_only(tmp_path, index):
     path = folder / "diffusion_pytorch_model.safetensors.index.json"
     path.write_text(json.dumps(index))
     with pytest.raises(ModelError):
-        read_weights(folder)
+        read_tensors(folder)
 
 
 @pytest.mark.parametrize("content", ["[]", "{", "[" * 100_000, "\x00"])
