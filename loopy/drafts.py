@@ -83,8 +83,10 @@ def existing_folder(path: AnyPath) -> Path:
     Raises:
         OutputError: It cannot be.
     """
-    with output_errors(Path(path)):
+    try:
         Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be a folder ({error.strerror}); name another") from error
     return Path(path)
 
 

@@ -106,10 +106,10 @@ def animate(
 def run(words: Sequence[str]) -> None:
     """Runs the verb with the words behind it."""
     flat = {"sampling": SamplingOptions}
-    animate(**parsed(animate, _separated(words[1:]), verb="animate", flat=flat))
+    animate(**parsed(animate, separated(words[1:]), verb="animate", flat=flat))
 
 
-def _separated(words: Sequence[str]) -> list[str]:
+def separated(words: Sequence[str]) -> list[str]:
     """The short ``-o`` written out, and four numbers joined to ``--box``: they need no quotes."""
     words = [part for word in words for part in re.split("(?<=^--box)=", word)]
     words = [re.sub("^-o(=|$)", r"--out\1", word) for word in words]
