@@ -15,7 +15,7 @@ from loopy.commands.init_report import (
     init_table,
     is_made,
     what_decides,
-    write_record,
+    write_init_record,
 )
 from loopy.commands.parsing import parsed
 from loopy.data.media.finished import content_hash
@@ -139,7 +139,7 @@ def init(
         reports["audio_encoder"] = heard
         save_part(hearing, folder, "audio_encoder")
         save_part(scheduler, folder, "scheduler")
-        write_record(folder, made_of, sources, reports)
+        write_init_record(folder, made_of, sources, reports)
         write_model_index(folder, asdict(settings))
     print(init_table(out))
 

@@ -61,7 +61,7 @@ def what_decides(options: Mapping[str, Any], sources: Sequence[Source]) -> dict[
     return json.loads(json.dumps({"options": dict(options), "sources": hashes}))
 
 
-def write_record(
+def write_init_record(
     folder: Path,
     made_of: Mapping[str, Any],
     sources: Sequence[Source],
