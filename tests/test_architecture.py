@@ -59,11 +59,6 @@ def defined(file):
 
 CROWDED = {"loopy/training": 31, "loopy/preprocess": 28}
 """Folders that are still to be cut."""
-TWICE = {
-    "check",
-    "read_weights",
-}
-"""Still defined in two files."""
 FLOORS = {place: int(floor) for floor, places, _ in rows("Floors") for place in names(places)}
 HOMES = {library: names(homes) for cell, homes, _ in rows("Homes") for library in names(cell)}
 
