@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from loopy.cli import main
 from loopy.commands import animate as command
 from loopy.commands.parsing import parsed
-from loopy.data.media.box import read_box
+from loopy.data.media.portrait import read_box
 from loopy.diffusion.options import SamplingOptions
 from loopy.pipeline import LoopyPipeline
 
