@@ -22,6 +22,7 @@ from loopy.errors import ConfigurationError, ModelError
 from loopy.models import FrameCondition, SpeechEncoder, decode_latents, encode_images
 from loopy.models.latents import NO_VARIANCE, encode_posterior, latents_shape
 from loopy.pipeline import LoopyPipeline
+from loopy.preprocess.landmarks import estimator
 from loopy.records import Clip, ConditionMask
 
 pytestmark = pytest.mark.filterwarnings(  # between diffusers' other schedulers and numpy
@@ -222,3 +223,20 @@ class TestAutoencoder:
         options = SamplingOptions(steps=1)
         video = loaded(portrait, SOUND, options=options)
         assert torch.equal(video.frames, pipe(portrait, SOUND, options=options).frames)
+
+
+class Nowhere:
+    """A landmark estimator of a user."""
+
+    def __call__(self, frames):
+        raise NotImplementedError
+
+
+class TestLandmarkEstimator:
+    def test_a_class_is_named_by_its_path(self):
+        assert isinstance(estimator("tests.test_seams.Nowhere"), Nowhere)
+
+    @pytest.mark.parametrize("name", ["nobody", "tests.test_seams.nobody", "no.such", "math.pi"])
+    def test_what_is_no_class(self, name):
+        with pytest.raises(ConfigurationError, match="landmark estimator"):
+            estimator(name)

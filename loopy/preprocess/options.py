@@ -17,7 +17,8 @@ class PreprocessOptions:
 
     Args:
         size_px: Side of the crops that are encoded (512).
-        estimator: What finds the 68 points: ``dwpose``, ``dwpose-pypi``, or ``precomputed``.
+        estimator: What finds the 68 points: ``dwpose``, ``dwpose-pypi``, ``precomputed``, or the
+            path of a class.
         estimator_options: Its options, for example the paths of its models.
         scenes: When a change of picture is a cut.
         crop: Room around the face.

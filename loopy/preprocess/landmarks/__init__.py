@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from inspect import signature
+from pkgutil import resolve_name
 
 from loopy.errors import ConfigurationError
 from loopy.preprocess.landmarks.dwpose import dwpose_by_pypi, dwpose_by_rtmlib
@@ -19,7 +20,8 @@ def estimator(name: str, **options: object) -> LandmarkEstimator:
     """Builds a landmark estimator.
 
     Args:
-        name: A key of `ESTIMATORS`.
+        name: A key of `ESTIMATORS`, or the path of a class that is importable
+            (``my_package.Estimator``), whose instances are a `LandmarkEstimator`.
         options: Keyword arguments of what stands there.
 
     Raises:
@@ -28,11 +30,23 @@ def estimator(name: str, **options: object) -> LandmarkEstimator:
         ModelError: Files of models that are missing or are other models.
         MediaError: Precomputed tracks that are missing or ill-formed.
     """
-    if name not in ESTIMATORS:
-        raise ConfigurationError(f"no landmark estimator {name!r}; there are {list(ESTIMATORS)}")
-    build = ESTIMATORS[name]
+    build = ESTIMATORS.get(name) or _imported(name)
     try:
         signature(build).bind(**options)
     except TypeError as error:
         raise ConfigurationError(f"landmark estimator {name!r}: {error}") from error
     return build(**options)
+
+
+def _imported(name: str) -> Callable[..., LandmarkEstimator]:
+    """The class of a dotted path."""
+    try:
+        found = resolve_name(name) if "." in name else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"landmark estimator {name!r}: {error}") from error
+    if not isinstance(found, type):
+        raise ConfigurationError(
+            f"no landmark estimator {name!r}; there are {list(ESTIMATORS)}, or give the path of a "
+            "class (my_package.Estimator)"
+        )
+    return found
