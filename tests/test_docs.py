@@ -170,8 +170,8 @@ def test_raw_videos_become_a_store_and_a_training_as_the_page_says(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "3 videos, 3 clips" in done.stdout
-    for name in ("store_report/histograms.png", "clip.png", "clip.mp4"):
+    assert "3 videos, 3 shots" in done.stdout
+    for name in ("store_report/histograms.png", "shot.png", "shot.mp4"):
         assert (tmp_path / name).stat().st_size
     assert torch.load(tmp_path / "runs/mine/checkpoints/last.ckpt")["global_step"] == 2
 
