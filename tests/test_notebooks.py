@@ -88,7 +88,7 @@ def test_the_training_runs_for_some_seconds(tmp_path):
 def test_own_data_become_a_store_and_a_training(tmp_path):
     outputs, text = execute("03_your_own_data.ipynb", tmp_path, VIDEOS=2, SECONDS=3, STEPS=6)
     assert kinds(outputs).count("image/png") == 3  # histograms, frames, loss curve
-    assert "3 videos, 2 clips" in text
+    assert "3 videos, 2 shots" in text
     assert "notes.mp4" in text  # the one that is none, with its reason
     rows = read_rows(tmp_path / "runs/own_data/losses.csv")
     assert len([value for _, name, value in rows if name == "loss"]) == 6
