@@ -1,16 +1,20 @@
 """`loopy estimate` as a user types it."""
 
 import json
+from collections import Counter
 
 import pytest
 import yaml
 
 from loopy.cli import main
-from loopy.commands.estimate import card_bytes, merged_recipe
-from loopy.commands.estimate_recipe import CHECKPOINTING, FROZEN, TrainingPlan
+from loopy.commands.estimate import card_bytes, estimate_json, merged_recipe
+from loopy.commands.estimate_recipe import CHECKPOINTING, FROZEN, TrainingPlan, Variant
 from loopy.errors import ConfigurationError
 from loopy.training.ema import MovingAverage
+from loopy.training.memory import MemoryBreakdown, StepCost
+from loopy.training.memory_inference import InferenceCost
 from loopy.training.stages import ClipStage
+from loopy.training.storage_tracker import StorageTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # lightning and jsonargparse
 
@@ -145,6 +149,20 @@ def test_cards_by_name_or_size(card, gib):
 def test_no_such_card(card):
     with pytest.raises(ConfigurationError, match="card"):
         card_bytes(card)
+
+
+def test_json_has_bytes_and_operations():
+    memory = MemoryBreakdown(Counter(weights=5), Counter(weights=6, average=2), Counter(weights=7))
+    step = StepCost(StorageTracker(), validating=1, trained=(1,), unit=1, device="cpu")
+    sizes = {"networks": 1, "around": 2, "keys": {"past": 3}, "denoising": 4, "decoding": 5}
+    flops = {"once": 1, "clip": 2, "step": 3, "decode": 4}
+    inference = InferenceCost(**sizes, **flops, frames=2, steps=2)
+    given = [Variant((CHECKPOINTING,), "--words", memory)]
+    read = json.loads(json.dumps(estimate_json(step, memory, inference, given)))
+    assert read["training"]["update"] == {"weights": 6, "average": 2}
+    assert read["training"]["peak"] == read["variants"][0]["peak"] == 8
+    assert read["inference"]["peak"] == 1 + 2 + 5
+    assert read["inference"]["flops_a_frame"] == (2 + 2 * 3 + 4) / 2
 
 
 class Stage(ClipStage):

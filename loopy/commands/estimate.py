@@ -125,9 +125,10 @@ def estimate_json(
     step: StepCost, memory: MemoryBreakdown, inference: InferenceCost, variants: Sequence[Variant]
 ) -> dict[str, Any]:
     """The same in bytes and operations."""
+    moments = {name: dict(moment) for name, moment in vars(memory).items()}
     peaks = {"peak": inference.peak, "flops_a_frame": inference.flops_a_frame}
     return {
-        "training": {**asdict(memory), "peak": memory.peak, "flops_a_step": step.tracker.flops},
+        "training": {**moments, "peak": memory.peak, "flops_a_step": step.tracker.flops},
         "inference": asdict(inference) | peaks,
         "variants": [
             {"changes": each.changes, "options": each.options, "peak": each.memory.peak}
