@@ -1,17 +1,25 @@
-"""Signals that ask a command to stop become an exception, so that all it began is cleaned up."""
+"""Signals that ask to stop: a command by an exception, a training at the end of its step."""
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-ASKS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+Handlers = dict[signal.Signals, Any]
+
+
+def _named(*names: str) -> tuple[signal.Signals, ...]:
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+ASKS = _named("SIGINT", "SIGTERM", "SIGHUP")
 """The terminal's Ctrl-C; `kill` and `docker stop`; a terminal that closes (not on Windows)."""
+ASKS_TRAINING = _named("SIGTERM", "SIGHUP", "SIGUSR1")
+"""SLURM and kubernetes send the first; a terminal that closes the second; `sbatch --signal=USR1`
+the third."""
 CLEAN_UP_S = 10.0
 """So long after a signal others are passed over."""
 
@@ -47,10 +55,6 @@ def stopped_by_signals() -> Iterator[None]:
     A signal that the process ignores (nohup) stays ignored. Outside of the main thread, where
     python takes no signals, nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = dict[signal.Signals, Any]()
     asked: list[int] = []
     until_s = 0.0
 
@@ -61,14 +65,55 @@ def stopped_by_signals() -> Iterator[None]:
             asked.append(number)
             raise_stopped(number, frame)
 
-    for each in ASKS:
-        # None: a handler that was not set from python, which cannot be put back
-        if signal.getsignal(each) not in (signal.SIG_IGN, None):
-            before[each] = signal.signal(each, stop)
+    before = Handlers()
     try:
+        _answer(ASKS, stop, before)
         yield
         if asked:
             raise_stopped(asked[0], None)
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        _restore(before)
+
+
+class StopSignals:
+    """Takes note of signals that ask to stop, in place of what they would do.
+
+    lightning's own answers to them talk to other ranks, or save, from within the handler: in the
+    middle of whatever the process was saying to them.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        """Number of the latest signal; 0 = none yet."""
+        self._before = Handlers()
+
+    def watch(self) -> None:
+        """Begins; a signal that the process ignores (nohup) stays ignored."""
+        _answer(ASKS_TRAINING, self._note, self._before)
+
+    def release(self) -> None:
+        """Ends; signals do again what they did before."""
+        _restore(self._before)
+        self._before.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+
+def _answer(
+    asks: tuple[signal.Signals, ...],
+    handler: Callable[[int, FrameType | None], None],
+    before: Handlers,
+) -> None:
+    """Answers signals, and notes what was done at them before."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # only there python takes signals
+    for each in asks:
+        # None: a handler that was not set from python, which cannot be put back
+        if signal.getsignal(each) not in (signal.SIG_IGN, None):
+            before[each] = signal.signal(each, handler)
+
+
+def _restore(before: Handlers) -> None:
+    for each, handler in before.items():
+        signal.signal(each, handler)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loopy.cli import main
 from loopy.errors import ManifestError
 from loopy.pipeline import LoopyPipeline
-from loopy.training.jobs import Job, Share, read_manifest
+from loopy.training.predict import Job, Share, read_manifest
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 

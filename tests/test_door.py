@@ -27,7 +27,7 @@ from loopy.diffusion.options import DiffusionContract
 from loopy.errors import LoopyError
 from loopy.preprocess.landmarks.precomputed import load_tracks
 from loopy.preprocess.sources import find_videos, probe
-from loopy.training.jobs import read_manifest
+from loopy.training.predict import read_manifest
 
 
 class Door(NamedTuple):

@@ -16,7 +16,7 @@ from loopy.errors import ConfigurationError, ModelError
 from loopy.models.folder import INDEX
 from loopy.models.tensor_files import told
 from loopy.training.autoencoder import AutoencoderStage
-from loopy.training.checkpoint_files import read_weights
+from loopy.training.checkpoint_files import checkpoint_weights
 from loopy.training.datamodule import LoopyDataModule
 
 Built = TypeVar("Built")
@@ -44,7 +44,7 @@ def export(*, ckpt: Path, out: Path, dtype: Literal["float16", "float32"] = "flo
         stage = _build(recipe, "model", pl.LightningModule)
         measured = isinstance(stage, AutoencoderStage)
         data = _build(recipe, "data", LoopyDataModule) if measured else None
-    weights = read_weights(ckpt)
+    weights = checkpoint_weights(ckpt)
     try:
         stage.load_state_dict(weights)
     except Exception as error:  # what others have put there can fail in any way

@@ -16,7 +16,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from loopy.commands.recipes import with_recipe
 from loopy.drafts import existing_folder
 from loopy.errors import ConfigurationError, DependencyError, LoopyError, OutputError
-from loopy.training.animator import Animator
 from loopy.training.checkpoint_files import (
     check_form,
     check_whole,
@@ -24,6 +23,7 @@ from loopy.training.checkpoint_files import (
     restore_errors,
 )
 from loopy.training.module import LoopyModule
+from loopy.training.predict import Animator
 
 WRITTEN_BY = b"# lightning"
 """How a recipe begins that LightningCLI has written."""

@@ -7,6 +7,13 @@ import yaml
 
 from loopy.errors import ConfigurationError
 
+MOVED = {
+    "loopy.training.faces.SyntheticFaces": "loopy.training.autoencoder.SyntheticFaces",
+    "loopy.training.utterances.SyntheticSpeech": "loopy.training.speech.SyntheticSpeech",
+    "loopy.training.animator.Animator": "loopy.training.predict.Animator",
+    "loopy.training.jobs.Jobs": "loopy.training.predict.Jobs",
+}
+"""Classes that older recipes name, and where they are now."""
 MOST_VALUES = 100_000
 """A recipe has a few hundred; aliases of aliases can stand for more than fit into memory."""
 
@@ -86,6 +93,10 @@ def _check_age(recipe: dict[str, Any], path: Path) -> None:
             "(now shared_noise) and still_start (now static_history) into settings.contract"
         )
     model, data = (recipe.get(name) or {} for name in ("model", "data"))
+    for given in (model, data):
+        path_of_class = given.get("class_path") if isinstance(given, dict) else None
+        if path_of_class in MOVED:
+            raise ConfigurationError(f"{path}: {path_of_class} is {MOVED[path_of_class]} now")
     if "class_path" not in model or not isinstance(data, dict):
         return  # an overlay
     asks, given = ({**(each.get("init_args") or {})} for each in (model, data))

@@ -1,11 +1,12 @@
 """Face tracks over time, and the measures taken from them."""
 
-from loopy.motion.boxes import box_mask
+from loopy.motion.boxes import FACE_PARTS, box_mask, part_mask
 from loopy.motion.measures import UPPER_FACE_37, expression_variance, head_motion_variance
 from loopy.motion.mirror import MIRRORED_68, mirrored
 from loopy.motion.sequence import NOSE_TIP, MotionSequence
 
 __all__ = [
+    "FACE_PARTS",
     "MIRRORED_68",
     "NOSE_TIP",
     "UPPER_FACE_37",
@@ -14,4 +15,5 @@ __all__ = [
     "expression_variance",
     "head_motion_variance",
     "mirrored",
+    "part_mask",
 ]

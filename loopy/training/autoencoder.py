@@ -1,14 +1,15 @@
-"""The picture autoencoder: 128 px faces to 16 x 16 latents that a diffusion model can draw."""
+"""The picture autoencoder, 128 px to 16 x 16 latents, and the random toon faces it learns from."""
 
 import copy
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
 from torch import Tensor
@@ -16,14 +17,78 @@ from torch.nn import functional
 
 from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part, save_part
-from loopy.motion import box_mask
+from loopy.motion import FACE_PARTS, box_mask
 from loopy.pixels import to_pixels
 from loopy.randomness import generator
-from loopy.training.faces import Faces, psnr
+from loopy.synthetic.face import CONTROLS, landmarks, random_identities, render
+from loopy.training.datamodule import LoopyDataModule
 from loopy.training.optim import warm_cosine
 
-MOUTH, EYES = slice(48, 68), slice(36, 48)
-"""iBUG indices of the 68 points."""
+
+class FaceBatch(NamedTuple):
+    """A batch of pictures.
+
+    Attributes:
+        pictures: In [-1, 1].
+        points: 68 landmarks in pixels, iBUG order.
+        valid: Which of them are in the picture.
+    """
+
+    pictures: Float[Tensor, "n 3 H W"]
+    points: Float[Tensor, "n 68 2"]
+    valid: Bool[Tensor, "n 68"]
+
+
+_MOUTH = ("open", "wide", "round", "teeth")
+_SPREAD = {
+    "smile": 0.4, "gaze_x": 0.5, "gaze_y": 0.4, "brow": 0.4,
+    "yaw": 0.2, "pitch": 0.13, "roll": 0.1, "shift_x": 0.025, "shift_y": 0.025,
+}  # fmt: skip
+_LIMIT = {"yaw": 0.45, "pitch": 0.3, "roll": 0.25, "shift_x": 0.06, "shift_y": 0.06}
+
+
+def random_controls(n: int, generator: torch.Generator) -> Float[Tensor, "n 14"]:
+    """Controls of unrelated faces: every mouth shape, every third mouth shut, eyes mostly open."""
+
+    def uniform() -> Tensor:
+        return torch.rand(n, generator=generator)
+
+    columns = {name: uniform() for name in _MOUTH}
+    columns["open"] = columns["open"] * (uniform() > 1 / 3)
+    columns["blink"] = uniform() * (uniform() < 0.2)
+    for name, spread in _SPREAD.items():
+        limit = _LIMIT.get(name, 1.0)
+        columns[name] = (spread * torch.randn(n, generator=generator)).clamp(-limit, limit)
+    return torch.stack([columns[name] for name in CONTROLS], 1)
+
+
+class SyntheticFaces(LoopyDataModule):
+    """Pictures of unrelated toon heads, each drawn once.
+
+    Args:
+        size_px: Height and width.
+        batch_size: Samples in a batch, on each rank.
+        validation_batches: Batches of the held-out set.
+        **loader: See `LoopyDataModule`.
+    """
+
+    def __init__(
+        self,
+        *,
+        size_px: int = 128,
+        batch_size: int = 8,
+        validation_batches: int = 4,
+        **loader: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, validation_batches=validation_batches, **loader)
+        self.size_px = size_px
+
+    def make(self, generator: torch.Generator) -> FaceBatch:
+        """Draws one batch."""
+        identity = random_identities(self.batch_size, generator)
+        controls = random_controls(self.batch_size, generator)
+        points, valid = landmarks(identity, controls, size_px=self.size_px)
+        return FaceBatch(render(identity, controls, size_px=self.size_px), points, valid)
 
 
 def small_autoencoder(
@@ -105,7 +170,7 @@ class AutoencoderStage(pl.LightningModule):
         self.seed = seed
         self.scale: dict[str, list[float]] | None = None
 
-    def training_step(self, batch: Faces, batch_idx: int) -> Tensor:
+    def training_step(self, batch: FaceBatch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
         pictures = batch.pictures.contiguous(memory_format=torch.channels_last)
         posterior = self.network.encode(pictures, return_dict=False)[0]
@@ -129,10 +194,10 @@ class AutoencoderStage(pl.LightningModule):
         self.log_dict({"loss": loss, "kl": kl}, batch_size=len(pictures))
         return loss
 
-    def validation_step(self, batch: Faces, batch_idx: int) -> None:
+    def validation_step(self, batch: FaceBatch, batch_idx: int) -> None:
         """Logs the round trip's PSNR, of whole pictures and of mouths."""
         error = (self.reconstruct(batch.pictures) - batch.pictures).square()
-        mouth = box_mask(batch.points[:, MOUTH], size_px=error.shape[-1], margin_px=3)
+        mouth = box_mask(batch.points[:, FACE_PARTS["mouth"]], size_px=error.shape[-1], margin_px=3)
         at_mouth = error[mouth.bool().expand_as(error)]
         scores = {"val/psnr": psnr(error), "val/psnr_mouth": psnr(at_mouth)}
         self.log_dict(scores, batch_size=len(error), prog_bar=True, sync_dist=True)
@@ -166,7 +231,7 @@ class AutoencoderStage(pl.LightningModule):
         return Image.fromarray(to_pixels(sheet).cpu().numpy())
 
     @torch.no_grad()
-    def measure(self, held_out: Iterable[Faces]) -> None:
+    def measure(self, held_out: Iterable[FaceBatch]) -> None:
         """Takes the mean and deviation of each latent channel, for `export`.
 
         Args:
@@ -196,8 +261,13 @@ class AutoencoderStage(pl.LightningModule):
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         return self.network.decode(latents, return_dict=False)[0].float()  # pyright: ignore[reportArgumentType]  # any Tensor will do
 
-    def _weight(self, batch: Faces) -> Float[Tensor, "n 1 H W"]:
+    def _weight(self, batch: FaceBatch) -> Float[Tensor, "n 1 H W"]:
         size_px = batch.pictures.shape[-1]
-        mouth = box_mask(batch.points[:, MOUTH], size_px=size_px, margin_px=3)
-        eyes = box_mask(batch.points[:, EYES], size_px=size_px, margin_px=3)
+        mouth = box_mask(batch.points[:, FACE_PARTS["mouth"]], size_px=size_px, margin_px=3)
+        eyes = box_mask(batch.points[:, FACE_PARTS["eyes"]], size_px=size_px, margin_px=3)
         return 1 + self.mouth_weight * torch.maximum(mouth, eyes / 3)
+
+
+def psnr(error: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """Peak signal to noise in dB of squared errors of pictures in [-1, 1]."""
+    return 10 * (math.log10(4) - error.mean().log10())

@@ -12,8 +12,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from loopy.errors import ConfigurationError, ModelError
+from loopy.stopping import StopSignals
 from loopy.training.checkpoint_files import last_checkpoint, write_checkpoint
-from loopy.training.signals import StopSignals
 
 
 class LastCheckpoint(Checkpoint):
@@ -25,7 +25,7 @@ class LastCheckpoint(Checkpoint):
     saves before that, and a resumed run does not make up for it; and a run begun anew beside
     an old last.ckpt writes last-v1.ckpt, so that the next start goes on with the old one.
 
-    Asked to stop by a signal (`loopy.training.signals`) that any rank gets, all ranks end a step
+    Asked to stop by a signal (`loopy.stopping`) that any rank gets, all ranks end a step
     and its validation, save, and leave with exit code 128 + number of the signal.
 
     Weights that are not finite on any rank are never saved: the run ends there (ModelError).

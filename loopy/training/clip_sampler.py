@@ -7,7 +7,7 @@ one epoch ends and the next begins can a batch look at a clip twice.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -22,16 +22,67 @@ from loopy.data.store.index import TRAIN, VALIDATION
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.windows import draw_window, read_window
 from loopy.errors import ConfigurationError, CorruptFileError
+from loopy.motion import part_mask
 from loopy.randomness import generator
 from loopy.records import Clip
-from loopy.segments import SegmentLayout
-from loopy.timing import AudioWindow
-from loopy.training.datamodule import DataSignature
-from loopy.training.dropout import ConditionDropout
-from loopy.training.faces import part_mask
+from loopy.training.datamodule import ClipOptions, DataSignature
 
 FEWEST_HELD_OUT = 2
 """Clips in a batch of the validation split, at least: each takes the voice of the next one."""
+
+
+@dataclass(frozen=True)
+class WindowOptions(ClipOptions):
+    """How windows are drawn and read; see `ClipOptions`.
+
+    Args:
+        past: Whether frames before the clip are read. False is for the image stage, which has no
+            use for them: its frames come from all over a video, and all slots are empty.
+        mirror: How often a mirrored window is read in training; the store must hold mirrored
+            latents.
+        posterior: Latents are the ``mean`` of their posterior, or a ``sample`` of it, drawn anew
+            for each window; the store must hold log-variances.
+
+    Raises:
+        ConfigurationError: Options that exclude each other.
+    """
+
+    past: bool = True
+    mirror: float = 0.0
+    posterior: Literal["mean", "sample"] = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse what no store can give."""
+        if self.layout.mode not in ("far", "middle", "near"):
+            raise ConfigurationError(
+                f"a window names fixed past frames: layout mode far, middle or near, "
+                f"got {self.layout.mode!r}"
+            )
+        if self.mirror and self.posterior == "sample":
+            raise ConfigurationError(
+                "a store keeps no log-variance of mirrored pictures; set mirror to 0, or posterior "
+                "to mean"
+            )
+
+    @property
+    def longest_history(self) -> int:
+        """Most frames before a clip that are read."""
+        return self.layout.past_frames if self.past else 0
+
+    def check(self, store: ShotStore) -> None:
+        """Makes sure that a store holds what is read.
+
+        Raises:
+            ConfigurationError: It does not.
+        """
+        if self.mirror and not store.description.mirrored:
+            raise ConfigurationError(
+                f"{store.root} holds no mirrored latents; preprocess with them, or set mirror to 0"
+            )
+        if self.posterior == "sample" and not store.description.log_variance:
+            raise ConfigurationError(
+                f"{store.root} holds no log-variance; preprocess with it, or set posterior to mean"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,37 +92,19 @@ class ClipSampler:
     Args:
         store: Where from.
         batch_size: Clips in a batch, on each rank.
-        layout: How the past is squeezed.
-        clip_frames: Frames of a clip.
-        audio_window: Whose sound a frame hears.
-        reference: Where the portrait is from.
-        static_history: A history cut short is that of a video which began with the portrait.
-        past: Whether frames before the clip are read; False leaves all slots empty.
-        mirror: How often a mirrored window is read in training.
-        weights: Weight of the loss around ``eyes`` and ``mouth``.
-        drops: Only the share of whole histories is read here.
-        posterior: Latents are the ``mean`` of their posterior, or a ``sample`` of it.
-        skip_damaged: So many damaged clips are left out by each rank, with a warning; the next
-            clip in the order takes the place of one. It is found damaged by what a window reads
+        windows: What is read of a shot.
+        skip_damaged: So many damaged shots are left out by each rank, with a warning; the next
+            shot in the order takes the place of one. It is found damaged by what a window reads
             of it, so that a batch remains a function of its number and the files.
         seed: Of order and windows.
     """
 
     store: ShotStore
     batch_size: int
-    layout: SegmentLayout = SegmentLayout()  # noqa: RUF009 (frozen)
-    clip_frames: int = 12
-    audio_window: AudioWindow = AudioWindow()  # noqa: RUF009 (frozen)
-    reference: Literal["outside", "within"] = "outside"
-    static_history: bool = False
-    past: bool = True
-    mirror: float = 0.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    drops: ConditionDropout = ConditionDropout()  # noqa: RUF009 (frozen)
-    posterior: Literal["mean", "sample"] = "mean"
+    windows: WindowOptions = WindowOptions()
     skip_damaged: int = 0
     seed: int = 0
-    _damaged: Bool[Tensor, " clips"] = field(init=False, repr=False)
+    _damaged: Bool[Tensor, " shots"] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Count damaged clips in memory that workers share."""
@@ -84,19 +117,14 @@ class ClipSampler:
         return int(self._damaged.sum())
 
     @cached_property
-    def rows(self) -> Int[np.ndarray, " clips"]:
+    def rows(self) -> Int[np.ndarray, " shots"]:
         """Clips of the training split that are longer than a window."""
         return self._long_enough(TRAIN)
 
     @cached_property
-    def held_out_rows(self) -> Int[np.ndarray, " clips"]:
+    def held_out_rows(self) -> Int[np.ndarray, " shots"]:
         """The same of the validation split."""
         return self._long_enough(VALIDATION)
-
-    @property
-    def longest_history(self) -> int:
-        """Most frames before a clip that are read."""
-        return self.layout.past_frames if self.past else 0
 
     @property
     def held_out_size(self) -> int:
@@ -113,16 +141,16 @@ class ClipSampler:
         Weights of the loss are not among it: they may change in mid-run. Nor is how many damaged
         clips may be left out: whoever goes on without one has no other way.
         """
-        clips = self.store.index["id"][self.rows].tobytes()
-        drawn = ", drawn from their posteriors" if self.posterior == "sample" else ""
+        shots, windows = self.store.index["id"][self.rows].tobytes(), self.windows
+        drawn = ", drawn from their posteriors" if windows.posterior == "sample" else ""
         return {
-            "clips": f"{len(self.rows)} ({sha256(clips).hexdigest()[:12]}){drawn}",
-            "clip_frames": self.clip_frames,
-            "layout": str(self.layout) if self.past else "without a past",
-            "reference": self.reference,
-            "static_history": self.static_history,
-            "mirror": self.mirror,
-            "full_history": self.drops.full_history,
+            "clips": f"{len(self.rows)} ({sha256(shots).hexdigest()[:12]}){drawn}",
+            "clip_frames": windows.clip_frames,
+            "layout": str(windows.layout) if windows.past else "without a past",
+            "reference": windows.reference,
+            "static_history": windows.static_history,
+            "mirror": windows.mirror,
+            "full_history": windows.drops.full_history,
         }
 
     def check(self, ranks: int) -> None:
@@ -134,9 +162,9 @@ class ClipSampler:
         clips, together = len(self.rows), self.batch_size * ranks
         if clips < together:
             raise ConfigurationError(
-                f"{clips} clips of more than {self.clip_frames} frames to train on, and a step "
-                f"takes {together} (batch_size {self.batch_size}, ranks {ranks}); use a smaller "
-                "batch_size, fewer ranks, or more clips"
+                f"{clips} clips of more than {self.windows.clip_frames} frames to train on, and a "
+                f"step takes {together} (batch_size {self.batch_size}, ranks {ranks}); use a "
+                "smaller batch_size, fewer ranks, or more clips"
             )
 
     def batch(self, purpose: str, number: int, rank: int, ranks: int) -> Clip:
@@ -156,9 +184,9 @@ class ClipSampler:
         self.check(ranks)
         return Clip.cat([self._training(place) for place in places])
 
-    def _long_enough(self, split: int) -> Int[np.ndarray, " clips"]:
-        index = self.store.index
-        return np.flatnonzero((index["split"] == split) & (index["frames"] > self.clip_frames))
+    def _long_enough(self, split: int) -> Int[np.ndarray, " shots"]:
+        index, shortest = self.store.index, self.windows.clip_frames + 1
+        return np.flatnonzero((index["split"] == split) & (index["frames"] >= shortest))
 
     def _training(self, sample: int) -> Clip:
         epoch, place = divmod(sample, len(self.rows))
@@ -167,10 +195,12 @@ class ClipSampler:
 
         def read(row: int) -> Clip:
             draw = generator(self.seed, "window", sample)
-            history = self.drops.history(
-                draw, longest=self.longest_history, clip_frames=self.clip_frames
+            history = self.windows.drops.history(
+                draw,
+                longest=self.windows.longest_history,
+                clip_frames=self.windows.clip_frames,
             )
-            return self._read(row, draw, history=history, mirror=self.mirror)
+            return self._read(row, draw, history=history, mirror=self.windows.mirror)
 
         places = (order[(place + step) % clips] for step in range(clips))
         return self._first_whole((int(self.rows[each]) for each in places), read)
@@ -178,7 +208,7 @@ class ClipSampler:
     def _held_out(self, place: int) -> Clip:
         def read(row: int) -> Clip:
             draw = generator(self.seed, "held-out window", row)
-            return self._read(row, draw, history=self.longest_history, mirror=0.0)
+            return self._read(row, draw, history=self.windows.longest_history, mirror=0.0)
 
         rows = self.held_out_rows
         return self._first_whole(
@@ -202,32 +232,31 @@ class ClipSampler:
         raise CorruptFileError(f"{self.store.root}: not one clip is whole; preprocess again")
 
     def _read(self, row: int, draw: torch.Generator, *, history: int, mirror: float) -> Clip:
+        windows = self.windows
+        still = windows.longest_history if windows.static_history and windows.past else None
         window = draw_window(
             int(self.store.index["frames"][row]),
             draw,
-            clip_frames=self.clip_frames,
+            clip_frames=windows.clip_frames,
             history=history,
-            reference=self.reference,
+            reference=windows.reference,
             mirror=mirror,
-            static_history=self.longest_history if self.static_history and self.past else None,
+            static_history=still,
         )
         clip, motion = read_window(
             self.store,
             row,
             window,
-            layout=self.layout,
-            clip_frames=self.clip_frames,
-            audio_window=self.audio_window,
-            noise=draw if self.posterior == "sample" else None,
+            layout=windows.layout,
+            clip_frames=windows.clip_frames,
+            audio_window=windows.audio_window,
+            noise=draw if windows.posterior == "sample" else None,
         )
-        extra = {part: each - 1 for part, each in self.weights.items() if each != 1}
-        if not extra:
-            return clip
         cells = clip.latents.shape[-1]
-        masks = [each * part_mask(motion, part, cells=cells) for part, each in extra.items()]
-        return replace(clip, weight=1 + torch.stack(masks).sum(0)[None])
+        weight = windows.weight(lambda part: part_mask(motion, part, cells=cells))
+        return replace(clip, weight=None if weight is None else weight[None])
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, clips: int) -> Int[Tensor, " clips"]:
+def _order(seed: int, epoch: int, clips: int) -> Int[Tensor, " shots"]:
     return torch.randperm(clips, generator=generator(seed, "order", epoch))

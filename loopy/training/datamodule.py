@@ -5,13 +5,15 @@
 So resuming needs the number of the next batch and nothing else; the loader keeps it.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from loopy.errors import ConfigurationError
@@ -20,7 +22,6 @@ from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
 from loopy.training.dropout import ConditionDropout
-from loopy.training.signals import leave_group
 
 Batch = TypeVar("Batch")
 DataSignature = dict[str, int | float | str]
@@ -31,12 +32,21 @@ class Stream(Dataset[Batch]):
     """Batches by number.
 
     Args:
-        batch: Makes the batch of a number.
+        batch: Makes a batch; see `LoopyDataModule.batches`.
+        purpose: ``training`` or ``validation``.
+        place: Rank, and number of ranks.
         batches: How many there are.
     """
 
-    def __init__(self, batch: Callable[[int], Batch], *, batches: int) -> None:
-        self.batch, self.batches = batch, batches
+    def __init__(
+        self,
+        batch: Callable[[str, int, int, int], Batch],
+        purpose: str,
+        place: tuple[int, int] = (0, 1),
+        *,
+        batches: int,
+    ) -> None:
+        self.batch, self.purpose, self.place, self.batches = batch, purpose, place, batches
 
     def __len__(self) -> int:
         """How many there are."""
@@ -44,7 +54,7 @@ class Stream(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         """Makes the batch of a number."""
-        return self.batch(number)
+        return self.batch(self.purpose, number, *self.place)
 
 
 class ResumableSampler(Sampler[int]):
@@ -171,14 +181,21 @@ class LoopyDataModule(pl.LightningDataModule):
         """
         return []
 
+    def make(self, generator: torch.Generator) -> Any:
+        """Makes one batch of its generator; a subclass says how, or has other `batches`."""
+        raise NotImplementedError
+
     def batches(self) -> Callable[[str, int, int, int], Any]:
-        """What makes a batch; a subclass says how.
+        """What makes a batch.
 
         Returns:
             A function of purpose ("training" or "validation", whose batches have nothing in
             common), number of the batch, rank, and number of ranks.
         """
-        raise NotImplementedError
+        return self._batch
+
+    def _batch(self, purpose: str, number: int, rank: int, ranks: int) -> Any:
+        return self.make(generator(self.seed, purpose, number, rank))
 
     def data_signature(self) -> DataSignature:
         """What else makes a number stand for a batch, for example how many samples there are."""
@@ -250,9 +267,9 @@ class LoopyDataModule(pl.LightningDataModule):
         self, purpose: str, batches: int, *, sampler: ResumableSampler | None = None
     ) -> DataLoader:
         trainer = self._trainer()
-        place = {"rank": trainer.global_rank, "ranks": trainer.world_size}
+        place = trainer.global_rank, trainer.world_size
         return (DataLoader if sampler is None else ResumableLoader)(
-            Stream(partial(_numbered, self.batches(), purpose, **place), batches=batches),
+            Stream(self.batches(), purpose, place, batches=batches),
             batch_size=None,
             sampler=sampler,
             num_workers=self.workers,
@@ -261,23 +278,56 @@ class LoopyDataModule(pl.LightningDataModule):
         )
 
 
-class ClipData(LoopyDataModule):
-    """Batches of clips, with what `LoopyModule` has to agree on.
+@dataclass(frozen=True)
+class ClipOptions:
+    """What a clip to learn is made of, and where its loss weighs more.
 
-    Attributes:
-        layout: How the past is squeezed.
+    Args:
+        layout: How the past is squeezed; as in the model.
         clip_frames: Frames of a clip.
-        audio_window: Whose sound a frame hears.
-        static_history: Whether a history that is cut short shows the portrait, held still.
-        drops: Only the share of whole histories is read by the data.
-        size_px: Side of the pictures.
+        audio_window: Whose sound a frame hears; as the model's projection.
+        reference: Where the portrait is from: ``outside`` the clip (30 frames away where it can
+            be), or ``within`` it (the paper; it is then one of the frames to learn).
+        static_history: A history that is cut short is that of a video which began with the portrait
+            held still; as in the model. False, the paper: it is masked.
+        mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
+        eye_weight: Weight in the box around both eyes, likewise.
+        drops: Only the share of whole histories is read by data.
     """
 
-    layout: SegmentLayout
-    clip_frames: int
-    audio_window: AudioWindow
-    static_history: bool
-    drops: ConditionDropout
+    layout: SegmentLayout = SegmentLayout()  # noqa: RUF009 (frozen)
+    clip_frames: int = 12
+    audio_window: AudioWindow = AudioWindow()  # noqa: RUF009 (frozen)
+    reference: Literal["outside", "within"] = "outside"
+    static_history: bool = False
+    mouth_weight: float = 1.0
+    eye_weight: float = 1.0
+    drops: ConditionDropout = ConditionDropout()  # noqa: RUF009 (frozen)
+
+    def weight(self, mask: Callable[[str], Tensor]) -> Tensor | None:
+        """Weight of the loss at each place; None = plain everywhere.
+
+        Args:
+            mask: Where a part of the face is: ``mouth`` or ``eyes``.
+        """
+        extra = {"mouth": self.mouth_weight - 1, "eyes": self.eye_weight - 1}
+        masks = [each * mask(part) for part, each in extra.items() if each]
+        return 1 + torch.stack(masks).sum(0) if masks else None
+
+
+class ClipData(LoopyDataModule):
+    """Batches of clips; what the model must agree on are attributes, as `LoopyModule` reads them.
+
+    Args:
+        clips: How clips are made.
+        **loader: See `LoopyDataModule`.
+    """
+
+    def __init__(self, clips: ClipOptions, **loader: Any) -> None:
+        super().__init__(**loader)
+        self.clips = clips
+        self.layout, self.clip_frames, self.drops = clips.layout, clips.clip_frames, clips.drops
+        self.audio_window, self.static_history = clips.audio_window, clips.static_history
 
     @property
     def size_px(self) -> int:
@@ -285,19 +335,16 @@ class ClipData(LoopyDataModule):
         raise NotImplementedError
 
 
-class SyntheticData(LoopyDataModule):
-    """Batches made on the fly: each a function of its generator."""
+def leave_group(number: int) -> None:
+    """Lets a worker of a loader work on where its training is asked to stop.
 
-    def make(self, generator: torch.Generator) -> Any:
-        """Makes one batch; a subclass says how."""
-        raise NotImplementedError
+    torchrun and terminals send signals to a whole group of processes, and a loader whose worker
+    died ends the training. A worker whose training died ends by itself, within seconds.
 
-    def batches(self) -> Callable[[str, int, int, int], Any]:
-        """What makes a batch of its generator."""
-        return self._batch
-
-    def _batch(self, purpose: str, number: int, rank: int, ranks: int) -> Any:
-        return self.make(generator(self.seed, purpose, number, rank))
+    Args:
+        number: Of the worker; `torch.utils.data.DataLoader` gives it.
+    """
+    os.setpgrp()
 
 
 def _check_one_epoch(trainer: pl.Trainer, batches: int) -> None:
@@ -313,14 +360,3 @@ def _check_one_epoch(trainer: pl.Trainer, batches: int) -> None:
             "batches and noise again; leave out --trainer.limit_train_batches and "
             "--trainer.overfit_batches, and set --trainer.max_steps"
         )
-
-
-def _numbered(
-    batch: Callable[[str, int, int, int], Batch],
-    purpose: str,
-    number: int,
-    *,
-    rank: int,
-    ranks: int,
-) -> Batch:
-    return batch(purpose, number, rank, ranks)

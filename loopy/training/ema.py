@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import load
 
-from loopy.training.sharded_files import AVERAGE, WEIGHTS
+from loopy.training.checkpoint_files import AVERAGE, WEIGHTS
 from loopy.training.sharding import is_sharded
 
 

@@ -26,7 +26,6 @@ from torch.utils._pytree import tree_leaves
 
 from loopy.errors import ConfigurationError
 from loopy.models.audio_to_latents import LANDMARK_WIDTH
-from loopy.models.condition import FrameCondition
 from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 from loopy.records import Clip, ConditionMask
@@ -154,11 +153,7 @@ def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int) -> Clip:
     frames, slots = stage.settings.clip_frames, contract.layout.slots
     picture = (stage.network.denoiser.config["in_channels"], latent_px, latent_px)
     empty = partial(torch.empty, dtype=stage.network.denoiser.dtype)
-    widths: dict[str, int] = {
-        name: each.config["width"]
-        for name, each in stage.network.conditions.items()
-        if isinstance(each, FrameCondition)
-    }
+    widths = {name: each.config["width"] for name, each in stage.network.conditions.items()}  # pyright: ignore[reportAttributeAccessIssue]  # modules of a dictionary
     return Clip(
         latents=empty(batch_size, frames, *picture),
         reference=empty(batch_size, *picture),

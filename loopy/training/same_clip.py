@@ -24,19 +24,10 @@ class SameClip(ClipData):
             the same every time.
     """
 
-    def __init__(
-        self,
-        data: ClipData,
-        *,
-        batch_size: int = 2,
-        validation_batches: int = 8,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size, validation_batches=validation_batches, seed=data.seed
-        )
+    def __init__(self, data: ClipData, *, batch_size: int = 2, validation_batches: int = 8) -> None:
+        sizes = {"batch_size": batch_size, "validation_batches": validation_batches}
+        super().__init__(data.clips, **sizes, seed=data.seed)
         self.data = data
-        self.layout, self.clip_frames, self.drops = data.layout, data.clip_frames, data.drops
-        self.static_history, self.audio_window = data.static_history, data.audio_window
 
     @property
     def size_px(self) -> int:

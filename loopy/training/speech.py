@@ -1,23 +1,94 @@
-"""The audio encoder: wav2vec2 that hears phonemes and mouth shapes."""
+"""The audio encoder, wav2vec2 for phonemes and mouth shapes, and the sounds it learns from."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from loopy.models.folder import save_part
-from loopy.synthetic.visemes import PHONEMES
+from loopy.synthetic.noise import augment
+from loopy.synthetic.talker import Kind, random_talk
+from loopy.synthetic.visemes import PHONEMES, phoneme_labels, viseme_tracks
+from loopy.training.datamodule import LoopyDataModule
 from loopy.training.optim import warm_cosine
-from loopy.training.utterances import Utterances
 
 VISEMES = 4
 SPEECH_FRAMES = 0.05
 """A sound with a smaller share of frames with phonemes counts as a negative."""
+
+
+RATE_HZ = 50
+"""Rate of wav2vec2's vectors."""
+
+_KINDS: tuple[tuple[Kind, float], ...] = (
+    ("speech", 0.7),
+    ("mixed", 0.15),
+    ("noise", 0.08),
+    ("listening", 0.04),
+    ("silence", 0.03),
+)
+
+
+class Utterances(NamedTuple):
+    """A batch of sounds of the same length.
+
+    Attributes:
+        audio: 16 kHz, of mean 0 and variance 1, as the encoder wants it.
+        phonemes: Index into `PHONEMES` at 50 Hz; 0 is silence.
+        visemes: Open, wide, round and teeth at 50 Hz, each 0 to 1.
+    """
+
+    audio: Float[Tensor, "n samples"]
+    phonemes: Int[Tensor, "n l"]
+    visemes: Float[Tensor, "n l 4"]
+
+
+class SyntheticSpeech(LoopyDataModule):
+    """Random voices in random rooms; one sound in seven holds no speech, and no mouth opens.
+
+    Args:
+        seconds: Length of a sound.
+        batch_size: Samples in a batch, on each rank.
+        validation_batches: Batches of the held-out set.
+        **loader: See `LoopyDataModule`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seconds: float = 4.0,
+        batch_size: int = 6,
+        validation_batches: int = 8,
+        **loader: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, validation_batches=validation_batches, **loader)
+        self.seconds = seconds
+
+    def make(self, generator: torch.Generator) -> Utterances:
+        """Speaks one batch."""
+        return Utterances(*map(torch.stack, zip(*self._sounds(generator), strict=True)))
+
+    def _sounds(self, generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
+        kinds, shares = zip(*_KINDS, strict=True)
+        drawn = torch.multinomial(
+            torch.tensor(shares), self.batch_size, replacement=True, generator=generator
+        )
+        seeds = torch.randint(2**62, (self.batch_size,), generator=generator)
+        sounds = []
+        for seed, index in zip(seeds.tolist(), drawn.tolist(), strict=True):
+            talk = random_talk(seed, seconds=self.seconds, kind=kinds[index])
+            audio = augment(talk.audio, generator)
+            audio = (audio - audio.mean()) * (audio.var(correction=0) + 1e-7).rsqrt()
+            truth = (talk.phonemes, self.seconds)
+            visemes = viseme_tracks(*truth, fps=RATE_HZ)
+            sounds.append((audio, phoneme_labels(*truth, rate_hz=RATE_HZ), visemes))
+        return sounds
 
 
 def small_wav2vec2(*, width: int = 160, layers: int = 4, heads: int = 4) -> Wav2Vec2Model:

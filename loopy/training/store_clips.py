@@ -4,20 +4,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch.utils.data import DataLoader
 
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.storage import is_address
 from loopy.data.store.windows import Window, read_window
-from loopy.errors import ConfigurationError
 from loopy.records import Clip
-from loopy.segments import SegmentLayout
-from loopy.timing import AudioWindow
-from loopy.training.clip_sampler import ClipSampler
+from loopy.training.clip_sampler import ClipSampler, WindowOptions
 from loopy.training.datamodule import ClipData, DataSignature
-from loopy.training.dropout import ConditionDropout
 
 
 class StoreClips(ClipData):
@@ -27,31 +23,17 @@ class StoreClips(ClipData):
 
     Args:
         store: The store: a folder, or an address of a bucket.
-        layout: How the past is squeezed; as in the model.
-        clip_frames: Frames of a clip.
-        audio_window: Whose sound a frame hears; as the model's projection.
-        reference: Where the portrait is from: ``outside`` the clip (30 frames away where it can
-            be), or ``within`` it (the paper).
-        static_history: A history that is cut short is that of a video which began with the portrait
-            held still; as in the model. False, the paper: it is masked.
-        past: Whether frames before the clip are read. False is for the image stage, which has no
-            use for them: its frames come from all over a video, not only from behind a past.
-        mirror: How often a mirrored window is read; the store must hold mirrored latents.
-        posterior: Latents are the ``mean`` of their posterior, or a ``sample`` of it, drawn anew
-            for each window; the store must hold log-variances.
-        mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
-        eye_weight: Weight in the box around both eyes, likewise.
-        drops: Only the share of whole histories is read here.
         batch_size: Clips in a batch, on each rank; validation takes two at least, to give one
             clip the sound and the past of another.
         validation_batches: Most batches of the validation split that are looked at.
-        skip_damaged: So many damaged clips each rank leaves out, with a warning; others take their
+        skip_damaged: So many damaged shots each rank leaves out, with a warning; others take their
             places, and ``damaged`` is logged. 0 ends the run at the first one.
-        copies: Folder that clips of a bucket are copied to, whole, at their first use.
+        copies: Folder that shots of a bucket are copied to, whole, at their first use.
         copies_gb: Bound of that folder.
         bucket_options: Of `obstore.store.from_url`, for a bucket.
         seed: Of order and windows.
         workers: Processes that read.
+        **windows: See `WindowOptions`.
 
     Raises:
         ConfigurationError: Options that exclude each other.
@@ -61,17 +43,6 @@ class StoreClips(ClipData):
         self,
         *,
         store: str,
-        layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
-        clip_frames: int = 12,
-        audio_window: AudioWindow = AudioWindow(),  # noqa: B008 (frozen)
-        reference: Literal["outside", "within"] = "outside",
-        static_history: bool = False,
-        past: bool = True,
-        mirror: float = 0.0,
-        posterior: Literal["mean", "sample"] = "mean",
-        mouth_weight: float = 1.0,
-        eye_weight: float = 1.0,
-        drops: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
         batch_size: int = 6,
         validation_batches: int = 8,
         skip_damaged: int = 0,
@@ -80,34 +51,20 @@ class StoreClips(ClipData):
         bucket_options: dict[str, Any] | None = None,
         seed: int = 0,
         workers: int = 2,
+        **windows: Any,
     ) -> None:
+        self.windows = WindowOptions(**windows)
         super().__init__(
+            self.windows,
             batch_size=batch_size,
             validation_batches=validation_batches,
             seed=seed,
             workers=workers,
         )
-        if layout.mode not in ("far", "middle", "near"):
-            raise ConfigurationError(
-                f"a window names fixed past frames: layout mode far, middle or near, "
-                f"got {layout.mode!r}"
-            )
-        if mirror and posterior == "sample":
-            raise ConfigurationError(
-                "a store keeps no log-variance of mirrored pictures; set mirror to 0, or posterior "
-                "to mean"
-            )
         # What a bucket is read with does not outlive a fork.
         self.worker_context = "spawn" if is_address(store) else None
-        self.store = store
+        self.store, self.skip_damaged = store, skip_damaged
         self.reading = {"copies": copies, "copies_gb": copies_gb, "options": bucket_options}
-        self.layout, self.clip_frames, self.drops = layout, clip_frames, drops
-        self.audio_window = audio_window
-        self.reference: Literal["outside", "within"] = reference
-        self.posterior: Literal["mean", "sample"] = posterior
-        self.static_history, self.mirror, self.skip_damaged = static_history, mirror, skip_damaged
-        self.past = past
-        self.weights = {"mouth": mouth_weight, "eyes": eye_weight}
 
     @cached_property
     def sampler(self) -> ClipSampler:
@@ -118,23 +75,8 @@ class StoreClips(ClipData):
             ConfigurationError: It lacks what is asked for.
         """
         store = ShotStore.open(self.store, **self.reading)
-        _check_content(store, mirror=self.mirror, posterior=self.posterior)
-        return ClipSampler(
-            store,
-            self.batch_size,
-            layout=self.layout,
-            clip_frames=self.clip_frames,
-            audio_window=self.audio_window,
-            reference=self.reference,
-            static_history=self.static_history,
-            past=self.past,
-            mirror=self.mirror,
-            weights=self.weights,
-            drops=self.drops,
-            posterior=self.posterior,
-            skip_damaged=self.skip_damaged,
-            seed=self.seed,
-        )
+        self.windows.check(store)
+        return ClipSampler(store, self.batch_size, self.windows, self.skip_damaged, self.seed)
 
     @property
     def damaged(self) -> int:
@@ -212,19 +154,3 @@ class StoreClips(ClipData):
                 stacklevel=2,
             )
         return super().val_dataloader()
-
-
-def _check_content(store: ShotStore, *, mirror: float, posterior: str) -> None:
-    """Makes sure that a store holds what shall be read.
-
-    Raises:
-        ConfigurationError: It does not.
-    """
-    if mirror and not store.description.mirrored:
-        raise ConfigurationError(
-            f"{store.root} holds no mirrored latents; preprocess with them, or set mirror to 0"
-        )
-    if posterior == "sample" and not store.description.log_variance:
-        raise ConfigurationError(
-            f"{store.root} holds no log-variance; preprocess with it, or set posterior to mean"
-        )

@@ -1,56 +1,171 @@
-"""Clips of synthetic talkers with portrait, past and sound, for the image and the clip stage."""
+"""Clips of synthetic talkers with portrait, past and sound, for the image and the clip stage.
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+A sample is a talk of 6 s. Of its 150 frames only those a step can read are drawn and encoded:
+the 20 that the segments pick from 124 past frames, the 12 of the clip, and one portrait from
+elsewhere in the talk. Samples are kept in shards, each written atomically, so an interrupted
+build goes on where it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from diffusers import AutoencoderKL
+from jaxtyping import Int
+from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from loopy.errors import ConfigurationError
+from loopy.models import AudioEncoder
+from loopy.models.latents import encode_images
 from loopy.models.weights import store_fingerprints
+from loopy.motion import FACE_PARTS, expression_variance, head_motion_variance, part_mask
 from loopy.randomness import generator
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
+from loopy.synthetic.talker import random_talk
+from loopy.tensor_file import save_tensors
 from loopy.timing import AudioWindow
-from loopy.training.cache import SHARD, Recipe, TalkShards
-from loopy.training.datamodule import ClipData, DataSignature
-from loopy.training.dropout import ConditionDropout
+from loopy.training.datamodule import ClipData, ClipOptions, DataSignature
 from loopy.training.start import FrozenParts, load_frozen
 
 HELD_OUT = 10**9
 """Number of the first talk of the held-out set."""
+
+SHARD = 32
+AFTER_S = 0.56
+"""Sound behind the clip, so that the encoder hears on as it does in a whole recording."""
+
+KINDS = ("speech",) * 15 + ("mixed",) * 2 + ("listening", "noise", "silence")
+"""What a talk is, drawn evenly: mostly speech, 15 % no speech at all."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the content of a cache.
+
+    Args:
+        layout: Which past frames are kept.
+        clip_frames: Frames of a clip.
+        size_px: Side of the pictures.
+        seed: Of the talks.
+        first_talk: Number of the first talk; held-out sets start elsewhere.
+        audio_window: Whose sound a frame of the clip hears.
+    """
+
+    layout: SegmentLayout
+    clip_frames: int
+    size_px: int
+    seed: int
+    first_talk: int = 0
+    audio_window: AudioWindow = field(default=AudioWindow(), repr=False)
+
+    def __str__(self) -> str:
+        """As caches are named; those of the paper's window are older than other ones."""
+        other = self.audio_window != AudioWindow()
+        return f"{self!r} {self.audio_window}" if other else repr(self)
+
+
+class TalkShards(Dataset[str]):
+    """Builds shards; item i is the path of shard i, built unless it is there.
+
+    Args:
+        folder: Where they are kept.
+        shards: How many.
+        recipe: What is in them.
+        vae: Autoencoder.
+        audio_encoder: wav2vec2.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shards: int,
+        recipe: Recipe,
+        vae: AutoencoderKL,
+        audio_encoder: AudioEncoder,
+    ) -> None:
+        parts = f"{recipe} {sorted(store_fingerprints(vae, audio_encoder).items())}"
+        self.folder = folder / f"{generator(parts).initial_seed():016x}"
+        self.shards, self.recipe = shards, recipe
+        self.vae, self.audio_encoder = vae, audio_encoder
+
+    def __len__(self) -> int:
+        """Return the number of shards."""
+        return self.shards
+
+    def __getitem__(self, index: int) -> str:
+        """Build a shard, unless it is there."""
+        path = self.folder / f"{index:05d}.safetensors"
+        if not path.is_file():
+            first = self.recipe.first_talk + index * SHARD
+            samples = [self._sample(first + i) for i in range(SHARD)]
+            stacked = {k: torch.stack([s[k] for s in samples]) for k in samples[0]}
+            save_tensors(path, stacked)
+        return str(path)
+
+    def load(self, *, workers: int) -> dict[str, Tensor]:
+        """Build what is missing, with a progress bar, and read all into memory.
+
+        Args:
+            workers: Processes that build; 0 builds here.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        loader = DataLoader(self, batch_size=None, num_workers=workers)
+        shards = [load_file(path) for path in tqdm(loader, desc="talks", unit="shard")]
+        return {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+
+    def _sample(self, number: int) -> dict[str, Tensor]:
+        recipe = self.recipe
+        past, frames = recipe.layout.past_frames, recipe.clip_frames
+        dice = generator(recipe.seed, "talk", number)
+        kind, portrait, seed = torch.randint(2**40, (3,), generator=dice).tolist()
+        seconds = (past + frames) / 25 + AFTER_S
+        talk = random_talk(seed, seconds=seconds, kind=KINDS[kind % len(KINDS)])
+        slots = past - 1 - recipe.layout.distances(dice)
+        shown = [*slots.tolist(), *range(past, past + frames), portrait % max(past - 30, 1)]
+        pictures = talk.frames(shown, size_px=recipe.size_px)
+        clip = talk.motion[past : past + frames]
+        # Half precision: its error is far below what the autoencoder itself loses.
+        with torch.autocast(self.vae.device.type, torch.bfloat16):
+            features = self.audio_encoder.features(talk.audio)
+            latents = encode_images(self.vae, pictures)
+        cells = latents.shape[-1]
+        heard = recipe.audio_window
+        around = torch.arange(past - heard.before, past + frames + heard.after)
+        return {
+            "latents": latents.half(),
+            "audio": features[around.clamp(0, len(features) - 1)].half(),
+            "landmarks": clip.normalised(),
+            "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
+            **{part: part_mask(clip, part, cells=cells).half() for part in FACE_PARTS},
+        }
 
 
 class SyntheticTalks(ClipData):
     """Clips out of a cache of talks; histories are cut short at random.
 
     Args:
-        parts: Folder with the trained ``vae`` and ``audio_encoder`` that make them; as the model's.
+        parts: Folder with the trained ``vae`` and ``audio_encoder``, as the model's.
         cache: Folder for what they make of the talks.
         talks: Number of talks, rounded up to whole shards.
         held_out: Number of talks for validation.
-        layout: How the past is squeezed; as in the model.
         past_frames: So many past frames the cache keeps, all of them, so that one cache serves
             every layout and mode that reach no further; histories are drawn up to this length.
             None keeps only the frames that ``layout`` reads.
-        clip_frames: Frames of a clip.
-        audio_window: Whose sound a frame hears; as the model's projection.
         size_px: Side of the pictures.
-        reference: Where the portrait is from: ``outside`` the clip, or ``within`` it (the paper;
-            it is then one of the frames to learn).
-        static_history: A history that is cut short is that of a video which began with the portrait
-            held still; as in the model (`DiffusionContract`). False, the paper: it is masked.
-        mouth_weight: Weight of the loss in the mouth's box; 1 = plain, the paper.
-        eye_weight: Weight in the box around both eyes, likewise.
-        drops: Only the share of whole histories is read here.
         batch_size: Clips in a batch.
         seed: Of talks and batches.
         build_workers: Processes that build the cache.
         workers: Processes that make batches.
+        **clips: See `ClipOptions`.
+
+    Raises:
+        ConfigurationError: Numbers that do not go together.
     """
 
     def __init__(
@@ -60,52 +175,27 @@ class SyntheticTalks(ClipData):
         cache: Path,
         talks: int,
         held_out: int = 32,
-        layout: SegmentLayout = SegmentLayout(),  # noqa: B008 (frozen)
         past_frames: int | None = None,
-        clip_frames: int = 12,
-        audio_window: AudioWindow = AudioWindow(),  # noqa: B008 (frozen)
         size_px: int = 128,
-        reference: Literal["outside", "within"] = "outside",
-        static_history: bool = False,
-        mouth_weight: float = 1.0,
-        eye_weight: float = 1.0,
-        drops: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
         batch_size: int = 6,
         seed: int = 0,
         build_workers: int = 2,
         workers: int = 0,
+        **clips: Any,
     ) -> None:
-        if held_out % batch_size:
-            raise ConfigurationError(
-                f"held_out ({held_out}) must be a multiple of batch_size ({batch_size})"
-            )
-        if batch_size < 2:
-            raise ConfigurationError("batch_size 1 leaves no other talk to compare with; give 2")
-        if past_frames is None and layout.mode not in ("far", "middle", "near"):
-            raise ConfigurationError(
-                f"the cache keeps fixed past frames: layout mode far, middle or near, "
-                f"got {layout.mode!r}; past_frames keeps all of them, for any mode"
-            )
-        if past_frames is not None and past_frames < layout.past_frames:
-            raise ConfigurationError(
-                f"past_frames ({past_frames}) is less than the {layout.past_frames} that the "
-                "layout reaches"
-            )
+        options = ClipOptions(**clips)
+        _check_sizes(options.layout, past_frames, held_out, batch_size)
         super().__init__(
+            options,
             batch_size=batch_size,
             validation_batches=held_out // batch_size,
             seed=seed,
             workers=workers,
         )
         self.parts, self.cache = parts, cache
-        self.talks, self.held_out_talks = talks, held_out
-        self.layout, self.clip_frames = layout, clip_frames
+        self.talks, self.held_out_talks, self.build_workers = talks, held_out, build_workers
         self.whole_past = past_frames is not None
-        self.kept = SegmentLayout(past_frames, 1, 1) if past_frames is not None else layout
-        self.audio_window = audio_window
-        self.reference, self.static_history = reference, static_history
-        self.weights, self.drops = {"mouth": mouth_weight, "eyes": eye_weight}, drops
-        self.build_workers = build_workers
+        self.kept = SegmentLayout(past_frames, 1, 1) if past_frames is not None else self.layout
         self.samples: dict[str, Tensor] = {}
         self.held_out_samples: dict[str, Tensor] = {}
         self._size_px, self._made_by = size_px, dict[str, str]()
@@ -133,13 +223,6 @@ class SyntheticTalks(ClipData):
         """Talks are drawn from all there are."""
         return {"talks": self.talks}
 
-    def batches(self) -> Callable[[str, int, int, int], Clip]:
-        """What makes a batch."""
-        return self._batch
-
-    def _batch(self, purpose: str, number: int, rank: int, ranks: int) -> Clip:
-        return self.make(generator(self.seed, purpose, number, rank))
-
     def make(self, generator: torch.Generator) -> Clip:
         """Draw a batch of training clips."""
         talks = len(self.samples["latents"])
@@ -150,10 +233,10 @@ class SyntheticTalks(ClipData):
             for _ in range(self.batch_size)
         ]
         clip = self._clip(self.samples, chosen, torch.tensor(histories), generator)
-        if self.reference == "outside":
-            return clip
-        frames = torch.randint(self.clip_frames, (self.batch_size,), generator=generator)
-        return replace(clip, reference=clip.latents[torch.arange(self.batch_size), frames])
+        if self.clips.reference == "within":
+            frames = torch.randint(self.clip_frames, (self.batch_size,), generator=generator)
+            clip.reference = clip.latents[torch.arange(self.batch_size), frames]
+        return clip
 
     def val_dataloader(self) -> DataLoader:
         """The held-out talks, with whole histories."""
@@ -180,14 +263,19 @@ class SyntheticTalks(ClipData):
         generator: torch.Generator,
     ) -> Clip:
         batch = {name: values[chosen].float() for name, values in samples.items()}
-        slots = self.kept.slots
+        latents, slots = batch["latents"], torch.arange(self.kept.slots)
         present = self.kept.distances() < histories[:, None]
-        latents = batch["latents"]
-        motion_frames, portrait = latents[:, :slots], latents[:, -1]
+        portrait = torch.full_like(histories, latents.shape[1] - 1)
+        slots = slots.expand_as(present)
         if self.static_history:
-            motion_frames, portrait = _begun(motion_frames, portrait, present)
-            present = torch.ones_like(present)
-        motion_frames = motion_frames * present[..., None, None, None]
+            # The newest frame that is not present (they are oldest first) becomes the portrait,
+            # and takes the place of all before it.
+            absent = (~present).sum(1)
+            first = (absent - 1).clamp(min=0)
+            portrait = first.where(absent > 0, portrait)
+            slots, present = slots.where(present, first[:, None]), torch.ones_like(present)
+        videos = torch.arange(len(chosen))
+        motion_frames = latents[videos[:, None], slots] * present[..., None, None, None]
         if self.whole_past:
             lengths = present.sum(1).tolist()
             squeezed = [
@@ -195,33 +283,37 @@ class SyntheticTalks(ClipData):
                 for frames, length in zip(motion_frames, lengths, strict=True)
             ]
             motion_frames, present = (torch.cat(each) for each in zip(*squeezed, strict=True))
-        heard, own = self.audio_window, self.audio_window.before
-        windows = heard.indices(range(own, own + self.clip_frames), batch["audio"].shape[1])
-        extra = [(each - 1) * batch[part] for part, each in self.weights.items() if each != 1]
-        weight = 1 + torch.stack(extra).sum(0) if extra else None
+        before, frames = self.audio_window.before, self.clip_frames
+        heard = self.audio_window.indices(range(before, before + frames), batch["audio"].shape[1])
         return Clip(
-            latents=latents[:, slots:-1],
-            reference=portrait,
+            latents=latents[:, self.kept.slots : -1],
+            reference=latents[videos, portrait],
             motion_frames=motion_frames,
             past_present=present,
-            audio=batch["audio"][:, windows],
+            audio=batch["audio"][:, heard],
             landmarks=batch["landmarks"],
             measures=batch["measures"],
-            weight=weight,
+            weight=self.clips.weight(batch.__getitem__),
         )
 
 
-def _begun(
-    motion_frames: Float[Tensor, "b m c h w"],
-    portrait: Float[Tensor, "b c h w"],
-    present: Bool[Tensor, "b m"],
-) -> tuple[Float[Tensor, "b m c h w"], Float[Tensor, "b c h w"]]:
-    """Past and portrait of videos that began where their history does.
-
-    The newest frame that is not present becomes the portrait, and takes the place of all before
-    it; where all are present nothing changes.
-    """
-    absent = (~present).sum(1)  # oldest first, so they are the first ones
-    first = motion_frames[torch.arange(len(absent)), (absent - 1).clamp(min=0)]
-    held = torch.where(present[..., None, None, None], motion_frames, first[:, None])
-    return held, torch.where(absent[:, None, None, None] > 0, first, portrait)
+def _check_sizes(
+    layout: SegmentLayout, past_frames: int | None, held_out: int, batch_size: int
+) -> None:
+    """Makes sure that batches are whole, and that the cache keeps what the layout reads."""
+    if held_out % batch_size:
+        raise ConfigurationError(
+            f"held_out ({held_out}) must be a multiple of batch_size ({batch_size})"
+        )
+    if batch_size < 2:
+        raise ConfigurationError("batch_size 1 leaves no other talk to compare with; give 2")
+    if past_frames is None and layout.mode not in ("far", "middle", "near"):
+        raise ConfigurationError(
+            f"the cache keeps fixed past frames: layout mode far, middle or near, "
+            f"got {layout.mode!r}; past_frames keeps all of them, for any mode"
+        )
+    if past_frames is not None and past_frames < layout.past_frames:
+        raise ConfigurationError(
+            f"past_frames ({past_frames}) is less than the {layout.past_frames} that the "
+            "layout reaches"
+        )

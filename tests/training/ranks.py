@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import multiprocessing
 
 from loopy.segments import SegmentLayout
-from loopy.training.checkpoint_files import last_checkpoint, read_weights
+from loopy.training.checkpoint_files import checkpoint_weights, last_checkpoint
 from loopy.training.checkpoints import LastCheckpoint
 from loopy.training.ema import MovingAverage
 from loopy.training.loss_plot import append_rows, read_rows
@@ -166,7 +166,7 @@ def losses(run):
 
 def weights(run):
     """Averaged weights of a run, whole."""
-    return read_weights(last_checkpoint(run))
+    return checkpoint_weights(last_checkpoint(run))
 
 
 def furthest(one, other):

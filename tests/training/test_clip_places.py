@@ -10,7 +10,7 @@ from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import write_shot
 from loopy.segments import SegmentLayout
-from loopy.training.clip_sampler import ClipSampler
+from loopy.training.clip_sampler import ClipSampler, WindowOptions
 
 FRAMES = 3
 LAYOUT = SegmentLayout(stride=2, segments=2)
@@ -46,9 +46,9 @@ def talking(make_record, tmp_path):
 @pytest.mark.parametrize("weights", [{"mouth": 3.0}, {"eyes": 2.0}, {"mouth": 3.0, "eyes": 2.0}])
 @pytest.mark.parametrize("mirror", [0.0, 1.0])
 def test_mouth_and_eyes_weigh_more(talking, weights, mirror):
-    source = ClipSampler(
-        talking, 2, layout=LAYOUT, clip_frames=FRAMES, weights=weights, mirror=mirror
-    )
+    given = {"mouth_weight": weights.get("mouth", 1.0), "eye_weight": weights.get("eyes", 1.0)}
+    windows = WindowOptions(layout=LAYOUT, clip_frames=FRAMES, mirror=mirror, **given)
+    source = ClipSampler(talking, 2, windows)
     seen = set()
     for number in range(10):
         clip = source.batch("training", number, 0, 1)
@@ -93,9 +93,8 @@ def test_without_a_past_frames_come_from_all_over_a_video(talking, static_histor
     """With one, nearly all come from where all of it lies before them."""
 
     def draws(**options):
-        source = ClipSampler(
-            talking, 2, clip_frames=FRAMES, static_history=static_history, **options
-        )
+        windows = WindowOptions(clip_frames=FRAMES, static_history=static_history, **options)
+        source = ClipSampler(talking, 2, windows)
         clips = [source.batch("training", number, 0, 1) for number in range(60)]
         return source, clips, torch.cat([clip.latents[:, 0, 0, 0, 0] for clip in clips])
 

@@ -9,16 +9,16 @@ import torch
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
-from loopy.training.datamodule import ResumableSampler, SyntheticData
-from loopy.training.faces import SyntheticFaces, random_controls
-from loopy.training.utterances import SyntheticSpeech
+from loopy.training.autoencoder import SyntheticFaces, random_controls
+from loopy.training.datamodule import LoopyDataModule, ResumableSampler
+from loopy.training.speech import SyntheticSpeech
 
 
 def numbers(source):
     return torch.randint(2**62, (2,), generator=source)
 
 
-class Numbers(SyntheticData):
+class Numbers(LoopyDataModule):
     def make(self, generator):
         return numbers(generator)
 

@@ -7,9 +7,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
+from loopy.training.checkpoint_files import AVERAGE
 from loopy.training.ema import MovingAverage
 from loopy.training.samples import ValidationSamples
-from loopy.training.sharded_files import AVERAGE
 
 DECAY, STEPS = 0.5, 4
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from loopy.training.autoencoder import AutoencoderStage, small_autoencoder
-from loopy.training.faces import Faces
+from loopy.training.autoencoder import AutoencoderStage, FaceBatch, small_autoencoder
 from loopy.training.module import LoopyModule
 from loopy.training.speech import AudioEncoderStage, small_wav2vec2
 from loopy.training.start import FrozenParts
@@ -23,7 +22,7 @@ def network(make_pipeline):
 def autoencoder(_):
     stage = AutoencoderStage(small_autoencoder(widths=(8, 8), groups=4, size_px=16))
     pictures = torch.rand(2, 3, 16, 16) * 2 - 1
-    stage.measure([Faces(pictures, torch.zeros(2, 68, 2), torch.ones(2, 68).bool())])
+    stage.measure([FaceBatch(pictures, torch.zeros(2, 68, 2), torch.ones(2, 68).bool())])
     return stage, [stage]
 
 

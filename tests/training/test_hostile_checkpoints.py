@@ -16,8 +16,7 @@ from torch.distributed.checkpoint import FileSystemWriter, save
 
 from loopy.cli import main
 from loopy.errors import ModelError
-from loopy.training.checkpoint_files import check_whole, last_checkpoint, read_weights
-from loopy.training.sharded_files import Reader
+from loopy.training.checkpoint_files import Reader, check_whole, checkpoint_weights, last_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -49,7 +48,7 @@ def recipe(root, **trainer):
     return {
         "seed_everything": 0,
         "model": {"class_path": f"{STAGE}.AutoencoderStage", "init_args": {"network": network}},
-        "data": {"class_path": "loopy.training.faces.SyntheticFaces", "init_args": data},
+        "data": {"class_path": "loopy.training.autoencoder.SyntheticFaces", "init_args": data},
         "trainer": {**options, **silent, "default_root_dir": str(root), **trainer},
     }
 
@@ -92,7 +91,7 @@ STATE = {
 def test_an_honest_folder_is_read(tmp_path):
     path = write_folder(tmp_path / "last.ckpt", STATE)
     check_whole(path)
-    kept = read_weights(path)
+    kept = checkpoint_weights(path)
     assert all(torch.equal(kept[name], value) for name, value in STATE["state_dict"].items())
 
 
@@ -125,7 +124,7 @@ def test_values_beside_the_tensors_run_nothing(tmp_path):
     with pytest.raises(ModelError, match="cut off or no checkpoint"):
         check_whole(path)
     with pytest.raises(ModelError):
-        read_weights(path)
+        checkpoint_weights(path)
     assert not mark.exists()
 
 
@@ -168,7 +167,7 @@ def test_a_damaged_table_of_contents_is_one_line(tmp_path, place):
         content[place % len(content)] ^= 0xFF
     (path / ".metadata").write_bytes(content)
     try:
-        read_weights(path)
+        checkpoint_weights(path)
     except ModelError as error:
         assert "\n" not in str(error)  # noqa: PT017 (it may be harmless)
 

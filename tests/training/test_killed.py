@@ -14,9 +14,9 @@ import yaml
 
 from loopy.cli import main
 from loopy.randomness import generator
+from loopy.training.checkpoint_files import AVERAGE
 from loopy.training.checkpoints import last_checkpoint
 from loopy.training.loss_plot import read_rows
-from loopy.training.sharded_files import AVERAGE
 
 STEPS, VALIDATION, CHECKPOINT, KILLS = 80, 8, 2, 10
 

@@ -9,12 +9,11 @@ from torch.multiprocessing import ProcessRaisedException
 
 from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
-from loopy.training.autoencoder import AutoencoderStage, small_autoencoder
+from loopy.training.autoencoder import AutoencoderStage, SyntheticFaces, psnr, small_autoencoder
+from loopy.training.checkpoint_files import AVERAGE
 from loopy.training.checkpoints import LastCheckpoint, last_checkpoint
 from loopy.training.ema import MovingAverage
-from loopy.training.faces import SyntheticFaces, psnr
 from loopy.training.loss_plot import LossPlot, append_rows, read_rows
-from loopy.training.sharded_files import AVERAGE
 from loopy.training.stages import ClipStage
 from loopy.training.store_clips import StoreClips
 from tests.training.ranks import start_ranks

@@ -6,8 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from loopy.synthetic.visemes import PHONEMES
-from loopy.training.speech import AudioEncoderStage, small_wav2vec2
-from loopy.training.utterances import Utterances
+from loopy.training.speech import AudioEncoderStage, Utterances, small_wav2vec2
 
 
 def utterances(*, speech):

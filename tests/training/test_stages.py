@@ -15,7 +15,7 @@ from loopy.errors import ConfigurationError, ModelError
 from loopy.models.weights import ADDED
 from loopy.pipeline import LoopyPipeline
 from loopy.segments import SegmentLayout
-from loopy.training.datamodule import SyntheticData
+from loopy.training.datamodule import LoopyDataModule
 from loopy.training.dropout import ConditionDropout
 from loopy.training.loss_plot import LossPlot, read_rows
 from loopy.training.module import LoopyModule
@@ -33,7 +33,7 @@ NEVER = ConditionDropout(audio=0, reference=0, past=0)
 STEPS, CHECKPOINT, KILL = 6, 4, 5
 
 
-class RandomClips(SyntheticData):
+class RandomClips(LoopyDataModule):
     """Clips of nothing but noise; ``same``: always the same ones."""
 
     def __init__(self, make_clip, *, batch_size=2, same=False):

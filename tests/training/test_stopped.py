@@ -12,9 +12,8 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from loopy.errors import ModelError
 from loopy.randomness import generator
-from loopy.training.checkpoint_files import check_whole, last_checkpoint
-from loopy.training.sharded_files import AVERAGE
-from loopy.training.signals import StopSignals
+from loopy.stopping import StopSignals
+from loopy.training.checkpoint_files import AVERAGE, check_whole, last_checkpoint
 from tests.training.ranks import losses
 
 STEPS, VALIDATION, STRIKES = 12, 4, 5

@@ -21,7 +21,7 @@ from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
-from loopy.training.clip_sampler import ClipSampler
+from loopy.training.clip_sampler import ClipSampler, WindowOptions
 from loopy.training.datamodule import Stream
 from loopy.training.dropout import ConditionDropout
 from loopy.training.module import LoopyModule
@@ -41,10 +41,15 @@ def folder(tmp_path_factory, make_store, make_record):
     return root
 
 
+WINDOWS = WindowOptions(layout=LAYOUT, clip_frames=FRAMES)
+
+
 @pytest.fixture
 def sampler(folder):
     def make(**changes):
-        options = {"batch_size": 2, "layout": LAYOUT, "clip_frames": FRAMES} | changes
+        of_sampler = ("batch_size", "skip_damaged", "seed")
+        options = {name: changes.pop(name) for name in of_sampler if name in changes}
+        options = {"batch_size": 2, "windows": replace(WINDOWS, **changes)} | options
         return ClipSampler(ShotStore.open(folder), **options)
 
     return make
@@ -123,7 +128,7 @@ def test_one_clip_a_device_is_judged_beside_another(sampler):
 
 
 def test_equal_weights_are_none(sampler):
-    assert sampler(weights={"mouth": 1.0}).batch("training", 0, 0, 1).weight is None
+    assert sampler(mouth_weight=1.0).batch("training", 0, 0, 1).weight is None
 
 
 def test_a_step_never_takes_more_clips_than_there_are(sampler):
@@ -137,12 +142,12 @@ def test_a_step_never_takes_more_clips_than_there_are(sampler):
 def test_a_place_is_that_of_these_clips_and_windows(sampler, folder, make_record, tmp_path):
     """A store with as many clips, others among them, has other batches from the same place on."""
     told = sampler().data_signature()
-    assert sampler(weights={"mouth": 3.0}).data_signature() == told  # weights may change in mid-run
+    assert sampler(mouth_weight=3.0).data_signature() == told  # weights may change in mid-run
     shutil.copytree(folder, tmp_path / "copy")
     write_shot(tmp_path / "copy", make_record("40"))
     ids = [sampler().store.index.id(row) for row in sampler().rows]
     build_index(tmp_path / "copy", keep={*ids[1:], make_record("40").id}, validation=0, test=0)
-    other = ClipSampler(ShotStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
+    other = ClipSampler(ShotStore.open(tmp_path / "copy"), 2, WINDOWS)
     assert len(other.rows) == len(ids)
     assert other.data_signature() != told
     changes = {
@@ -182,7 +187,7 @@ def test_a_damaged_clip_is_never_trained_on(sampler, folder, tmp_path, spoil):
     content = bytearray(path.read_bytes())
     spoil(content)
     path.write_bytes(content)
-    source = ClipSampler(ShotStore.open(tmp_path / "copy"), 2, layout=LAYOUT, clip_frames=FRAMES)
+    source = ClipSampler(ShotStore.open(tmp_path / "copy"), 2, WINDOWS)
     number = int(whole.store.read(damaged, {"latents": [0]})["latents"][0, 0, 0, 0])
     touched = 0
     for place in range(len(whole.rows)):  # two epochs
@@ -213,8 +218,7 @@ def damaged(sampler, folder, tmp_path):
     def make(count, **changes):
         for clip in order[2 : 2 + count]:
             flip(tmp_path / "copy" / shot_path(shot_id(str(clip), 0, 1, {})))
-        options = {"layout": LAYOUT, "clip_frames": FRAMES} | changes
-        return ClipSampler(ShotStore.open(tmp_path / "copy"), 1, **options)
+        return ClipSampler(ShotStore.open(tmp_path / "copy"), 1, WINDOWS, **changes)
 
     return order, make
 
@@ -242,7 +246,7 @@ def test_workers_count_damaged_clips_together(damaged):
     """So that what is logged is the truth, and the bound is one of the rank."""
     order, make = damaged
     source = make(2, skip_damaged=2)
-    batches = Stream(lambda number: source.batch("training", number, 0, 1), batches=len(order))
+    batches = Stream(source.batch, "training", batches=len(order))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clips = list(DataLoader(batches, batch_size=None, num_workers=2))
@@ -268,7 +272,7 @@ def test_what_is_only_out_of_reach_is_not_left_out(sampler, folder, tmp_path):
     for path in list((tmp_path / "copy" / "clips").glob("*/*.safetensors")):
         path.unlink()
         path.mkdir()  # cannot be read, even by root
-    source = ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, skip_damaged=99)
+    source = ClipSampler(store, 2, WINDOWS, skip_damaged=99)
     with pytest.raises(StoreError, match="cannot be read"):
         source.batch("training", 0, 0, 1)
 
@@ -277,7 +281,7 @@ def test_where_nothing_is_whole_nothing_is_trained_on(sampler, folder, tmp_path)
     shutil.copytree(folder, tmp_path / "copy")
     store = ShotStore.open(tmp_path / "copy")
     shutil.rmtree(tmp_path / "copy" / "clips")
-    source = ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, skip_damaged=99)
+    source = ClipSampler(store, 2, WINDOWS, skip_damaged=99)
     for purpose in ("training", "validation"):
         with (
             pytest.warns(UserWarning, match="left out"),
@@ -295,7 +299,7 @@ def test_latents_drawn_from_their_posteriors(make_record, sampler, tmp_path):
     build_index(tmp_path / "store", validation=0.3, test=0)
     store = ShotStore.open(tmp_path / "store")
     mean, drawn, again = (
-        ClipSampler(store, 2, layout=LAYOUT, clip_frames=FRAMES, posterior=posterior)
+        ClipSampler(store, 2, replace(WINDOWS, posterior=posterior))
         for posterior in ("mean", "sample", "sample")
     )
     for purpose in ("training", "validation"):

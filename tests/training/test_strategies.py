@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loopy.training.checkpoint_files import last_checkpoint, read_weights
+from loopy.training.checkpoint_files import checkpoint_weights, last_checkpoint
 from loopy.training.loss_plot import read_rows
 from tests.training.test_two_stages import begun, store  # noqa: F401 (fixtures)
 
@@ -53,8 +53,8 @@ def test_every_strategy_takes_the_same_steps(store, begun, tmp_path, stage):  # 
         found[name] = fit(stage, name, tmp_path / name, *options)
         print(stage, name, found[name])
     assert found["one"]
-    one = read_weights(last_checkpoint(tmp_path / "one"))
+    one = checkpoint_weights(last_checkpoint(tmp_path / "one"))
     for name in ("ddp", "fsdp2"):
         assert found[name] == pytest.approx(found["one"], rel=1e-4)
-        two = read_weights(last_checkpoint(tmp_path / name))
+        two = checkpoint_weights(last_checkpoint(tmp_path / name))
         assert max(float((one[key] - two[key]).abs().max()) for key in one) < 0.1 * RATE * STEPS

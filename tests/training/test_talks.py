@@ -15,10 +15,9 @@ from loopy.segments import SegmentLayout
 from loopy.synthetic.talker import random_talk
 from loopy.timing import AudioWindow
 from loopy.training.autoencoder import small_autoencoder
-from loopy.training.cache import AFTER_S, KINDS, SHARD, Recipe, TalkShards
 from loopy.training.dropout import ConditionDropout
 from loopy.training.start import load_frozen
-from loopy.training.talks import HELD_OUT, SyntheticTalks
+from loopy.training.talks import AFTER_S, HELD_OUT, KINDS, SHARD, Recipe, SyntheticTalks, TalkShards
 
 LAYOUT = SegmentLayout(stride=2, segments=3)
 PAST, SLOTS, FRAMES = 14, 6, 3

@@ -16,10 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from loopy.cli import main
 from loopy.data.media.sound import read_audio
 from loopy.errors import ConfigurationError
-from loopy.training.autoencoder import AutoencoderStage, small_autoencoder
+from loopy.training.autoencoder import AutoencoderStage, SyntheticFaces, small_autoencoder
 from loopy.training.checkpoints import LastCheckpoint, last_checkpoint
 from loopy.training.datamodule import LoopyDataModule
-from loopy.training.faces import SyntheticFaces
 from loopy.training.loss_plot import append_rows, read_rows
 from loopy.training.monitors import Throughput, TimestepLosses, bucket_names
 from loopy.training.optim import StepSize
