@@ -83,10 +83,8 @@ def existing_folder(path: AnyPath) -> Path:
     Raises:
         OutputError: It cannot be.
     """
-    try:
+    with output_errors(path):
         Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be a folder ({error.strerror}); name another") from error
     return Path(path)
 
 

@@ -101,7 +101,7 @@ def test_a_folder_of_a_run_that_cannot_be_made(tmp_path, capsys, verb):
     root = tmp_path / "file" / "run"
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(recipe(root)))
     assert main([verb, "--config", str(tmp_path / "a.yaml")]) == 2
-    assert f"{root} cannot be a folder (Not a directory)" in capsys.readouterr().err
+    assert f"{root} cannot be written (Not a directory)" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
@@ -115,7 +115,7 @@ def test_a_model_folder_that_cannot_be_made(tmp_path, capsys):
     capsys.readouterr()
     for out in ("file", "file/deep"):
         assert main(["export", "--ckpt", checkpoint, "--out", str(tmp_path / out)]) == 2
-        assert "cannot be a folder" in capsys.readouterr().err
+        assert "cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["fit", "estimate"])
