@@ -136,6 +136,9 @@ def python_sessions():
             yield pytest.param("\n".join(found), id=page.stem, marks=marks)
 
 
+@pytest.mark.filterwarnings(  # between diffusers' solvers and numpy
+    "ignore:__array__ implementation:DeprecationWarning"
+)
 @pytest.mark.parametrize("session", [*python_sessions()])
 def test_python_of_the_pages_runs(session, tmp_path, monkeypatch):
     examples = tmp_path / "examples"
