@@ -170,7 +170,7 @@ class TestClipStage:
         ):
             trainer(tmp_path, steps=1).fit(make_stage(), datamodule=data)
         answer = capsys.readouterr().out
-        assert "RandomClips has no layout, drops, static_history, so that nothing" in answer
+        assert "RandomClips has no layout, static_history, drops, so that nothing" in answer
 
     def test_a_step_in_bfloat16_has_noise_at_the_first_timesteps(
         self, make_stage, make_clip, schedule, tmp_path
