@@ -1,14 +1,16 @@
 """Recipes that are none, trainers that cannot be, folders that cannot be made: one line each."""
 
+import re
 import time
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import torch
 import yaml
 
 from loopy.cli import main
-from loopy.commands.recipes import read_recipe
+from loopy.commands.recipes import MOVED, read_recipe
 from loopy.errors import ConfigurationError
 from tests.test_configs import RECIPES
 from tests.training.test_hostile_checkpoints import recipe
@@ -148,3 +150,20 @@ def test_what_a_recipe_does_not_take_is_one_line(capsys, verb, word, told):
     answer = capsys.readouterr().err
     assert told in answer
     assert answer.count("\n") == 1
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_a_class_of_an_older_recipe_is_named_with_its_place_today(old, new, tmp_path):
+    path = tmp_path / "old.yaml"
+    callback = {"class_path": f"loopy.training.{old}"}
+    path.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
+    with pytest.raises(ConfigurationError, match=f"{old} is loopy.training.{re.escape(new)} now"):
+        read_recipe(path)
+    assert resolve_name(f"loopy.training.{new.split()[0]}")
+
+
+def test_an_option_of_an_older_recipe(tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump({"model": {"init_args": {"own_past": 0.6}}}))
+    with pytest.raises(ConfigurationError, match="own_past is self_generated_history now"):
+        read_recipe(path)

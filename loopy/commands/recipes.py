@@ -1,5 +1,6 @@
 """Recipes by their names: a file, or one that comes with the package."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,21 @@ import yaml
 from loopy.errors import ConfigurationError
 
 MOVED = {
-    "loopy.training.faces.SyntheticFaces": "loopy.training.autoencoder.SyntheticFaces",
-    "loopy.training.utterances.SyntheticSpeech": "loopy.training.speech.SyntheticSpeech",
-    "loopy.training.animator.Animator": "loopy.training.predict.Animator",
-    "loopy.training.jobs.Jobs": "loopy.training.predict.Jobs",
+    "animator.Animator": "predict.Animator",
+    "callbacks.MovingAverage": "ema.MovingAverage",
+    "callbacks.SampleSheet": "samples.ValidationSamples",
+    "drops.DropRates": "dropout.ConditionDropout",
+    "faces.SyntheticFaces": "autoencoder.SyntheticFaces",
+    "jobs.Jobs": "predict.Jobs",
+    "same_clip.Reproduction": "samples.ValidationSamples (psnr: true)",
+    "sample_log.SampleLog": "samples.ValidationSamples",
+    "speaking.SpeakingPortraits": "samples.ValidationSamples (speeches)",
+    "step_size.StepSize": "optim.StepSize",
+    "throughput.Throughput": "monitors.Throughput",
+    "timestep_losses.TimestepLosses": "monitors.TimestepLosses",
+    "utterances.SyntheticSpeech": "speech.SyntheticSpeech",
 }
-"""Classes that older recipes name, and where they are now."""
+"""Classes of `loopy.training` that older recipes name, and where they are now."""
 MOST_VALUES = 100_000
 """A recipe has a few hundred; aliases of aliases can stand for more than fit into memory."""
 
@@ -93,10 +103,12 @@ def _check_age(recipe: dict[str, Any], path: Path) -> None:
             "(now shared_noise) and still_start (now static_history) into settings.contract"
         )
     model, data = (recipe.get(name) or {} for name in ("model", "data"))
-    for given in (model, data):
-        path_of_class = given.get("class_path") if isinstance(given, dict) else None
-        if path_of_class in MOVED:
-            raise ConfigurationError(f"{path}: {path_of_class} is {MOVED[path_of_class]} now")
+    for key, value in _leaves(recipe):
+        now = MOVED.get(str(value).removeprefix("loopy.training."))
+        if key == "class_path" and now:
+            raise ConfigurationError(f"{path}: {value} is loopy.training.{now} now")
+        if key == "own_past":
+            raise ConfigurationError(f"{path}: own_past is self_generated_history now")
     if "class_path" not in model or not isinstance(data, dict):
         return  # an overlay
     asks, given = ({**(each.get("init_args") or {})} for each in (model, data))
@@ -106,6 +118,15 @@ def _check_age(recipe: dict[str, Any], path: Path) -> None:
             f"{path} has data.init_args.parts alone, as of an older version; move it to "
             "model.init_args.parts (SyntheticTalks needs it in both places)"
         )
+
+
+def _leaves(node: Any) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a recipe, at any depth."""
+    for each in node if isinstance(node, list) else []:
+        yield from _leaves(each)
+    for key, value in node.items() if isinstance(node, dict) else []:
+        yield str(key), value
+        yield from _leaves(value)
 
 
 def _values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
