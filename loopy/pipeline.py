@@ -23,14 +23,14 @@ from loopy.diffusion.rollout import NO_CONDITIONS, next_clip
 from loopy.diffusion.sampler import Scheduler
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, ModelError, OutputError
-from loopy.models import DualUNet, SpeechEncoder
+from loopy.models import AudioEncoder, DualUNet, SpeechEncoder
 from loopy.models.folder import (
     ABSENT,
     CONDITION,
     INDEX,
-    OPTIONAL,
     PARTS,
     check_hash,
+    check_saveable,
     find_folder,
     load_part,
     read_index,
@@ -84,6 +84,7 @@ class LoopyPipeline:
         self.vae = vae
         self.scheduler = scheduler
         self.settings = settings
+        self._made_with: tuple[DualUNet, Autoencoder, str] | None = None
 
     @classmethod
     def from_pretrained(
@@ -115,12 +116,21 @@ class LoopyPipeline:
         for part in (part for part in PARTS if part not in parts and index[part] != ABSENT):
             check_hash(folder, index, part)
             parts[part] = load_part(folder, part)
+        if "audio_encoder" not in parts:
+            raise ModelError(
+                f"{folder} has no audio encoder: it was saved with one that is no wav2vec2; give "
+                "it to LoopyPipeline.from_pretrained(..., audio_encoder=...)"
+            )
+        conditions = dict[str, Any]()
+        for name in index.get("conditions", []):
+            check_hash(folder, index, CONDITION + name)
+            conditions[name] = load_part(folder, CONDITION + name)
         network = DualUNet(
             parts["reference_net"],
             parts["denoiser"],
             parts.get("audio_projection"),
             parts.get("audio_to_latents"),
-            conditions={n: load_part(folder, CONDITION + n) for n in index.get("conditions", [])},
+            conditions=conditions,
             reference_projection=settings.reference_projection,
         )
         others = (parts["audio_encoder"], parts["vae"].eval(), parts["scheduler"])
@@ -136,22 +146,26 @@ class LoopyPipeline:
             folder: Where it goes.
             dtype: Precision of the files; None = that of the networks, which stay as they are.
 
+        A speech encoder that is no wav2vec2 is left out: `from_pretrained` is given it.
+
         Raises:
+            ModelError: An autoencoder or a scheduler that a folder cannot hold.
             OutputError: It cannot be written there.
         """
         folder = path_of(folder, OutputError)
+        parts = self._parts()
+        for part, module in parts.items():
+            check_saveable(module, part)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / INDEX).unlink(missing_ok=True)
-            without = [part for part in OPTIONAL if getattr(self.network, part) is None]
-            for part in [each for each in PARTS if each not in without]:
-                home = self.network if hasattr(self.network, part) else self
-                save_part(getattr(home, part), folder, part, dtype=dtype)
-            conditions = self.network.conditions
-            for name, part in conditions.items():
-                save_part(part, folder, CONDITION + name, dtype=dtype)
+            for part, module in parts.items():
+                save_part(module, folder, part, dtype=dtype)
             write_model_index(
-                folder, asdict(self.settings), without=without, conditions=list(conditions)
+                folder,
+                asdict(self.settings),
+                without=[part for part in PARTS if part not in parts],
+                conditions=list(self.network.conditions),
             )
         except OSError as error:
             raise OutputError(f"cannot write the model to {folder}: {error}") from error
@@ -252,6 +266,7 @@ class LoopyPipeline:
         """
         watch = stopwatch or Stopwatch()
         sampling, contract = self.settings.sampling.altered(options), self.settings.contract
+        check_schedule(self.scheduler)  # it may be another than at first
         with watch("audio"):
             samples = self.load_audio(sound, rate_hz=rate_hz).to(self.vae.device)
         with watch("reference"):
@@ -329,10 +344,21 @@ class LoopyPipeline:
             values[name] = torch.cat([given, absent])[None].to(device)
         return values
 
-    @cached_property
+    @property
     def weights(self) -> str:
         """What subjects are made for: `made_with` of the networks, before any change of dtype."""
-        return made_with(self.network, self.vae)
+        if self._made_with is None or self._made_with[:2] != (self.network, self.vae):
+            self._made_with = self.network, self.vae, made_with(self.network, self.vae)
+        return self._made_with[2]
+
+    def _parts(self) -> dict[str, Any]:
+        """What a folder holds of it, by part."""
+        homes = {name: self.network if hasattr(self.network, name) else self for name in PARTS}
+        given = {name: getattr(home, name) for name, home in homes.items()}
+        if not isinstance(self.audio_encoder, AudioEncoder):
+            given["audio_encoder"] = None
+        given |= {CONDITION + name: part for name, part in self.network.conditions.items()}
+        return {name: part for name, part in given.items() if part is not None}
 
     @cached_property
     def _gate(self) -> Gate:

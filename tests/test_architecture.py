@@ -124,6 +124,16 @@ def test_no_assert_in_the_package(file):
     assert not [node.lineno for node in ast.walk(tree(file)) if isinstance(node, ast.Assert)]
 
 
+def test_each_mutant_is_of_code_that_is_there():
+    """`make mutants` takes long; that its table fits the code is seen here."""
+    calls = (n for n in ast.walk(tree("tests/mutants.py")) if isinstance(n, ast.Call))
+    mutants = [n.args for n in calls if getattr(n.func, "id", "") == "Mutant"]
+    assert len(mutants) > 50
+    for file, right, _, tests in (map(ast.literal_eval, each) for each in mutants):
+        assert (ROOT / "loopy" / file).read_text().count(right) == 1, (file, right)
+        assert (ROOT / "tests" / tests.partition("::")[0]).exists(), tests
+
+
 def test_the_page_shows_the_tree():
     assert tree_tool.tree() in PAGE.read_text(), "run: python -m tools.tree"
 

@@ -433,7 +433,7 @@ class TestSettings:
             "layout": {"stride": 4, "expand": 2, "segments": 5, "mode": "near"},
             "noise_share": 0.95, "stacked": false, "residual": 0.45, "still_start": true,
             "base_keeps_past": true}, "reference_projection": "denoiser",
-            "domain": "toon portraits", "min_reconstruction_psnr_db": 20.0}"""
+            "domain": "toon portraits", "fair_round_trip_db": 20.0}"""
         assert Settings.from_json(json.loads(old)) == Settings(
             128,
             12,
@@ -445,7 +445,7 @@ class TestSettings:
 
     @pytest.mark.parametrize(("domain", "toons"), [("toon portraits", True), ("portraits", False)])
     def test_the_warning_before_the_gate_is_left_unread(self, domain, toons):
-        old = _json(Settings(domain=domain)) | {"min_reconstruction_psnr_db": "much"}
+        old = _json(Settings(domain=domain)) | {"fair_round_trip_db": "much"}
         del old["toons"]
         assert Settings.from_json(old) == Settings(domain=domain, toons=toons)
         assert Settings.from_json(old | {"toons": False}) == Settings(domain=domain)

@@ -14,16 +14,21 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 
 from loopy.diffusion import SamplingOptions, sample
-from loopy.errors import ConfigurationError, ModelError
+from loopy.diffusion.objective import check_schedule
+from loopy.errors import ConfigurationError, ModelError, SubjectError
 from loopy.models import FrameCondition, SpeechEncoder, decode_latents, encode_images
+from loopy.models.folder import save_part
 from loopy.models.latents import NO_VARIANCE, encode_posterior, latents_shape
 from loopy.pipeline import LoopyPipeline
 from loopy.preprocess.landmarks import estimator
 from loopy.records import Clip, ConditionMask
+from loopy.training.start import start_from
 
 pytestmark = pytest.mark.filterwarnings(  # between diffusers' other schedulers and numpy
     "ignore:__array__ implementation:DeprecationWarning"
@@ -40,6 +45,10 @@ def tiny_vae():
         num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1),
     ).eval()
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\1\0")
 
 
 class Energy(SpeechEncoder):
@@ -82,6 +91,34 @@ class TestSampler:
         latents = sample(scheduler, predict, noise, steps=25, generator=draw)
         assert (latents - clean).square().mean() < 0.01  # the noise had 1
 
+    @pytest.mark.parametrize("kind", [HeunDiscreteScheduler, PNDMScheduler])
+    def test_one_that_ignores_a_part_of_its_configuration_is_refused(self, make_pipeline, kind):
+        """Zero terminal SNR: their alphas do not reach 0, where the model was trained."""
+        zero = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+        trained = DDIMScheduler(
+            **SD15, **zero, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False
+        )
+        pipe = make_pipeline()
+        pipe.scheduler = kind.from_config(trained.config)
+        with pytest.raises(ConfigurationError, match=f"{kind.__name__} does not have"):
+            pipe(torch.zeros(20, 20, 3, dtype=torch.uint8), SOUND)
+        for solver in (
+            DPMSolverMultistepScheduler,
+            EulerDiscreteScheduler,
+            UniPCMultistepScheduler,
+        ):
+            check_schedule(solver.from_config(trained.config))
+
+    def test_a_scheduler_that_no_folder_holds_leaves_the_model_as_it_was(
+        self, make_pipeline, tmp_path
+    ):
+        pipe = make_pipeline()
+        pipe.save_pretrained(tmp_path / "m")
+        pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config)
+        with pytest.raises(ModelError, match=r"PNDMScheduler.*scheduler="):
+            pipe.save_pretrained(tmp_path / "m")
+        LoopyPipeline.from_pretrained(tmp_path / "m")
+
     def test_a_stochastic_one_is_a_function_of_the_seed(self):
         scheduler, noise = EulerAncestralDiscreteScheduler(**SD15), torch.randn(1, 2, 4, 3, 3)
 
@@ -101,7 +138,10 @@ class TestSampler:
         portrait = torch.zeros(20, 20, 3, dtype=torch.uint8)
         assert torch.equal(loaded(portrait, SOUND).frames, pipe(portrait, SOUND).frames)
 
-    @pytest.mark.parametrize("name", ["StableDiffusionPipeline", "no Scheduler", 3, None, "os"])
+    @pytest.mark.parametrize(
+        "name",
+        ["StableDiffusionPipeline", "no Scheduler", 3, None, "CosineDPMSolverMultistepScheduler"],
+    )
     def test_a_folder_names_no_other_class(self, make_pipeline, tmp_path, name):
         make_pipeline().save_pretrained(tmp_path / "m")
         path = tmp_path / "m/model_index.json"
@@ -161,6 +201,17 @@ class TestCondition:
         with pytest.raises(ConfigurationError, match="time_dim of pose"):
             make_dual(conditions={"pose": FrameCondition(width=1, time_dim=7)})
 
+    def test_a_stage_takes_it_from_a_folder(self, make_dual, network, tmp_path, awaken):
+        save_part(network.conditions["pose"], tmp_path, "condition_pose")
+        for part in ("reference_net", "denoiser"):
+            save_part(getattr(network, part), tmp_path, part)
+        time_dim = network.audio_to_latents.config.time_dim
+        other = make_dual(conditions={"pose": FrameCondition(width=WIDTH, time_dim=time_dim)})
+        reports = start_from(other, [tmp_path])
+        assert len(reports["condition_pose"].loaded) == 4
+        ours, theirs = (n.conditions["pose"].proj1.weight for n in (network, other))
+        assert torch.equal(ours, theirs)
+
     def test_a_video_follows_it_and_a_folder_keeps_it(self, make_pipeline, network, tmp_path):
         pipe = make_pipeline(sampling={"steps": 2})
         pipe.network.conditions.update(network.conditions)
@@ -175,6 +226,9 @@ class TestCondition:
         first = pipe.settings.clip_frames  # later frames see the first ones: compare the first clip
         short = pipe(portrait, SOUND, conditions={"pose": poses[:first]}).frames
         assert torch.equal(short[:first], posed[:first])
+        damage(tmp_path / "m/condition_pose/diffusion_pytorch_model.safetensors")
+        with pytest.raises(ModelError, match=r"condition_pose.*damaged"):
+            LoopyPipeline.from_pretrained(tmp_path / "m")
         nothing = pipe(portrait, SOUND, conditions={"pose": torch.full((15, WIDTH), torch.nan)})
         assert torch.equal(nothing.frames, plain)
 
@@ -196,9 +250,9 @@ class TestSpeechEncoder:
     def test_a_pipeline_takes_it_and_a_folder_does_not(self, make_pipeline, tmp_path):
         pipe = make_pipeline()
         pipe.audio_encoder = Energy()
-        with pytest.raises(ModelError, match=r"Energy.*audio_encoder="):
-            pipe.save_pretrained(tmp_path / "m")
-        make_pipeline().save_pretrained(tmp_path / "m")
+        pipe.save_pretrained(tmp_path / "m")
+        with pytest.raises(ModelError, match=r"no audio encoder.*audio_encoder="):
+            LoopyPipeline.from_pretrained(tmp_path / "m")
         loaded = LoopyPipeline.from_pretrained(tmp_path / "m", audio_encoder=Energy())
         assert isinstance(loaded.audio_encoder, Energy)
 
@@ -212,6 +266,13 @@ class TestAutoencoder:
         assert own.shape[1:] == latents_shape(vae, 16)
         assert (encode_posterior(vae, images)[1] == NO_VARIANCE).all()
         assert decode_latents(vae, own).shape == images.shape
+
+    def test_a_subject_of_another_one_is_refused(self, make_pipeline):
+        pipe = make_pipeline()
+        subject = pipe.prepare(torch.zeros(20, 20, 3, dtype=torch.uint8))
+        pipe.vae = tiny_vae()
+        with pytest.raises(SubjectError):
+            next(pipe.stream(subject, SOUND))
 
     def test_a_model_may_have_it(self, make_pipeline, tmp_path):
         pipe = make_pipeline()

@@ -112,7 +112,8 @@ def run(words: Sequence[str]) -> None:
 def separated(words: Sequence[str]) -> list[str]:
     """The short ``-o`` written out, and four numbers joined to ``--box``: they need no quotes."""
     words = [part for word in words for part in re.split("(?<=^--box)=", word)]
-    words = [re.sub("^-o(=|$)", r"--out\1", word) for word in words]
+    words = [re.sub("^-o=?(?=.)", "--out=", word) for word in words]
+    words = ["--out" if word == "-o" else word for word in words]
     if "--box" not in words:
         return words
     first = words.index("--box") + 1

@@ -11,6 +11,9 @@ from torch import Tensor
 from loopy.diffusion.sampler import Scheduler
 from loopy.errors import ConfigurationError
 
+ZERO = 1e-6
+"""Share of signal that is none: some schedulers do not reach 0 itself."""
+
 
 def check_schedule(scheduler: Scheduler) -> None:
     """Refuse schedules whose training and sampling cannot agree.
@@ -20,11 +23,18 @@ def check_schedule(scheduler: Scheduler) -> None:
     of diffusers' DDIM, all of one length, do not end where the next one starts.
 
     Raises:
-        ConfigurationError: Such a mix, betas outside (0, 1], or clipping of latents.
+        ConfigurationError: Such a mix, betas outside (0, 1], clipping of latents, or a scheduler
+            that does not do what its configuration says.
     """
     config = scheduler.config
+    alphas = getattr(scheduler, "alphas_cumprod", None)
+    if alphas is None or (config.get("rescale_betas_zero_snr") and alphas[-1] > ZERO):
+        raise ConfigurationError(
+            f"{type(scheduler).__name__} does not have the noise schedule of its configuration "
+            "(alphas_cumprod); give DDIMScheduler, or another that has"
+        )
     if (betas := config.get("trained_betas")) is None:
-        betas = [config["beta_start"], config["beta_end"]]
+        betas = [config.get("beta_start", 1), config.get("beta_end", 1)]
     if not all(0 < beta <= 1 for beta in betas):  # a NaN is not either
         raise ConfigurationError(
             f"betas of the noise schedule lie in (0, 1], got {min(betas)} to {max(betas)}; set "

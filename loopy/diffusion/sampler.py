@@ -36,6 +36,13 @@ class Scheduler(Protocol):
         """(prediction, timestep, state) -> the next state, first of a tuple."""
 
 
+def schedule_record(scheduler: Scheduler) -> dict[str, Any]:
+    """What decides a video of a scheduler; of DDIM, as records have always said it, no class."""
+    name = type(scheduler).__name__
+    options = {key: value for key, value in scheduler.config.items() if key[0] != "_"}
+    return options if name == "DDIMScheduler" else options | {"class": name}
+
+
 def sample(
     scheduler: Scheduler,
     predict: Callable[[Tensor, Tensor, float], Tensor],

@@ -87,11 +87,9 @@ def _of_today(values: dict[str, Any]) -> dict[str, Any]:
     """
     if "rollout" in values:
         values = _renamed(values)
-    if "min_reconstruction_psnr_db" in values:  # the warning before there was a gate
+    if "fair_round_trip_db" in values:  # the warning before there was a gate
         toons = values.get("domain") == "toon portraits"
-        others = {
-            name: value for name, value in values.items() if name != "min_reconstruction_psnr_db"
-        }
+        others = {name: value for name, value in values.items() if name != "fair_round_trip_db"}
         values = {"toons": toons} | others
     return values
 

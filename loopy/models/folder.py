@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import diffusers
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from loopy.drafts import existing_folder, writing
 from loopy.errors import ModelError
-from loopy.models.audio import AudioEncoder, AudioProjection, SpeechEncoder, audio_encoder_config
+from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.condition import FrameCondition
 from loopy.models.tensor_files import read_object
@@ -47,9 +47,17 @@ PARTS: Mapping[str, tuple[str, str]] = {
 }
 """Name of each part, and the library and class that ``model_index.json`` says it is."""
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
-"""Classes of diffusers that ``vae`` may be; ``scheduler`` may be any scheduler of diffusers."""
+AUDIO_ENCODERS = ("AudioEncoder", "Wav2Vec2Model")
+SCHEDULERS = (
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "UniPCMultistepScheduler",
+)
+"""Classes of diffusers that ``vae`` and ``scheduler`` of a folder may be."""
 ABSENT = [None, None]
-OPTIONAL = ("audio_projection", "audio_to_latents")
+OPTIONAL = ("audio_projection", "audio_to_latents", "audio_encoder")
 """Parts that a model may be without; its index says `ABSENT` then, as diffusers does."""
 
 NETWORKS = {
@@ -58,7 +66,10 @@ NETWORKS = {
     "AudioToLatents": AudioToLatents,
 }
 
-COUNTS = ("layers_per_block", "temporal_attentions", "num_hidden_layers", "num_train_timesteps")
+COUNTS = (
+    "layers_per_block", "temporal_attentions", "num_hidden_layers", "num_train_timesteps",
+    "num_encoder_blocks", "num_decoder_blocks", "solver_order",
+)  # fmt: skip
 """Numbers of a configuration that decide how many layers or steps are built."""
 MOST_TIMESTEPS = 100_000
 
@@ -102,7 +113,8 @@ def read_places(model: str | Path) -> dict[str, Path]:
         ModelError: There is no such model.
     """
     folder = find_folder(model)
-    return {f"the model's {name}": folder / name for name in (INDEX, *PARTS)}
+    further = [path.name for path in folder.glob(f"{CONDITION}*")]
+    return {f"the model's {name}": folder / name for name in (INDEX, *PARTS, *further)}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -123,7 +135,8 @@ def read_index(folder: Path) -> dict[str, Any]:
                 "is it a model of loopy?"
             )
     further = index.get("conditions", [])
-    if not isinstance(further, list) or not all(str(name).isidentifier() for name in further):
+    fit = isinstance(further, list) and all(str(name).isidentifier() for name in further)
+    if not fit or any(hasattr(nn.ModuleDict, str(name)) for name in further):
         raise ModelError(f"{folder / INDEX}: conditions is {further!r:.80}, expected names")
     return index
 
@@ -171,15 +184,11 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
         dtype: Precision of floating-point tensors in the file; None = the module's own.
 
     Raises:
-        ModelError: A speech encoder that is no wav2vec2.
+        ModelError: See `check_saveable`; or the folder holds another model.
         OutputError: It cannot be written there.
     """
-    kind = type(module)
-    if issubclass(kind, SpeechEncoder) and not issubclass(kind, AudioEncoder):
-        raise ModelError(
-            f"a folder holds wav2vec2, not {kind.__name__}: save yours by itself, and give "
-            "it to LoopyPipeline.from_pretrained(..., audio_encoder=...)"
-        )
+    check_saveable(module, part)
+    index = read_index(folder) if (folder / INDEX).is_file() else {}  # before anything is written
     existing_folder(folder / part)
     if part == "scheduler":
         with writing(folder / part / "scheduler_config.json") as hidden:
@@ -194,12 +203,25 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
     with writing(folder / part / "config.json") as hidden:
         hidden.write_text(words)
     save_tensors(folder / _weights(part), state, {"format": "pt"})
-    if (folder / INDEX).is_file():
-        index = read_index(folder)
-        if SHA256 in index:
-            index[SHA256][_weights(part)] = _sha256(folder / _weights(part))
-            with writing(folder / INDEX) as hidden:
-                hidden.write_text(json.dumps(index, indent=2) + "\n")
+    if SHA256 in index:
+        index[SHA256][_weights(part)] = _sha256(folder / _weights(part))
+        with writing(folder / INDEX) as hidden:
+            hidden.write_text(json.dumps(index, indent=2) + "\n")
+
+
+def check_saveable(module: Any, part: str) -> None:
+    """Make sure that a folder can hold a part, before anything of it is written.
+
+    Raises:
+        ModelError: An audio encoder, an autoencoder or a scheduler of another class.
+    """
+    known = {"vae": AUTOENCODERS, "scheduler": SCHEDULERS, "audio_encoder": AUDIO_ENCODERS}
+    name = type(module).__name__
+    if name not in known.get(part, (name,)):
+        raise ModelError(
+            f"a model folder holds {' or '.join(known[part])} as its {part}, not {name}: keep "
+            f"yours apart, and give it to LoopyPipeline.from_pretrained(..., {part}=...)"
+        )
 
 
 def write_model_index(
@@ -254,11 +276,7 @@ def check_hash(folder: Path, index: Mapping[str, Any], part: str) -> None:
 
 def _is_ours(part: str, name: object) -> bool:
     """Whether a class of diffusers can be that part: no other name of it is looked up."""
-    if part == "vae":
-        return name in AUTOENCODERS
-    if part != "scheduler" or not isinstance(name, str) or not name.endswith("Scheduler"):
-        return False
-    return hasattr(getattr(diffusers, name, None), "scale_model_input")
+    return name in {"vae": AUTOENCODERS, "scheduler": SCHEDULERS}.get(part, ())
 
 
 def _class(config: Mapping[str, Any], part: str, path: Path) -> Any:
@@ -306,8 +324,14 @@ def _build(make: Callable[[dict[str, Any]], Any], config: dict[str, Any], path: 
 def _check_counts(config: Mapping[str, Any], most: int, path: Path) -> None:
     """Refuse numbers of layers that no file of so many tensors has: they take long to build."""
     for name in COUNTS:
-        if isinstance(number := config.get(name), int | float) and not 0 <= number <= most:
-            raise ModelError(f"{path} describes nothing that can be built ({name}: {number})")
+        value = config.get(name)
+        numbers = [n for n in (value if isinstance(value, list) else [value]) if _is_number(n)]
+        if not 0 <= sum(numbers) <= most or min(numbers, default=0) < 0:
+            raise ModelError(f"{path} describes nothing that can be built ({name}: {value!r:.80})")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float)
 
 
 def _shapes(file: Path) -> dict[str, Tensor]:

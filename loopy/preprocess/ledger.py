@@ -105,6 +105,11 @@ def stamp_of(files: Sequence[Source], key: str) -> str:
     return "; ".join(words)
 
 
+def is_gone(stamp: str) -> bool:
+    """Whether the video itself is missing, or out of reach for a while."""
+    return stamp.split("; ")[1:2] in ([MISSING], [OUT_OF_REACH])
+
+
 def write_ledger(root: AnyPath, ledger: Ledger) -> None:
     """Writes it whole or not at all.
 
@@ -128,9 +133,8 @@ def current_ledger(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
         ledger = _read(ledger_path(root, source))
     except StoreError:
         return None
-    key, *facts = stamp.split("; ")
-    gone = facts[:1] in ([MISSING], [OUT_OF_REACH]) and ledger.stamp.split("; ")[0] == key
-    return ledger if ledger.stamp == stamp or gone else None
+    same_key = ledger.stamp.split("; ")[0] == stamp.split("; ")[0]
+    return ledger if ledger.stamp == stamp or (same_key and is_gone(stamp)) else None
 
 
 def known_seconds(root: AnyPath, source: Source) -> float:

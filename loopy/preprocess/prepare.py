@@ -32,6 +32,7 @@ from loopy.preprocess.ledger import (
     Ledger,
     ShotOutcome,
     current_ledger,
+    is_gone,
     stamp_of,
     unfinished,
     write_ledger,
@@ -101,7 +102,10 @@ class Preparer:
         except OF_THE_RUN:
             raise
         except ValueError as error:  # all of ours are, and what no store takes
-            failed = Ledger(str(source), self._stamp(source), error=f"{source}: {error}")
+            now = self._stamp(source)
+            known = current_ledger(self.root, source, now) or Ledger(str(source), now)
+            # what was made of it before stays, also while it is out of reach
+            failed = replace(known, error=f"{source}: {error}", finished=not is_gone(now))
             write_ledger(self.root, failed)
             return failed
         except Exception as error:

@@ -137,7 +137,7 @@ def _running_ray(options: RayOptions, *, workers: int) -> Generator[ModuleType]:
 def _number_of_actors(found: dict[str, float], options: RayOptions) -> int:
     """As asked for, or as many as fit; Ray would wait without end for more."""
     kind, each = ("GPU", options.encoder_gpus) if options.encoder_gpus else ("CPU", 1)
-    most = int(found.get(kind, 0) / each)
+    most = int(found.get(kind, 0)) * int(1 / each) if each <= 1 else int(found.get(kind, 0) / each)
     if not 1 <= (count := options.encoders or most) <= most:
         raise ConfigurationError(
             f"{max(count, 1)} encoders take {max(count, 1) * each:g} {kind}s, and Ray has "

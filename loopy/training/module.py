@@ -188,6 +188,11 @@ class LoopyModule(pl.LightningModule):
                 raise ConfigurationError(
                     f"{name}: the model says {value}, the data {getattr(data, name)}; set both"
                 )
+        if unknown := self.network.conditions.keys() - set(getattr(data, "conditions", ())):
+            raise ConfigurationError(
+                f"the data have no conditions {sorted(unknown)}, which the network asks for: name "
+                "them in an attribute conditions of the data module, and fill Clip.conditions"
+            )
         made_by = getattr(data, "made_by", {})
         if made_by or self.parts is not None or self.sync is not None:
             self._check_frozen(made_by)

@@ -36,6 +36,7 @@ from loopy.data.media.portrait import Box, read_box
 from loopy.data.media.writer import check_crf
 from loopy.devices import Precision, dtype_of
 from loopy.diffusion.options import SamplingOptions
+from loopy.diffusion.sampler import schedule_record
 from loopy.drafts import has_name, remove_dead_drafts
 from loopy.errors import ConfigurationError, LoopyError, ManifestError, OutputError
 from loopy.memory import in_steady_memory
@@ -251,7 +252,7 @@ class Animator(pl.LightningModule):
             "weights": fingerprint(
                 nn.ModuleList([self.pipe.network, self.pipe.audio_encoder, self.pipe.vae])
             ),
-            "scheduler": {k: v for k, v in self.pipe.scheduler.config.items() if k[0] != "_"},
+            "scheduler": schedule_record(self.pipe.scheduler),
             "sampling": asdict(self.pipe.settings.sampling.altered(self.options)),
             "contract": asdict(self.pipe.settings.contract),
             "crf": self.crf,

@@ -54,7 +54,7 @@ class ValidationSamples(pl.Callback):
 
     - ``step_<step>.png`` and ``.mp4``: `HeldOut`; of an autoencoder its `sample_sheet()`;
     - ``step_<step>_<portrait>_<sound>.mp4``, with the sound, and a sheet of its frames (PNG): the
-      user's own portraits.
+      user's own portraits, while a model is trained.
 
     Weights are the averaged ones, in the precision of the training, and the noise is always the
     same, so that two steps compare. The first rank makes them; under FSDP2 all do the same, since
@@ -102,6 +102,7 @@ class ValidationSamples(pl.Callback):
         if trainer.sanity_checking or not (trainer.is_global_zero or is_sharded(pl_module)):
             return
         samples: dict[str, tuple[Image.Image, Video | None]] = {}
+        fitting = trainer.state.fn == "fit"  # `validate` gets the sheet alone
         with trainer.precision_plugin.forward_context():
             if not isinstance(pl_module, LoopyModule):
                 samples[""] = pl_module.sample_sheet(), None  # pyright: ignore[reportCallIssue]
@@ -112,7 +113,7 @@ class ValidationSamples(pl.Callback):
                     samples[""] = held_out.sheet(), held_out.made
                     if self.psnr:
                         pl_module.log_dict(held_out.psnr_db, prog_bar=True, rank_zero_only=True)
-                for speech in self.speeches:
+                for speech in self.speeches if fitting else []:
                     audio = read_audio(speech.sound)[: round(self.seconds * SAMPLE_RATE_HZ)]
                     video = pipeline(speech.portrait, audio)
                     samples[f"_{speech.name}"] = video.sheet(), video
@@ -125,7 +126,8 @@ class ValidationSamples(pl.Callback):
                     sheet.save(hidden)
                 if video is not None:
                     video.save(path.with_suffix(".mp4"))
-                _log(trainer, f"samples/{name.removeprefix('_') or 'held_out'}", path)
+                if fitting:
+                    _log(trainer, f"samples/{name.removeprefix('_') or 'held_out'}", path)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def held_out_sample(
         StoreError: Likewise.
     """
     try:
-        clips = data.held_out_stretch(round(seconds * FPS))
+        stretch = getattr(data, "held_out_stretch", None)  # any data module may train
+        clips = stretch(round(seconds * FPS)) if stretch is not None else []
         return _person(pipeline, clips) if clips else _toon(pipeline, seconds)
     except (DependencyError, StoreError) as error:
         if is_sharded(pipeline.network):
@@ -214,11 +217,12 @@ def _person(pipeline: LoopyPipeline, clips: list[Clip]) -> HeldOut:
             size=(channels, height, width),
             contract=settings.contract,
             sampling=settings.sampling,
+            conditions={n: values.to(portrait) for n, values in clip.conditions.items()},
         )
         for pictures, each in ((truth, clip.latents), (made, latents)):
-            pictures.append(decode_latents(vae, each[0].to(vae.device)).float())
+            pictures.append(decode_latents(vae, each[0].to(vae.device)).float().cpu())
     true, same = torch.cat(truth), torch.cat(made)
-    still = decode_latents(vae, portrait.to(vae.device)).float()
+    still = decode_latents(vae, portrait.to(vae.device)).float().cpu()
     near = {"val/psnr_db": same, "val/portrait_psnr_db": still}
     error = {name: (true - pictures).square().mean() for name, pictures in near.items()}
     psnr_db = {name: -10 * (each / 4).log10() for name, each in error.items()}  # the peak is 2

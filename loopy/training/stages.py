@@ -47,7 +47,8 @@ class ImageStage(LoopyModule):
         rows = torch.arange(len(clip), device=keep.device)[:, None]
         cut = {name: getattr(clip, name)[rows, keep] for name in ("latents", "audio", "landmarks")}
         weight = None if clip.weight is None else clip.weight[rows, keep]
-        return replace(clip, **cut, weight=weight)
+        conditions = {name: values[rows, keep] for name, values in clip.conditions.items()}
+        return replace(clip, **cut, weight=weight, conditions=conditions)
 
 
 class ClipStage(LoopyModule):

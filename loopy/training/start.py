@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from loopy.errors import ModelError
 from loopy.models import AudioEncoder, DualUNet
-from loopy.models.folder import load_part
+from loopy.models.folder import CONDITION, load_part
+from loopy.models.latents import Autoencoder
 from loopy.models.weights import ADDED, LoadReport, load_by_name
 
 TRAINED = ("reference_net", "denoiser", "audio_projection", "audio_to_latents")
@@ -29,7 +29,7 @@ KINDS = (*ADDED, ".transformer_blocks.0.attn2.", ".transformer_blocks.0.norm2.")
 class FrozenParts(NamedTuple):
     """The networks that a stage uses and does not train."""
 
-    vae: AutoencoderKL
+    vae: Autoencoder
     audio_encoder: AudioEncoder
 
 
@@ -62,9 +62,10 @@ def start_from(network: DualUNet, folders: Sequence[Path]) -> dict[str, LoadRepo
         ModelError: A folder has no part of a model, no folder has the UNets, a file is damaged,
             or a tensor is missing, left over or of another shape.
     """
-    states = {part: _stacked(folders, part) for part in TRAINED}
+    parts = [*TRAINED, *(CONDITION + name for name in network.conditions)]
+    states = {part: _stacked(folders, part) for part in parts}
     for folder in folders:
-        if not any(_file(folder, part).is_file() for part in TRAINED):
+        if not any(_file(folder, part).is_file() for part in parts):
             raise ModelError(
                 f"{folder} has no part of a model; give the folder that loopy init wrote, or train "
                 "and export the image stage first"
@@ -89,11 +90,12 @@ def start_table(reports: Mapping[str, LoadReport]) -> str:
 
 
 def _load(network: DualUNet, part: str, state: Mapping[str, Tensor]) -> LoadReport:
-    module = getattr(network, part)
+    condition = part.removeprefix(CONDITION) if part.startswith(CONDITION) else None
+    module = getattr(network, part) if condition is None else network.conditions[condition]
     if module is None:
         return LoadReport((), (), tuple(state))
     own = module.state_dict()
-    if not state and part.startswith("audio_"):
+    if not state and part.startswith(("audio_", CONDITION)):
         return LoadReport((), tuple(own), ())
     if not state:
         raise ModelError(f"no folder has a {part}; give one that loopy init or loopy export wrote")

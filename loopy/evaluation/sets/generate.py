@@ -32,6 +32,7 @@ from loopy.data.media.sound import read_audio
 from loopy.data.media.still import Portrait
 from loopy.data.media.video_reader import iterate_frames, read_frames
 from loopy.diffusion.options import SamplingOptions
+from loopy.diffusion.sampler import schedule_record
 from loopy.drafts import existing_folder
 from loopy.errors import LoopyError, MediaError
 from loopy.evaluation.sets.drawn import Item
@@ -159,10 +160,9 @@ class Maker:
     def made_by(self) -> dict[str, Any]:
         """All that decides a made video besides its files."""
         parts = nn.ModuleList([self.pipe.network, self.pipe.audio_encoder, self.pipe.vae])
-        scheduler = {k: v for k, v in self.pipe.scheduler.config.items() if k[0] != "_"}
         return {
             "weights": fingerprint(parts),
-            "scheduler": scheduler,
+            "scheduler": schedule_record(self.pipe.scheduler),
             "sampling": asdict(self.pipe.settings.sampling.altered(self.options)),
             "contract": asdict(self.pipe.settings.contract),
             "crf": CRF,
