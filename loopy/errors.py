@@ -30,7 +30,7 @@ class SubjectError(LoopyError):
 
 
 class StoreError(LoopyError):
-    """A shot store, or a clip of it, is missing, damaged or of another schema."""
+    """A shot store, or a shot of it, is missing, damaged or of another schema."""
 
 
 class CorruptFileError(StoreError):

@@ -82,7 +82,7 @@ def view_shot(
     video: Path | None = None,
     sheet: Path | None = None,
 ) -> None:
-    """Decodes a clip of a store: a video with its sound, and a contact sheet.
+    """Decodes a shot of a store: a video with its sound, and a contact sheet.
 
     Only a few frames are in memory at a time.
 
@@ -96,14 +96,14 @@ def view_shot(
 
     Raises:
         ConfigurationError: Neither is asked for.
-        StoreError: No such clip, or it is damaged.
+        StoreError: No such shot, or it is damaged.
         OutputError: Video or sheet cannot be written there.
     """
     if video is None and sheet is None:
         raise ConfigurationError("say where it goes: --video out.mp4, --sheet out.png, or both")
     opened = ShotStore.open(store)
     if not len(opened):
-        raise StoreError(f"{store} has no clips to show; see loopy data report {store}")
+        raise StoreError(f"{store} has no shots to show; see loopy data report {store}")
     shot = opened.index.id(0) if clip is None else clip
     about = opened.about(shot)
     results = {"video": video, "sheet": sheet}
@@ -130,18 +130,18 @@ def view_shot(
         # ValueError: a suffix that is no picture's
         with writing(sheet) as hidden, output_errors(sheet, ValueError):
             laid_out.save(hidden)
-    print(f"clip {shot}: {frames} frames of {about['provenance']['source']}")
+    print(f"shot {shot}: {frames} frames of {about['provenance']['source']}")
 
 
 def check_store(store: str, *, remove: bool = False) -> int:
     """Compares every row of a store with its checksum, and lists what is damaged.
 
-    The clips are those of the index and those that ledgers keep. A damaged ledger, or a row of the
+    The shots are those of the index and those that ledgers keep. A damaged ledger, or a row of the
     index that holds no id, is listed too.
 
     Args:
         store: The store.
-        remove: Delete the clips that are damaged: the next `loopy preprocess` makes them again.
+        remove: Delete the shots that are damaged: the next `loopy preprocess` makes them again.
 
     Returns:
         The exit code: 1 if anything is damaged.
@@ -149,7 +149,7 @@ def check_store(store: str, *, remove: bool = False) -> int:
     Raises:
         ConfigurationError: Files of a bucket shall be deleted.
         StoreError: There is no store, or its index cannot be read.
-        OutputError: A damaged clip cannot be deleted.
+        OutputError: A damaged shot cannot be deleted.
     """
     if remove and is_address(store):
         raise ConfigurationError(f"{store} is in a bucket: damaged files are listed, not deleted")
@@ -161,7 +161,7 @@ def check_store(store: str, *, remove: bool = False) -> int:
     for fault in [*faults, *more]:
         print(fault)
     damaged = deleted = 0
-    for clip in (bar := tqdm(sorted({*named, *kept}), desc="clips", unit="clip")):
+    for clip in (bar := tqdm(sorted({*named, *kept}), desc="shots", unit="shot")):
         try:
             opened.check(clip)
         except StoreError as error:
@@ -173,7 +173,7 @@ def check_store(store: str, *, remove: bool = False) -> int:
                     path.unlink(missing_ok=True)
                 deleted += 1
     cure = f", {deleted} deleted: run loopy preprocess again" if deleted else ""
-    print(f"{bar.n} clips, {damaged} damaged{cure}")
+    print(f"{bar.n} shots, {damaged} damaged{cure}")
     return int(bool(damaged or faults or more))
 
 
@@ -190,10 +190,10 @@ def index_store(store: Path, *, validation: float | None = None, test: float | N
         test: Share of the people held out for the end, likewise.
 
     Returns:
-        The exit code: 1 if clips cannot be read.
+        The exit code: 1 if shots cannot be read.
 
     Raises:
-        StoreError: There is no store, a ledger is damaged, or not one clip can be read.
+        StoreError: There is no store, a ledger is damaged, or not one shot can be read.
         OutputError: The index cannot be written.
     """
     damaged = list[StoreError]()
@@ -201,7 +201,7 @@ def index_store(store: Path, *, validation: float | None = None, test: float | N
     made = build_index(store, keep=keep, left_out=damaged.append, **shares)
     for error in damaged:
         print(f"left out: {error}")
-    print(f"{len(made)} clips{f', {len(damaged)} left out' if damaged else ''}")
+    print(f"{len(made)} shots{f', {len(damaged)} left out' if damaged else ''}")
     return int(bool(damaged))
 
 
@@ -233,7 +233,7 @@ def _named(index: Index) -> tuple[list[str], list[StoreError]]:
 
 
 def _source(store: ShotStore, clip: str, ledgers: Mapping[str, str]) -> str:
-    """The video of a clip, which may be damaged."""
+    """The video of a shot, which may be damaged."""
     if clip in ledgers:
         return ledgers[clip]
     try:
@@ -243,9 +243,9 @@ def _source(store: ShotStore, clip: str, ledgers: Mapping[str, str]) -> str:
 
 
 def _sound(provenance: dict[str, Any]) -> tuple[Float[Tensor, " samples"] | None, str]:
-    """What is heard in the span of a clip, if anything, and in words where it is from, or why not.
+    """What is heard in the span of a shot, if anything, and in words where it is from, or why not.
 
-    A header may name any file of this disk: only that which the clip was made of is opened.
+    A header may name any file of this disk: only that which the shot was made of is opened.
     """
     source = Path(provenance["source"])
     if not source.is_file():
@@ -255,7 +255,7 @@ def _sound(provenance: dict[str, Any]) -> tuple[Float[Tensor, " samples"] | None
     except (OSError, MediaError) as error:
         return None, f"no sound: {source} cannot be read ({error})"
     if not same:
-        return None, f"no sound: {source} is not the file that the clip was made of"
+        return None, f"no sound: {source} is not the file that the shot was made of"
     with open_media(source, "sound") as container:
         if not container.streams.audio:
             return None, f"no sound: {source} has none"

@@ -178,7 +178,7 @@ def test_a_view_plays_no_other_file(store, talks, talk_parts, chirp, tmp_path, c
         assert main(words) == 0
     finally:
         moved.replace(talks / "cut.mkv")
-    assert "is not the file that the clip was made of" in capsys.readouterr().out
+    assert "is not the file that the shot was made of" in capsys.readouterr().out
     assert not probe(video).has_sound
 
 
@@ -227,7 +227,7 @@ def test_other_shares_are_another_index(store, capsys):
     for validation, test in [(0.0, more), (more, 0.0), (0.0, less)]:
         shares = [f"--validation={validation}", f"--test={test}"]
         assert main(["data", "index", str(store), *shares]) == 0
-        assert capsys.readouterr().out == "2 clips\n"
+        assert capsys.readouterr().out == "2 shots\n"
         side = 2 if place < test else int(validation > 0)
         index = ShotStore.open(store).index
         assert index["split"].tolist() == [side, side]

@@ -82,7 +82,7 @@ def store(make_store, ledgers):
 def test_the_index_holds_what_the_report_counts(store, ledgers, capsys):
     assert len(ShotStore.open(store)) == 3  # all files there are
     assert main(["data", "index", str(store)]) == 0
-    assert capsys.readouterr().out == "2 clips\n"
+    assert capsys.readouterr().out == "2 shots\n"
     index, found = ShotStore.open(store).index, store_report(store)
     held = {index.id(row) for row in range(len(index))}
     assert held == {shot.shot for shot in found.kept} == {ledgers[n].id for n in ("once", "twice")}
@@ -187,13 +187,13 @@ def test_a_check_lists_what_is_damaged(store, ledgers, capsys):
     files = {name: store / shot_path(record.id) for name, record in ledgers.items()}
     write_ledger(store, Ledger("c.mp4", "s", 1))
     assert main(["data", "check", str(store)]) == 0
-    assert capsys.readouterr().out == "3 clips, 0 damaged\n"
+    assert capsys.readouterr().out == "3 shots, 0 damaged\n"
     flip(files["once"])  # a row
     flip(files["nobody's"], 40)  # its header, and no ledger knows it
     files["twice"].unlink()
     assert main(["data", "check", str(store)]) == 1
     told = capsys.readouterr().out
-    assert told.endswith("3 clips, 3 damaged\n")
+    assert told.endswith("3 shots, 3 damaged\n")
     lines = {line.partition(" of ")[0]: line for line in told.splitlines()[:-1]}
     assert f"of a.mp4: {files['once']}: row 39 of " in lines[ledgers["once"].id]
     assert f"of an unknown video: {files[NOBODY]}: its header" in lines[ledgers[NOBODY].id]
@@ -210,7 +210,7 @@ def test_a_check_removes_what_is_damaged_and_nothing_else(store, ledgers, capsys
     told = capsys.readouterr().out
     assert "schema is 2, newer" in told
     # one of the four was gone before
-    assert told.endswith("4 clips, 3 damaged, 2 deleted: run loopy preprocess again\n")
+    assert told.endswith("4 shots, 3 damaged, 2 deleted: run loopy preprocess again\n")
     assert [files[name].exists() for name in ("once", "twice", NOBODY)] == [False, True, True]
     assert main(["data", "check", f"file://{store}", "--remove"]) == 2
     assert "in a bucket" in capsys.readouterr().err
@@ -233,4 +233,4 @@ def test_a_store_that_is_not_indexed_yet_has_a_report(store, capsys):
 def test_an_empty_store_has_nothing_to_show(make_store, tmp_path, capsys):
     words = ["data", "view", str(make_store()), "--parts", "x", "--sheet", str(tmp_path / "a.png")]
     assert main(words) == 2
-    assert "no clips to show" in capsys.readouterr().err
+    assert "no shots to show" in capsys.readouterr().err

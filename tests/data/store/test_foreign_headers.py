@@ -102,11 +102,11 @@ def test_one_hostile_header_ends_nothing(make_store, make_record, change, capfd)
     with pytest.raises(CorruptFileError, match=f"{path.name}: .*makes no sense.*preprocess"):
         ShotStore.open(root).read(wrong, {"pose": [0]})
     assert main(["data", "check", str(root)]) == 1
-    assert capfd.readouterr().out.endswith("2 clips, 1 damaged\n")
+    assert capfd.readouterr().out.endswith("2 shots, 1 damaged\n")
     assert main(["data", "index", str(root)]) == 1
     out = capfd.readouterr().out
     assert f"left out: {path}: " in out
-    assert out.endswith("1 clips, 1 left out\n")
+    assert out.endswith("1 shots, 1 left out\n")
     index = Index.open(root)
     assert [index.id(row) for row in range(len(index))] == [right]
 
@@ -115,7 +115,7 @@ def test_an_index_of_whole_clips_ends_well(make_store, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert main(["data", "index", str(make_store(["one", "two"]))]) == 0
-    assert capfd.readouterr().out == "2 clips\n"
+    assert capfd.readouterr().out == "2 shots\n"
 
 
 def test_nesting_without_end_is_an_error(make_store, make_record):

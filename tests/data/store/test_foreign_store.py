@@ -79,7 +79,7 @@ def test_a_damaged_ledger_ends_no_check(make_store, make_record, capfd):
     assert main(["data", "check", str(root), "--remove"]) == 1
     told = capfd.readouterr().out
     assert told.count("delete it and preprocess again") == 4
-    assert told.endswith("2 clips, 1 damaged, 1 deleted: run loopy preprocess again\n")
+    assert told.endswith("2 shots, 1 damaged, 1 deleted: run loopy preprocess again\n")
     assert main(["data", "report", str(root)]) == 2
     assert capfd.readouterr().err.count("\n") == 1
 
