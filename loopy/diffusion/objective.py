@@ -27,12 +27,6 @@ def check_schedule(scheduler: Scheduler) -> None:
             that does not do what its configuration says.
     """
     config = scheduler.config
-    alphas = getattr(scheduler, "alphas_cumprod", None)
-    if alphas is None or (config.get("rescale_betas_zero_snr") and alphas[-1] > ZERO):
-        raise ConfigurationError(
-            f"{type(scheduler).__name__} does not have the noise schedule of its configuration "
-            "(alphas_cumprod); give DDIMScheduler, or another that has"
-        )
     if (betas := config.get("trained_betas")) is None:
         betas = [config.get("beta_start", 1), config.get("beta_end", 1)]
     if not all(0 < beta <= 1 for beta in betas):  # a NaN is not either
@@ -49,6 +43,12 @@ def check_schedule(scheduler: Scheduler) -> None:
         )
     if config.get("clip_sample"):
         raise ConfigurationError("clip_sample clips latents, which have no range; set it to false")
+    alphas = getattr(scheduler, "alphas_cumprod", None)
+    if alphas is None or (config.get("rescale_betas_zero_snr") and alphas[-1] > ZERO):
+        raise ConfigurationError(
+            f"{type(scheduler).__name__} does not have the noise schedule of its configuration "
+            "(alphas_cumprod); give DDIMScheduler, or another that has"
+        )
 
 
 def add_noise(

@@ -113,7 +113,7 @@ def test_a_view_shows_the_clip_and_plays_its_sound(
     video, sheet = tmp_path / "clip.mp4", tmp_path / "clip.png"
     words = ["data", "view", str(made), "--parts", str(talk_parts), "--clip", second[0]]
     assert main([*words, "--video", str(video), "--sheet", str(sheet)]) == 0
-    assert f"clip {second[0]}: {FRAMES} frames of " in capsys.readouterr().out
+    assert f"shot {second[0]}: {FRAMES} frames of " in capsys.readouterr().out
 
     about, frames = probe(video), np.stack(list(iterate_frames(video))).astype(float)
     assert (about.fps, about.width_px, about.height_px) == (25, SIDE, SIDE)

@@ -7,7 +7,6 @@ import torch
 
 from loopy.diffusion.options import DiffusionContract
 from loopy.diffusion.settings import Settings
-from loopy.records import Clip
 from loopy.training.dropout import ConditionDropout
 from loopy.training.stages import ClipStage, ImageStage
 
@@ -85,16 +84,13 @@ class TestStep:
         class SecondRank(kind):
             global_rank = 1
 
-        def part(clip, rows):
-            return Clip(**{f.name: _rows(getattr(clip, f.name), rows) for f in fields(clip)})
-
         clip = make_clip(4)
         options = {"targets": 2} if kind is ImageStage else {"motion_noise": 0.5}
         whole = make_stage(kind, **options).training_step(clip, 3)
-        first = make_stage(kind, **options).training_step(part(clip, slice(0, 2)), 3)
+        first = make_stage(kind, **options).training_step(clip.rows(slice(0, 2)), 3)
         shape = {"clip_frames": None} if kind is ImageStage else None
         second = make_stage(SecondRank, shape=shape, **options)
-        second = second.training_step(part(clip, slice(2, 4)), 3)
+        second = second.training_step(clip.rows(slice(2, 4)), 3)
         torch.testing.assert_close(whole, (first + second) / 2)
         assert not torch.isclose(first, second)
 
@@ -173,7 +169,3 @@ class TestStep:
         loss.backward()
         to_query = stage.network.denoiser.mid_block.attentions[0].block.attn1.to_q.weight
         assert to_query.grad.any()
-
-
-def _rows(values, rows):
-    return None if values is None else values[rows]

@@ -64,7 +64,7 @@ def test_a_check_deletes_nothing_outside(make_store, victim, door, capfd):
     assert main(["data", "check", str(root), "--remove"]) == 1
     told = capfd.readouterr().out
     assert wrong in told
-    assert told.endswith(f"{2 if door == 'ledger' else 1} clips, 0 damaged\n")  # it went on
+    assert told.endswith(f"{2 if door == 'ledger' else 1} shots, 0 damaged\n")  # it went on
     assert victim.exists()
     with pytest.raises(StoreError, match=r"hexadecimal|not there"):
         ShotStore.open(root).check("../../victim/model")
