@@ -153,7 +153,8 @@ def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int) -> Clip:
     frames, slots = stage.settings.clip_frames, contract.layout.slots
     picture = (stage.network.denoiser.config["in_channels"], latent_px, latent_px)
     empty = partial(torch.empty, dtype=stage.network.denoiser.dtype)
-    widths = {name: each.config["width"] for name, each in stage.network.conditions.items()}  # pyright: ignore[reportAttributeAccessIssue]  # modules of a dictionary
+    asked: Any = stage.network.conditions
+    widths: dict[str, int] = {name: each.config["width"] for name, each in asked.items()}
     return Clip(
         latents=empty(batch_size, frames, *picture),
         reference=empty(batch_size, *picture),

@@ -7,13 +7,13 @@ Wav2Lip (arXiv 2008.10010) trains a generator against a frozen judge of sync, an
 
 from copy import deepcopy
 
-from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import ConfigurationError
 from loopy.models import AudioEncoder
 from loopy.models.folder import ASSETS, load_part
+from loopy.models.latents import Autoencoder
 from loopy.models.sync import MOUTH_CELLS, WINDOW, SyncJudge
 from loopy.models.weights import store_fingerprints
 
@@ -38,7 +38,7 @@ class SyncTerm:
         self.weight = weight
         self.judge = SyncJudge.from_pretrained().requires_grad_(False)
 
-    def check(self, vae: AutoencoderKL, audio_encoder: AudioEncoder) -> None:
+    def check(self, vae: Autoencoder, audio_encoder: AudioEncoder) -> None:
         """Make sure that clips are of the networks whose latents and features the judge knows.
 
         Raises:
@@ -82,6 +82,6 @@ class SyncTerm:
         return self.weight * (1 - (heard * seen).sum(-1)).mean(1)
 
 
-def _fingerprints(vae: AutoencoderKL, audio_encoder: AudioEncoder) -> dict[str, str]:
+def _fingerprints(vae: Autoencoder, audio_encoder: AudioEncoder) -> dict[str, str]:
     """In half precision, as the embedded model is kept: rounding makes no other network."""
     return store_fingerprints(deepcopy(vae).half(), deepcopy(audio_encoder).half())

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from jaxtyping import Int
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from loopy.errors import ConfigurationError
 from loopy.models import AudioEncoder
-from loopy.models.latents import encode_images
+from loopy.models.latents import Autoencoder, encode_images
 from loopy.models.weights import store_fingerprints
 from loopy.motion import FACE_PARTS, expression_variance, head_motion_variance, part_mask
 from loopy.randomness import generator
@@ -86,7 +85,7 @@ class TalkShards(Dataset[str]):
         folder: Path,
         shards: int,
         recipe: Recipe,
-        vae: AutoencoderKL,
+        vae: Autoencoder,
         audio_encoder: AudioEncoder,
     ) -> None:
         parts = f"{recipe} {sorted(store_fingerprints(vae, audio_encoder).items())}"
