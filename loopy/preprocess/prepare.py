@@ -32,7 +32,6 @@ from loopy.preprocess.ledger import (
     Ledger,
     ShotOutcome,
     current_ledger,
-    is_gone,
     stamp_of,
     unfinished,
     write_ledger,
@@ -105,7 +104,7 @@ class Preparer:
             now = self._stamp(source)
             known = current_ledger(self.root, source, now) or Ledger(str(source), now)
             # what was made of it before stays, also while it is out of reach
-            failed = replace(known, error=f"{source}: {error}", finished=not is_gone(now))
+            failed = replace(known, error=f"{source}: {error}", finished=True)
             write_ledger(self.root, failed)
             return failed
         except Exception as error:
