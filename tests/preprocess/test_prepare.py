@@ -1,6 +1,7 @@
 """A store by any engine is the same; what is done is not done again; memory is flat."""
 
 import os
+import shutil
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.landmarks.precomputed import Tracks, save_tracks
 from loopy.preprocess.ledger import read_ledgers
 from loopy.preprocess.prepare import BATCH, Preparer
-from loopy.preprocess.report import store_report
+from loopy.preprocess.report import listed_shots, store_report
 from loopy.preprocess.shot_finder import ShotFinder, split
 from loopy.stopping import Stopped
 
@@ -190,6 +191,24 @@ def test_a_video_that_breaks_off_gives_no_shot(make, talks, tmp_path):
     assert ledger.shots == ()
     assert shots(preparer.root) == {}
     assert store_report(preparer.root).errors == {str(broken): ledger.error}
+
+
+def test_a_video_out_of_reach_keeps_what_was_made_of_it(make, talks, tmp_path):
+    """One of its shots is lost, and the video away: the others stay listed until it is back."""
+    folder = shutil.copytree(talks, tmp_path / "talks")
+    preparer, video = make(), folder / "long.mkv"
+    before = preparer(video)
+    files = sorted(preparer.root.glob("clips/*/*.safetensors"))
+    files[0].unlink()
+    folder.rename(tmp_path / "away")
+    gone = preparer(video)
+    assert "long.mkv" in gone.error
+    assert [each.shot for each in gone.shots] == [each.shot for each in before.shots]
+    assert listed_shots(preparer.root) == {path.stem for path in files}
+    (tmp_path / "away").rename(folder)
+    kept = times(preparer.root)
+    assert preparer(video).error == ""
+    assert kept.items() < times(preparer.root).items()  # only the lost one is made again
 
 
 def test_other_options_need_another_store(store, talks, talk_parts, options):
