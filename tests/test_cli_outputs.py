@@ -15,7 +15,7 @@ def room(tmp_path, monkeypatch):
     for name in ("run/checkpoints/last.ckpt", "run/config.yaml", "store/videos/a.mp4", "d/a.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("of the user")
-    for name in ("tiny/model_index.json", "study.json", "key.json", "recipes/base.yaml"):
+    for name in ("tiny/model_index.json", "recipes/base.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("trainer: {max_steps: 1}")
     monkeypatch.chdir(tmp_path)
@@ -32,7 +32,6 @@ def room(tmp_path, monkeypatch):
         ("evaluate toon --model tiny --out tiny/vae", "is inside the model's vae tiny/vae"),
         ("evaluate celebv-hq --data d --out d/judged", "is inside data d"),
         ("evaluate open-set --data d --out d/sounds", "is inside sounds d/sounds"),
-        ("evaluate --votes study.json --key key.json --out .", "would replace votes 1 study.json"),
         ("preprocess store/videos store --parts tiny", "is inside videos store/videos"),
         ("preprocess d tiny/vae --parts tiny", "is inside vae of --parts tiny/vae"),
         (

@@ -127,7 +127,6 @@ DOORS = [
         {"--name": "word", "--landmarks": "word"},
     ),
     Typed(("evaluate",), {"--compare": "folder", "--out": "compared"}),
-    Typed(("evaluate",), {"--votes": "text.txt", "--key": "text.txt", "--out": "voted"}),
     Typed(
         ("estimate", "--config", str(ROOT / "configs/toon/vae.yaml")),
         {"--card": "24GB"},

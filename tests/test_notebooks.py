@@ -97,7 +97,7 @@ def test_own_data_become_a_store_and_a_training(tmp_path):
 
 
 @pytest.mark.weights
-def test_two_evaluations_are_compared_and_people_asked(tmp_path):
+def test_two_evaluations_are_compared(tmp_path):
     outputs, text = execute("04_evaluate_and_compare.ipynb", tmp_path, SECONDS=1, STEPS=2)
     assert kinds(outputs).count("image/jpeg") == 1  # frames of the worst video
     judged = tmp_path / "runs/judged"
@@ -105,8 +105,6 @@ def test_two_evaluations_are_compared_and_people_asked(tmp_path):
     first = results.Results.read(judged / "more")
     assert len([video for video in first.videos if not video.problem]) == 6
     assert "columns compared" in text
-    [row] = [line for line in text.splitlines() if " synthesis quality " in line]
-    assert re.search(r"^more +one +synthesis quality +36 +6 +6 .* more +", row)
     made = {path.name for path in tmp_path.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
     assert made <= {"runs", "__pycache__"}
 

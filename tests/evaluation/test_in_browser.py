@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from loopy.data.media.video import Video
-from loopy.evaluation.study.pages import DIMENSIONS, StudyKey, make_study, trials_of
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
+from tools.study.pages import DIMENSIONS, StudyKey, make_study, trials_of
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")

@@ -14,9 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from loopy.errors import ConfigurationError, ManifestError, MediaError, OutputError
-from loopy.evaluation.study.pages import DIMENSIONS, HEAD, StudyKey, make_study, trials_of
-from loopy.evaluation.study.votes import agreement, alpha, analyse, wins
 from loopy.evaluation.table.results import Results, VideoResult
+from tools.study.__main__ import main
+from tools.study.pages import DIMENSIONS, HEAD, StudyKey, make_study, trials_of
+from tools.study.votes import agreement, alpha, analyse, wins
 
 
 @pytest.fixture
@@ -240,6 +241,38 @@ def test_files_that_are_no_votes_and_no_key_are_refused(study, tmp_path):
         (tmp_path / "key.json").write_text(text)
         with pytest.raises(ManifestError, match="key of a study"):
             analyse([], tmp_path / "key.json")
+
+
+def test_the_command_writes_pages_and_sums_votes_up(folders, tmp_path, capsys):
+    out = tmp_path / "study"
+    words = [*map(str, folders[:2]), "--out", str(out), "--raters", "6", "--trials", "2"]
+    assert main(["pages", *words]) == 0
+    assert "3 videos of each of 2, for 6 raters" in capsys.readouterr().out
+    for rater in StudyKey.read(out / "key.json").raters:
+        save(out / f"{rater}.csv", rows_of(out, rater, prefers("plain")))
+    votes = [str(path) for path in out.glob("*.csv")]
+    key = ["--key", str(out / "key.json")]
+    assert main(["votes", *votes, *key, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "study.json").read_text())["preferences"]
+    assert [(row["votes"], row["wins"]["value"]) for row in rows] == [(12, 1.0)] * 6
+    assert "study.json" in capsys.readouterr().out
+
+
+def test_the_command_refuses_in_one_line_and_writes_over_no_input(study, tmp_path, capsys):
+    votes = str(save(tmp_path / "study.json", rows_of(study, "rater-01", prefers("plain"))))
+    before = (tmp_path / "study.json").read_bytes()
+    key = str(study / "key.json")
+    for words, told in [
+        (["pages", "a", "b"], "give --out too"),
+        (["votes", votes], "give --key too"),
+        (["votes", votes, "--key", str(tmp_path / "nowhere")], "nowhere"),
+        (["votes", votes, "--key", key, "--out", str(tmp_path)], "would replace votes 1"),
+    ]:
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+    assert (tmp_path / "study.json").read_bytes() == before
 
 
 def counts_of(table):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from loopy.errors import LoopyError, MediaError
 from loopy.evaluation.sets.drawn import Draw, DrawOptions, Item
-from loopy.evaluation.study.pages import StudyKey, StudyVideo, trials_of
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.evaluation.table.text import results_table
+from tools.study.pages import StudyKey, StudyVideo, trials_of
 
 RESULTS = Results(
     "toon",

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from loopy.drafts import writing
 from loopy.errors import ManifestError
-from loopy.evaluation.study.pages import CHOICES, DIMENSIONS, HEAD, StudyKey
 from loopy.evaluation.table.compare import FEWEST
 from loopy.evaluation.table.statistics import RESAMPLES, Figure
 from loopy.evaluation.table.text import aligned, count, interval, short
 from loopy.randomness import generator
 from loopy.typed_values import finite
+from tools.study.pages import CHOICES, DIMENSIONS, HEAD, StudyKey
 
 FILE = "study.json"
 Question = tuple[str, str, str]

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+import loopy.evaluation
 from loopy.drafts import draft, writing
 from loopy.errors import ConfigurationError, ManifestError, MediaError
 from loopy.evaluation.table.results import FILE, Results
-from loopy.evaluation.table.templates import fill
 from loopy.randomness import generator
 from loopy.typed_values import finite, read_record
 
@@ -96,7 +97,7 @@ class StudyKey:
         except (OSError, ValueError) as error:
             raise ManifestError(
                 f"{path} is not the key of a study ({error}); give the key.json that "
-                "loopy evaluate --study wrote"
+                "python -m tools.study pages wrote"
             ) from error
 
 
@@ -150,6 +151,7 @@ def make_study(
     key = StudyKey(
         study, seed, dict(hidden), tuple(f"rater-{i:0{digits}d}" for i in range(1, raters + 1))
     )
+    template = _templates().get_template("study.html")
     with draft(out, folder=True) as folder:
         (folder / "raters/clips").mkdir(parents=True)
         files = {}
@@ -168,7 +170,7 @@ def make_study(
                 "trials": [trial._asdict() for trial in shown],
                 "files": {name: files[name] for trial in shown for name in trial},
             }
-            page = fill("study.html", rater=rater, data=data)
+            page = template.render(rater=rater, data=data)
             (folder / "raters" / f"{rater}.html").write_text(page, encoding="utf-8")
         key.write(folder / "key.json")
     return key
@@ -208,6 +210,16 @@ def videos_of(folder: Path) -> dict[str, Path]:
     if gone := [path for path in videos.values() if not path.is_file()]:
         raise MediaError(f"{gone[0]} is gone; judge the videos again")
     return videos
+
+
+def _templates() -> Environment:
+    """Ours, and the style of the pages of evaluations."""
+    folders = [Path(__file__).parent, *(Path(each) / "pages" for each in loopy.evaluation.__path__)]
+    templates = Environment(
+        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined
+    )
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return templates
 
 
 def _digest(*words: int | str) -> str:
