@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loopy.errors import LoopyError
-from loopy.preprocess.landmarks.top_down import largest_person
+from loopy.preprocess.landmarks.dwpose import largest_person
 from loopy.preprocess.landmarks.types import FaceLandmarks
 
 FIELDS = {
