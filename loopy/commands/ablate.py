@@ -9,8 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,19 @@ from loopy.commands.parsing import parsed
 from loopy.commands.recipes import find_recipe, read_recipe
 from loopy.data.media.finished import content_hash, is_finished, mark_finished, tree_hash
 from loopy.data.media.outputs import check_outputs
-from loopy.drafts import folder_of_results, writing
+from loopy.drafts import existing_folder, folder_of_results
 from loopy.errors import ConfigurationError, LoopyError
 from loopy.evaluation.ablation import table
-from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
-from loopy.evaluation.table.results import Results
+from loopy.evaluation.ablation.judge import VERSION
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure
 from loopy.evaluation.toon.talks import SHORTEST_S
 from loopy.models.tensor_files import told
-from loopy.training.checkpoints import last_checkpoint
+from loopy.training.checkpoint_files import last_checkpoint
 from loopy.training.loss_plot import read_rows
+from loopy.typed_values import write_record
 
-BASE, START, TRUTH = "base.yaml", "image.yaml", "truth"
 LOG, RECORD = "ablate.log", "recipe.json"
-EVERY_S = 2.0
-FREE = {
-    "seed_everything": None,
-    "model": {"init_args": {"seed": None}},
-    "trainer": {"max_steps": None, "default_root_dir": None, "val_check_interval": None},
-}
-"""What `loopy ablate` decides itself."""
+LOSS = ColumnInfo("Held-out loss", "lower", "", "of the validation after the last step")
 
 
 @dataclass(frozen=True)
@@ -52,6 +45,7 @@ class PlannedRun:
         folder: Where it is, or will be.
         recipes: Later ones are laid over earlier ones.
         steps: How long it is trained; of one that has begun, as long as it was planned.
+        done: Steps of its last checkpoint; 0 where there is none.
     """
 
     variant: str
@@ -59,6 +53,7 @@ class PlannedRun:
     folder: Path
     recipes: tuple[Path, ...]
     steps: int
+    done: int
 
     @property
     def name(self) -> str:
@@ -68,16 +63,16 @@ class PlannedRun:
     @property
     def words(self) -> list[str]:
         """Of `loopy fit`; it validates after the last step, where its recipes would not."""
-        words = [word for path in self.recipes for word in ("--config", str(path))]
-        words += ["--seed_everything", str(self.seed), "--model.init_args.seed", str(self.seed)]
-        words += ["--trainer.max_steps", str(self.steps)]
-        words += ["--trainer.default_root_dir", str(self.folder)]
+        words = [f"--config={path}" for path in self.recipes]
+        words += [f"--seed_everything={self.seed}", f"--model.init_args.seed={self.seed}"]
+        words += [f"--trainer.max_steps={self.steps}"]
+        words += [f"--trainer.default_root_dir={self.folder}"]
         trainer = _trainer(self.recipes)
         every = trainer.get("val_check_interval")
         batches = self.steps * trainer.get("accumulate_grad_batches", 1)
         by_epochs = trainer.get("check_val_every_n_epoch", 1) is not None
         if not by_epochs and isinstance(every, int) and batches % every:
-            words += ["--trainer.val_check_interval", str(batches)]
+            words += [f"--trainer.val_check_interval={batches}"]
         return words
 
 
@@ -129,41 +124,39 @@ def ablate(
     names, words = _listed(variants), _listed(seeds)
     if not all(word.isdecimal() for word in words):
         raise ConfigurationError(f"{seeds!r} are no seeds; give numbers, as in 0,1")
-    base = find_recipe(f"{recipes}/{BASE}")
-    overlays = {
-        name: [] if name == table.FULL else [find_recipe(f"{recipes}/{name}.yaml")]
-        for name in names
-    }
-    read = {f"recipe {path.name}": path for path in [base, *chain(*overlays.values())]}
+    base = find_recipe(f"{recipes}/base.yaml")
+    laid = {name: [base] for name in names}
+    for name in laid.keys() - {table.FULL}:
+        laid[name].append(find_recipe(f"{recipes}/{name}.yaml"))
+    read = {f"recipe {path.name}": path for paths in laid.values() for path in paths}
     check_outputs({"table": out / table.FILE}, read)
     runs = [
-        _planned(name, number, out / name / f"seed_{number}", (base, *overlays[name]), steps)
-        for number in map(int, words)
-        for name in names
+        _planned(name, int(word), out, tuple(laid[name]), steps) for word in words for name in names
     ]
     if finished:
-        done = {run.name: _steps_done(run.folder) for run in runs}
-        for run in runs:
-            if done[run.name] < run.steps:
-                reached = f"{done[run.name]} of {run.steps} steps"
-                print(f"loopy: {run.name} is left out: {reached}", file=sys.stderr)
-        runs = [run for run in runs if done[run.name] >= run.steps]
-    table.check_steps({run.name: run.steps for run in runs})
-    start = base.with_name(START)
+        for run in [run for run in runs if run.done < run.steps]:
+            print(
+                f"loopy: {run.name} is left out: {run.done} of {run.steps} steps", file=sys.stderr
+            )
+        runs = [run for run in runs if run.done >= run.steps]
+    if len({run.steps for run in runs}) > 1:
+        counts = ", ".join(f"{run.name} {run.steps}" for run in runs)
+        raise ConfigurationError(
+            f"runs of different numbers of steps do not compare: {counts}; train the variants of "
+            "one table equally long, or give another --out"
+        )
+    start = base.with_name("image.yaml")
     if start.is_file() and not finished:
         asyncio.run(_train_start(start, Path(read_recipe(base)["model"]["init_args"]["init_from"])))
-    for run in runs:
+    for run in [run for run in runs if run.done]:
         _check_recipe(run)
     folder_of_results(out)
-    options = JudgeOptions(talks, seconds, clips, seed)
-    failed = asyncio.run(_make_all(runs, options, out / TRUTH, jobs=jobs))
-    rows = table.tabulate(
-        [
-            table.JudgedRun(run.variant, run.seed, run.steps, _loss(run), Results.read(run.folder))
-            for run in runs
-            if run not in failed
-        ]
-    )
+    judged = {"talks": talks, "seconds": seconds, "clips": clips, "seed": seed}
+    failed = asyncio.run(_make_all(runs, judged, out / "truth", jobs=jobs))
+    results: dict[str, dict[int, Results]] = {}
+    for run in [run for run in runs if run not in failed]:
+        results.setdefault(run.variant, {})[run.seed] = _results(run)
+    rows = table.tabulate(results)
     print(f"{len(runs) - len(failed)} runs of {runs[0].steps} steps each\n\n{table.as_text(rows)}")
     print(f"\n{table.write_table(rows, out)}")
     if failed:
@@ -178,8 +171,9 @@ def run(words: Sequence[str]) -> int:
 
 
 def _planned(
-    variant: str, seed: int, folder: Path, recipes: tuple[Path, ...], steps: int | None
+    variant: str, seed: int, out: Path, recipes: tuple[Path, ...], steps: int | None
 ) -> PlannedRun:
+    folder = out / variant / f"seed_{seed}"
     begun = _trainer([folder / "config.yaml"]).get("max_steps")
     if None not in (begun, steps) and begun != steps:
         raise ConfigurationError(
@@ -191,18 +185,18 @@ def _planned(
         raise ConfigurationError(
             f"{variant} has no end: its recipes name no max_steps; give --steps"
         )
-    return PlannedRun(variant, seed, folder, recipes, length)
+    return PlannedRun(variant, seed, folder, recipes, length, _steps_done(folder))
 
 
-def _loss(run: PlannedRun) -> float:
-    """Of the validation after the last step; NaN where there was none."""
-    rows = reversed(read_rows(run.folder / "losses.csv"))
-    last = (run.steps, "val/loss")
-    return next((value for step, name, value in rows if (step, name) == last), math.nan)
+def _results(run: PlannedRun) -> Results:
+    """Its figures; the loss is of the validation after the last step, if there was one."""
+    results, logged = Results.read(run.folder), read_rows(run.folder / "losses.csv")
+    losses = [value for step, name, value in logged if (step, name) == (run.steps, "val/loss")]
+    figures = {LOSS.name: SetFigure(losses[-1] if losses else math.nan)} | results.figures
+    return replace(results, columns=(LOSS, *results.columns), figures=figures)
 
 
 def _steps_done(folder: Path) -> int:
-    """Steps of a run's last checkpoint; 0 where there is none."""
     path = last_checkpoint(folder)
     if not path.exists():
         return 0
@@ -214,58 +208,48 @@ def _steps_done(folder: Path) -> int:
 
 
 async def _make_all(
-    runs: Sequence[PlannedRun], options: JudgeOptions, truth: Path, *, jobs: int
+    runs: Sequence[PlannedRun], judged: dict[str, Any], truth: Path, *, jobs: int
 ) -> list[PlannedRun]:
     """Makes all, a few at a time; gives those that failed."""
-    slots = asyncio.Semaphore(jobs)
+    slots, failed = asyncio.Semaphore(jobs), list[PlannedRun]()
+    with tqdm(total=len(runs), desc="ablate", unit="run") as bar:
 
-    async def succeeds(run: PlannedRun) -> bool:
-        async with slots:
-            try:
-                await _make(run, options, truth)
-            except LoopyError as error:
-                tqdm.write(f"loopy: error: {error}", file=sys.stderr)
-                return False
-            return True
+        async def attempt(run: PlannedRun) -> None:
+            async with slots:
+                try:
+                    await _make(run, judged, truth)
+                except LoopyError as error:
+                    bar.write(f"loopy: error: {error}", file=sys.stderr)
+                    failed.append(run)
+            bar.update()
 
-    with tqdm(total=sum(run.steps for run in runs), desc="ablate", unit="step") as bar:
-        tasks = [asyncio.create_task(succeeds(run)) for run in runs]
-        left = set(tasks)
-        while left:
-            _, left = await asyncio.wait(left, timeout=EVERY_S)
-            logged = [read_rows(run.folder / "losses.csv") for run in runs]
-            bar.n = sum(rows[-1][0] for rows in logged if rows)
-            bar.set_postfix_str(f"{len(runs) - len(left)} of {len(runs)} runs done")
-    return [run for run, task in zip(runs, tasks, strict=True) if not task.result()]
+        await asyncio.gather(*map(attempt, runs))
+    return failed
 
 
-async def _make(run: PlannedRun, options: JudgeOptions, truth: Path) -> None:
+async def _make(run: PlannedRun, judged: dict[str, Any], truth: Path) -> None:
     """Fits, exports and judges a run by child processes, each unless it is done.
 
     Raises:
         LoopyError: A child failed; the message has its last line and where its log is.
     """
     with _locked(run.folder) as lock:
-        begun = _steps_done(run.folder)
-        if not begun:
-            with writing(run.folder / RECORD) as hidden:
-                hidden.write_text(json.dumps(_record(run.recipes), indent=2))
-        if begun < run.steps:
+        if not run.done:
+            write_record(run.folder / RECORD, _record(run.recipes))
+        if run.done < run.steps:
             await _child("loopy", ["fit", *run.words], run.folder, lock)
         if (done := _steps_done(run.folder)) != run.steps:
             raise ConfigurationError(f"{run.folder} has {done} steps, {run.steps} were planned")
         checkpoint, model = last_checkpoint(run.folder), run.folder / "model"
         record: dict[str, Any] = {"checkpoint": content_hash(checkpoint, "checkpoint")}
         if not is_finished(model, record):
-            words = ["export", "--ckpt", str(checkpoint), "--out", str(model)]
+            words = ["export", f"--ckpt={checkpoint}", f"--out={model}"]
             await _child("loopy", words, run.folder, lock)
             mark_finished(model, record)
-        record |= asdict(options) | {"version": VERSION}
+        record |= judged | {"version": VERSION}
         if not is_finished(run.folder / "results.json", record):
-            words = ["--model", str(model), "--out", str(run.folder), "--shared", str(truth)]
-            words += ["--name", run.name]
-            for name, value in asdict(options).items():
-                words += [f"--options.{name}", str(value)]
+            given = {"model": model, "out": run.folder, "shared": truth, "name": run.name, **judged}
+            words = [f"--{name}={value}" for name, value in given.items()]
             await _child("loopy.evaluation.ablation.judge", words, run.folder, lock)
             mark_finished(run.folder / "results.json", record)
 
@@ -276,16 +260,15 @@ async def _train_start(recipe: Path, model: Path) -> None:
         return
     place = Path(read_recipe(recipe)["trainer"]["default_root_dir"])
     with _locked(place) as lock:
-        await _child("loopy", ["fit", "--config", str(recipe)], place, lock)
-        words = ["export", "--ckpt", str(last_checkpoint(place)), "--out", str(model)]
+        await _child("loopy", ["fit", f"--config={recipe}"], place, lock)
+        words = ["export", f"--ckpt={last_checkpoint(place)}", f"--out={model}"]
         await _child("loopy", words, place, lock)
 
 
 @contextmanager
 def _locked(place: Path) -> Iterator[int]:
     """Keeps others out of a run. Its children inherit the lock: one that outlives us keeps it."""
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("w") as file:
+    with (existing_folder(place) / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -303,9 +286,9 @@ async def _child(module: str, words: Sequence[str], place: Path, lock: int) -> N
     Raises:
         LoopyError: It failed.
     """
-    with (place / LOG).open("a", encoding="utf-8") as log:
-        log.write(f"$ python -m {module} {' '.join(words)}\n")
-        log.flush()
+    path = place / LOG
+    with path.open("a", encoding="utf-8") as log:
+        print("$ python -m", module, *words, file=log, flush=True)
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *words),
             stdout=log,
@@ -320,60 +303,45 @@ async def _child(module: str, words: Sequence[str], place: Path, lock: int) -> N
             await child.wait()
             raise
     if code:
-        output = (place / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(output) if line.strip()), "")
+        last = path.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         what = words[0] if module == "loopy" else "judging"
         raise LoopyError(
-            f"{place}: {what} failed with code {code}: {last.removeprefix('loopy: error: ')}; "
-            f"its log: {place / LOG}"
+            f"{place}: {what} failed with code {code}: "
+            f"{last.strip().removeprefix('loopy: error: ')}; its log: {path}"
         )
 
 
 def _check_recipe(run: PlannedRun) -> None:
     """Makes sure that a run that has begun was trained by its recipes, from the same model."""
-    if not _steps_done(run.folder):
-        return
     path = run.folder / RECORD
     if not path.is_file():
         raise ConfigurationError(
             f"{run.folder} has no {path.name} and was not begun by loopy ablate; give another --out"
         )
     found = json.loads(path.read_text())
-    for name, now in _record(run.recipes).items():
-        if name in found and _over(found[name], FREE) != _over(now, FREE):
-            raise ConfigurationError(
-                f"{run.folder} was trained by another {name}; delete it, or give another --out"
-            )
+    if any(found.get(name, now) != now for name, now in _record(run.recipes).items()):
+        raise ConfigurationError(
+            f"{run.folder} was trained by other recipes, or from another model; delete it, or give "
+            "another --out"
+        )
 
 
-def _record(recipes: Sequence[Path]) -> dict[str, Any]:
-    """By what a run is trained: options, and the hash of each model that it starts from."""
-    recipe = _joined(recipes)
-    start = (recipe.get("model") or {}).get("init_args", {}).get("init_from") or []
-    models = [Path(each) for each in (start if isinstance(start, list) else [start])]
-    hashes = {str(model): tree_hash(model) for model in models if model.exists()}
-    return json.loads(json.dumps({"recipe": recipe, "model": hashes}, default=str))
+def _record(paths: Sequence[Path]) -> dict[str, Any]:
+    """By what a run is trained: recipes, and the hash of each model that it starts from."""
+    recipes, hashes = [read_recipe(path) for path in paths], dict[str, str]()
+    for recipe in recipes:
+        start = (recipe.get("model") or {}).get("init_args", {}).get("init_from") or []
+        models = map(Path, start if isinstance(start, list) else [start])
+        hashes |= {str(model): tree_hash(model) for model in models if model.exists()}
+    return json.loads(json.dumps({"recipes": recipes, "model": hashes}, default=str))
 
 
-def _joined(recipes: Sequence[Path]) -> dict[str, Any]:
-    """Recipes with later ones laid over earlier ones, as `loopy fit` does."""
-    found: Any = {}
-    for path in recipes:
-        found = _over(found, read_recipe(path) if path.is_file() else {})
+def _trainer(paths: Sequence[Path]) -> dict[str, Any]:
+    """Options of the trainer, those of later recipes over those of earlier ones."""
+    found: dict[str, Any] = {}
+    for path in paths:
+        found |= (read_recipe(path) if path.is_file() else {}).get("trainer") or {}
     return found
-
-
-def _trainer(recipes: Sequence[Path]) -> dict[str, Any]:
-    return _joined(recipes).get("trainer") or {}
-
-
-def _over(below: Any, above: Any) -> Any:
-    """Options one by one; another class brings its own."""
-    if not (isinstance(below, dict) and isinstance(above, dict)):
-        return above
-    if above.get("class_path", below.get("class_path")) != below.get("class_path"):
-        return above
-    return below | {key: _over(below.get(key), value) for key, value in above.items()}
 
 
 def _listed(text: str) -> list[str]:

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from loopy.errors import ConfigurationError
 from loopy.evaluation.ablation import judge as ablation_judge
-from loopy.evaluation.ablation.judge import JudgeOptions, judge_run
-from loopy.evaluation.ablation.table import LOSS, JudgedRun, as_text, tabulate, write_table
+from loopy.evaluation.ablation.judge import judge_run
+from loopy.evaluation.ablation.table import as_text, tabulate, write_table
 from loopy.evaluation.features.extract import ExtractorSet
 from loopy.evaluation.table.columns import TOON_COLUMNS
 from loopy.evaluation.table.evaluate import MADE, REAL, VideoEvaluator
@@ -28,7 +28,7 @@ HARD = [0.0, 3.0, -2.0, 5.0, 1.0, -4.0, 2.0, 7.0]
 """How hard each talk is: the same for all, and far more than variants differ."""
 
 
-def run_of(variant, seed, changes, *, talks=TALKS, steps=10, loss=0.5, real=None):
+def run_of(changes, *, talks=TALKS, real=None):
     """A run whose figure of talk i is 10 + HARD[i] + the change of its column (a number, or a list
     of one for each talk)."""
     columns = [UP, DOWN, LIKE, SIZE]
@@ -49,17 +49,16 @@ def run_of(variant, seed, changes, *, talks=TALKS, steps=10, loss=0.5, real=None
     }
     means["Whole"] = SetFigure(2.0 + changes.get("Whole", 0.0), n=talks)
     own = {name: SetFigure(sum(v.real[name] for v in videos) / talks, n=talks) for name in real}
-    results = Results(
-        variant, "made up", 0, (*columns, WHOLE), tuple(videos), means, own, judges={"talks": 1}
+    return Results(
+        "m", "made up", 0, (*columns, WHOLE), tuple(videos), means, own, judges={"talks": 1}
     )
-    return JudgedRun(variant, seed, steps, loss, results)
 
 
 def against(changes, *others, **options):
     """The variant's row: full models of two seeds that are alike, and variants by their changes."""
-    full = [run_of("full", seed, {}, **options) for seed in range(2)]
-    own = [run_of("other", seed, each, **options) for seed, each in enumerate([changes, *others])]
-    return of_variant(tabulate([*own, *full]), "other")
+    full = {seed: run_of({}, **options) for seed in range(2)}
+    own = {seed: run_of(each, **options) for seed, each in enumerate([changes, *others])}
+    return of_variant(tabulate({"other": own, "full": full}), "other")
 
 
 def of_variant(rows, variant):
@@ -110,12 +109,12 @@ def test_few_talks_decide_nothing():
 
 
 def test_only_seeds_of_both_are_compared():
-    full = [run_of("full", seed, {}) for seed in (0, 1)]
-    own = [run_of("other", seed, {"Up": change}) for seed, change in [(1, 1.0), (2, 9.0)]]
-    row = of_variant(tabulate([*full, *own]), "other")["Up"]
+    full = {seed: run_of({}) for seed in (0, 1)}
+    own = {seed: run_of({"Up": change}) for seed, change in [(2, 9.0), (1, 1.0)]}
+    row = of_variant(tabulate({"full": full, "other": own}), "other")["Up"]
     assert row.difference == pytest.approx(1.0)
     assert list(row.seeds) == [1, 2]
-    alone = tabulate([run_of("full", 0, {}), run_of("other", 1, {})])
+    alone = tabulate({"full": {0: run_of({})}, "other": {1: run_of({})}})
     assert math.isnan(of_variant(alone, "other")["Up"].difference)
 
 
@@ -123,27 +122,24 @@ def test_a_figure_without_talks_has_a_difference_and_no_verdict():
     row = against({"Whole": 1.0}, {"Whole": 2.0})
     assert row["Whole"].difference == pytest.approx(1.5)
     assert math.isnan(row["Whole"].low)
-    assert row["Whole"].verdict == row[LOSS.name].verdict == ""
+    assert row["Whole"].verdict == ""
 
 
 def test_runs_that_do_not_compare_are_refused():
-    full = run_of("full", 0, {})
-    with pytest.raises(ConfigurationError, match=r"full/seed_0 10, other/seed_1 20"):
-        tabulate([full, run_of("other", 1, {}, steps=20)])
-    with pytest.raises(ConfigurationError, match="other/seed_0 and full/seed_0 were judged on"):
-        tabulate([full, run_of("other", 0, {}, talks=7)])
-    own = run_of("other", 0, {})
-    elsewhere = replace(own.results, judges={"talks": 2})
-    with pytest.raises(ConfigurationError, match="were judged on other talks"):
-        tabulate([full, JudgedRun("other", 0, 10, 0.5, elsewhere)])
+    full = run_of({})
+    for other in (run_of({}, talks=7), replace(full, judges={"talks": 2})):
+        with pytest.raises(ConfigurationError, match="other/seed_3 and full/seed_0 were judged on"):
+            tabulate({"full": {0: full}, "other": {3: other}})
     with pytest.raises(ConfigurationError, match="no run was judged"):
-        tabulate([])
+        tabulate({})
 
 
 def test_both_forms_of_the_table_hold_all_of_it(tmp_path):
-    full = [run_of("full", seed, {}, real=12.0) for seed in (0, 1)]
-    own = [run_of("other", seed, {"Up": 1.0}, real=12.0, loss=math.nan) for seed in (0, 1)]
-    rows = tabulate([*own, *full])
+    full = {seed: run_of({}, real=12.0) for seed in (0, 1)}
+    own = {seed: run_of({"Up": 1.0}, real=12.0) for seed in (0, 1)}
+    for results in own.values():
+        del results.figures["Whole"]
+    rows = tabulate({"other": own, "full": full})
     assert [row.variant for row in rows[:2]] == ["full", "other"]
     lines = as_text(rows).splitlines()
     (up,) = (line.split() for line in lines if line.startswith("Up") and "other" in line)
@@ -163,7 +159,7 @@ def test_both_forms_of_the_table_hold_all_of_it(tmp_path):
         cells = {(row["variant"], row["figure"]): row for row in csv.DictReader(file)}
     assert float(cells["other", "Up"]["difference"]) == pytest.approx(1.0)
     assert cells["other", "Up"]["verdict"] == "better"
-    assert cells["other", LOSS.name]["value"] == ""
+    assert cells["other", "Whole"]["value"] == ""
     assert float(cells["other", "Like"]["real"]) == pytest.approx(13.5)
 
 
@@ -225,11 +221,11 @@ def test_a_run_is_judged_and_what_it_lacks_is_named(make_pipeline, tmp_path):
     pipe.network.audio_to_latents = None
     pipe.save_pretrained(tmp_path / "model")
     (tmp_path / "run").mkdir()
-    options = JudgeOptions(talks=1, seconds=2.0, clips=2)
+    options = {"talks": 1, "seconds": 2.0, "clips": 2}
 
     def judged():
         folders = {"model": tmp_path / "model", "out": tmp_path / "run"}
-        judge_run(**folders, shared=tmp_path / "truth", name="toy", options=options)
+        judge_run(**folders, shared=tmp_path / "truth", name="toy", **options)
         return Results.read(tmp_path / "run")
 
     results = judged()

@@ -8,7 +8,6 @@ import math
 import os
 import signal
 import time
-from dataclasses import asdict
 from threading import Timer
 
 import pytest
@@ -18,7 +17,7 @@ import yaml
 from loopy.cli import main
 from loopy.commands import ablate as command
 from loopy.data.media.finished import content_hash, mark_finished
-from loopy.evaluation.ablation.judge import VERSION, JudgeOptions
+from loopy.evaluation.ablation.judge import VERSION
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.stopping import Stopped, stopped_by_signals
 from loopy.training.loss_plot import append_rows
@@ -83,7 +82,7 @@ def done(recipes, tmp_path):
         record = {"checkpoint": content_hash(checkpoint, "checkpoint")}
         (folder / "model").mkdir()
         mark_finished(folder / "model", record)
-        options = asdict(JudgeOptions()) | {"version": VERSION}
+        options = {"talks": 8, "seconds": 4.0, "clips": 8, "seed": 0, "version": VERSION}
         mark_finished(folder / "results.json", record | options)
         return folder
 
@@ -143,17 +142,16 @@ def test_runs_of_other_lengths_are_refused_before_anything_is_trained(
 
 
 def test_runs_by_other_recipes_are_refused(ablate, done, recipes, capsys):
-    """By the recipes laid over each other, however they are written; where none were noted, too."""
+    """However they are written; where none were noted, too."""
     folder = done("full", 0, 2.0)
     words = ("--variants", "full", "--seeds", "0")
     base = recipes / "base.yaml"
     base.write_text("# said otherwise\n" + base.read_text())
-    write_yaml(base, {"trainer": {"max_steps": STEPS, "val_check_interval": 7}})  # ours to decide
     assert ablate(*words) == 0
     write_yaml(base, {"trainer": {"max_steps": STEPS}, "data": {"class_path": "a"}})
     assert ablate(*words) == 2
     told = capsys.readouterr().err
-    assert told.count(f"{folder} was trained by another recipe; delete it, or give another") == 1
+    assert told.count(f"{folder} was trained by other recipes, or from another model") == 1
     write_yaml(base, {"trainer": {"max_steps": STEPS}})
     (folder / "recipe.json").unlink()
     assert ablate(*words) == 2
@@ -168,9 +166,8 @@ def test_runs_from_other_weights_are_refused(ablate, done, recipes, tmp_path, ca
     for content, code in (("one", 0), ("other", 2)):
         (tmp_path / "start/weights").write_text(content)
         assert ablate("--variants", "full", "--seeds", "0") == code
-    assert "was trained by another model" in capsys.readouterr().err
-    record = json.loads((folder / "recipe.json").read_text())  # as it was once written
-    (folder / "recipe.json").write_text(json.dumps({"recipe": record["recipe"], "weights": {}}))
+    assert "from another model" in capsys.readouterr().err
+    (folder / "recipe.json").write_text(json.dumps({"weights": {}}))  # as it was once written
     assert ablate("--variants", "full", "--seeds", "0") == 0
 
 
@@ -180,17 +177,18 @@ def test_a_run_validates_behind_its_last_step(tmp_path):
     trainer = {"val_check_interval": 500, "check_val_every_n_epoch": None}
     for every_n, steps, words in (
         (None, 1000, ()),
-        (None, 700, ("--trainer.val_check_interval", "700")),
+        (None, 700, ("--trainer.val_check_interval=700",)),
         (1, 700, ()),  # by epochs, a larger number than their batches is refused
     ):
         write_yaml(recipe, {"trainer": trainer | {"check_val_every_n_epoch": every_n}})
-        plan = command._planned("full", 0, tmp_path / "run", (recipe,), steps)
-        assert tuple(plan.words[10:]) == words
-    (tmp_path / "run").mkdir()
-    append_rows(tmp_path / "run/losses.csv", [(500, "val/loss", 0.5), (700, "loss", 0.4)])
-    assert math.isnan(command._loss(plan))
-    append_rows(tmp_path / "run/losses.csv", [(700, "val/loss", 0.3)])
-    assert command._loss(plan) == pytest.approx(0.3)
+        plan = command._planned("full", 0, tmp_path, (recipe,), steps)
+        assert tuple(plan.words[5:]) == words
+    plan.folder.mkdir(parents=True)
+    Results("full", "made up", 0, (), (), {}).write(plan.folder)
+    append_rows(plan.folder / "losses.csv", [(500, "val/loss", 0.5), (700, "loss", 0.4)])
+    assert math.isnan(command._results(plan).figures["Held-out loss"].value)
+    append_rows(plan.folder / "losses.csv", [(700, "val/loss", 0.3)])
+    assert command._results(plan).figures["Held-out loss"].value == pytest.approx(0.3)
 
 
 def test_a_run_that_another_holds_is_left_alone(ablate, done, capsys):
@@ -258,15 +256,15 @@ def test_two_variants_from_recipes_to_the_table(
 def test_a_signal_to_the_command_alone_ends_its_children_too(tmp_path, monkeypatch):
     """As `kill` and a cluster send it; a terminal sends it to all."""
 
-    async def endless(run, options, truth):
+    async def endless(run, judged, truth):
         with (tmp_path / "lock").open("w") as lock:
             await command._child("http.server", ["0"], tmp_path, lock.fileno())
 
     monkeypatch.setattr(command, "_make", endless)
-    runs = [command.PlannedRun("full", seed, tmp_path, (), 1) for seed in range(3)]
+    runs = [command.PlannedRun("full", seed, tmp_path, (), 1, 0) for seed in range(3)]
     start = time.monotonic()
     Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with pytest.raises(Stopped), stopped_by_signals():
-        asyncio.run(command._make_all(runs, JudgeOptions(), tmp_path, jobs=2))
+        asyncio.run(command._make_all(runs, {}, tmp_path, jobs=2))
     assert time.monotonic() - start < 30
     assert (tmp_path / "ablate.log").read_text().count("$ python -m http.server 0") == 2

@@ -13,15 +13,13 @@
 A process of its own judges each run (`python -m loopy.evaluation.ablation.judge --help`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
 from jsonargparse import auto_cli
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from loopy.data.media.finished import is_finished, open_result
@@ -31,7 +29,7 @@ from loopy.evaluation.features.networks import EvaluationModels, build_extractor
 from loopy.evaluation.features.toon import toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS, Column
 from loopy.evaluation.table.evaluate import MADE, REAL, Pair, VideoEvaluator, mean_figure
-from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
+from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 from loopy.evaluation.toon.conditions import HeldOutClips, condition_sensitivity
 from loopy.evaluation.toon.measure import true_frames
 from loopy.evaluation.toon.rows import POSE
@@ -72,29 +70,17 @@ MISMATCHED = {
 }
 
 
-@dataclass(frozen=True)
-class JudgeOptions:
-    """What a run is judged on.
-
-    Args:
-        talks: How many held-out talks; an interval needs 6.
-        seconds: Length of each.
-        clips: How many held-out clips whose sound and past are exchanged; 2 at least.
-        seed: Of talks, clips, noise and intervals.
-    """
-
-    talks: int = 8
-    seconds: float = 4.0
-    clips: int = 8
-    seed: int = 0
-
-    def scenes(self) -> list[Scene]:
-        """The talks."""
-        numbers = range(FIRST, FIRST + self.talks)
-        return [Scene("ablation", each, "speech", self.seconds, self.seed) for each in numbers]
-
-
-def judge_run(*, model: Path, out: Path, shared: Path, name: str, options: JudgeOptions) -> None:
+def judge_run(
+    *,
+    model: Path,
+    out: Path,
+    shared: Path,
+    name: str,
+    talks: int = 8,
+    seconds: float = 4.0,
+    clips: int = 8,
+    seed: int = 0,
+) -> None:
     """Films the talks, measures them and the loss with mismatched past and voice: results.json.
 
     Args:
@@ -102,7 +88,10 @@ def judge_run(*, model: Path, out: Path, shared: Path, name: str, options: Judge
         out: The folder of the run; made videos stay there.
         shared: The folder of the true videos, for all runs.
         name: Of the run, in the results.
-        options: What it is judged on.
+        talks: How many held-out talks; an interval needs 6.
+        seconds: Length of each.
+        clips: How many held-out clips whose sound and past are exchanged; 2 at least.
+        seed: Of talks, clips, noise and intervals.
 
     Raises:
         LoopyError: The model does not load, or nothing can be written.
@@ -111,73 +100,67 @@ def judge_run(*, model: Path, out: Path, shared: Path, name: str, options: Judge
     pipe = LoopyPipeline.from_pretrained(model)
     extractors = build_extractors(EvaluationModels()) | toon_extractors()
     known = {column.name: column for column in (*COLUMNS, *TOON_COLUMNS)}
-    columns = [known[name] for name in SHOWN]
+    columns = [known[shown] for shown in SHOWN]
     evaluator = VideoEvaluator(out, extractors, columns, shared)
-    scenes = options.scenes()
-    pairs = tqdm(_filmed(pipe, scenes, out, shared), total=len(scenes), desc=name, unit="talk")
-    results = evaluator.results(pairs, model=name, test_set=TEST_SET, seed=options.seed)
+    scenes = [
+        Scene("ablation", number, "speech", seconds, seed) for number in range(FIRST, FIRST + talks)
+    ]
+    pairs = tqdm(_filmed(pipe, scenes, out, shared), total=talks, desc=name, unit="talk")
+    results = evaluator.results(pairs, model=name, test_set=TEST_SET, seed=seed)
     for column in columns:
         _share(evaluator, column, results)
-    talks = [
-        _with_truth(evaluator, scene, video, clip_frames=pipe.settings.clip_frames)
-        for scene, video in zip(scenes, results.videos, strict=True)
-    ]
+    for scene, video in zip(scenes, results.videos, strict=True):
+        if not video.problem:
+            _add_truth(evaluator, scene, video, clip_frames=pipe.settings.clip_frames)
     reach = max(SegmentLayout().past_frames, pipe.settings.contract.layout.past_frames)
-    clips = HeldOutClips(pipe, clips=options.clips, seed=options.seed, past_frames=reach)
+    held_out = HeldOutClips(pipe, clips=clips, seed=seed, past_frames=reach).load(workers=0)
     grown = {
-        MISMATCHED[part].name: each
-        for part, each in condition_sensitivity(pipe, clips.load(workers=0)).items()
+        MISMATCHED[part].name: each for part, each in condition_sensitivity(pipe, held_out).items()
     }
-    asked = [
-        VideoResult(f"clip {i:04d}", {part: float(values[i]) for part, values in grown.items()})
-        for i in range(options.clips)
-    ]
+    videos = list(results.videos)
+    for i in range(clips):
+        values = {part: float(each[i]) for part, each in grown.items()}
+        videos.append(VideoResult(f"clip {i:04d}", values))
     more = (OPENING, BORDER, *MISMATCHED.values())
+    for figures, each in (
+        (results.figures, [video.values for video in videos]),
+        (results.real_figures, [video.real for video in results.videos]),
+    ):
+        found = {column.name: mean_figure(each, column.name, seed) for column in more}
+        figures |= {column: figure for column, figure in found.items() if figure is not None}
     lacking = [column.name for column in MISMATCHED.values() if column.name not in grown]
-    made_figures = _figures(more, [video.values for video in (*talks, *asked)], options.seed)
-    real_figures = _figures(more, [video.real for video in talks], options.seed)
+    judged = {"talks": talks, "seconds": seconds, "clips": clips, "seed": seed}
     replace(
         results,
         columns=(OPENING, *results.columns, *more[1:]),
-        videos=(*talks, *asked),
-        figures=results.figures | made_figures,
-        real_figures=results.real_figures | real_figures,
+        videos=tuple(videos),
         missing=results.missing | dict.fromkeys(lacking, "not available: the model has no such"),
-        judges=results.judges | {"talks": {**asdict(options), "past": reach, "version": VERSION}},
+        judges=results.judges | {"talks": judged | {"past": reach, "version": VERSION}},
     ).write(out)
 
 
 def _filmed(
-    pipe: LoopyPipeline, scenes: Iterable[Scene], out: Path, shared: Path
+    pipe: LoopyPipeline, scenes: Sequence[Scene], out: Path, shared: Path
 ) -> Iterator[Pair]:
     """Makes each video when it is asked for, unless it is there; the true one once for all runs."""
-    settings = asdict(pipe.settings)
-    size_px = pipe.settings.size_px
+    settings, size_px = asdict(pipe.settings), pipe.settings.size_px
     weights = fingerprint(nn.ModuleList([pipe.network, pipe.audio_encoder, pipe.vae]))
     for scene in scenes:
         talk, name = scene.talk(), f"{scene.number:04d}"
         portrait = held_out_portrait(talk, scene.dice("portrait"), size_px=size_px)
-        subject = pipe.prepare(portrait)
-        real, made = shared / f"{name}.mp4", out / "videos" / f"{name}.mp4"
+        stream = pipe.stream(pipe.prepare(portrait), talk.audio, seed=scene.noise_seed)
+        real, made = existing_folder(shared) / f"{name}.mp4", out / "videos" / f"{name}.mp4"
+        existing_folder(made.parent)
         about = {"version": FILMS, "scene": asdict(scene), "size_px": size_px}
-        _write(real, true_frames(talk, size_px=size_px), talk.audio, about)
-        frames = pipe.stream(subject, talk.audio, seed=scene.noise_seed)
-        _write(made, frames, talk.audio, about | {"weights": weights, "settings": settings})
+        for path, frames, record in (
+            (real, true_frames(talk, size_px=size_px), about),
+            (made, stream, about | {"weights": weights, "settings": settings}),
+        ):
+            if not is_finished(path, record):
+                with open_result(path, record, sound=talk.audio) as writer:
+                    for part in frames:
+                        writer.write(part)
         yield Pair(name, made, real, portrait)
-
-
-def _write(
-    path: Path,
-    parts: Iterable[UInt8[Tensor, "_n h w 3"]],
-    sound: Float[Tensor, " samples"],
-    record: dict[str, Any],
-) -> None:
-    if is_finished(path, record):
-        return
-    existing_folder(path.parent)
-    with open_result(path, record, sound=sound) as writer:
-        for part in parts:
-            writer.write(part)
 
 
 def _share(evaluator: VideoEvaluator, column: Column, results: Results) -> None:
@@ -200,12 +183,10 @@ def _share(evaluator: VideoEvaluator, column: Column, results: Results) -> None:
         video.values[column.name] = results.figures[column.name].value + pull
 
 
-def _with_truth(
+def _add_truth(
     evaluator: VideoEvaluator, scene: Scene, video: VideoResult, *, clip_frames: int
-) -> VideoResult:
-    """The same with what needs the talk's truth; a video that was not judged stays as it is."""
-    if video.problem:
-        return video
+) -> None:
+    """Adds the figures that need the talk's truth."""
     opening = scene.talk().controls[:, CONTROLS.index("open")]
     pose = [OUTPUTS.index(name) for name in POSE]
     made, real = (
@@ -213,19 +194,10 @@ def _with_truth(
         for kind in (MADE, REAL)
     )
     usual = variance(smoothed(real[:, pose])).sqrt().clamp(min=1e-6)
-    figures = []
-    for tracks in (made, real):
+    for tracks, figures in ((made, video.values), (real, video.real)):
         r = correlation(opening, tracks[:, OUTPUTS.index("open")]).nan_to_num(0.0)
         jumps = position_jumps(tracks[:, pose] / usual, clip_frames=clip_frames)
-        figures.append({OPENING.name: float(r), BORDER.name: jumps.border / jumps.inside})
-    return replace(video, values=video.values | figures[0], real=video.real | figures[1])
-
-
-def _figures(
-    columns: Sequence[ColumnInfo], values: Sequence[dict[str, float]], seed: int
-) -> dict[str, SetFigure]:
-    figures = {each.name: mean_figure(values, each.name, seed) for each in columns}
-    return {name: figure for name, figure in figures.items() if figure is not None}
+        figures |= {OPENING.name: float(r), BORDER.name: jumps.border / jumps.inside}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ also needs every seed to point the same way.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from textwrap import wrap
@@ -20,7 +20,6 @@ from loopy.evaluation.table.statistics import Figure
 from loopy.evaluation.table.text import WIDTH, aligned, short, write_rows
 
 FULL, FILE = "full", "ablations.csv"
-LOSS = ColumnInfo("Held-out loss", "lower", "", "of the validation after the last step")
 NOTES = (
     "value: mean over seeds. difference: the value less the full model's, paired over talks (over "
     "clips where sound or past are exchanged). low, high: its 95 % interval by Student's t.",
@@ -28,31 +27,8 @@ NOTES = (
     "the real figure or farther. more, less: the same where no way is better.",
 )
 
-
-@dataclass(frozen=True, eq=False)
-class JudgedRun:
-    """A variant that was trained with a seed, and judged.
-
-    Attributes:
-        variant: Name of its recipe.
-        seed: Of its training.
-        steps: How many it was trained.
-        loss: Of the validation after its last step; NaN where there was none.
-        results: Its figures; of the same talks and clips as all other runs.
-    """
-
-    variant: str
-    seed: int
-    steps: int
-    loss: float
-    results: Results
-
-    def value(self, column: str) -> float:
-        """A figure; NaN where it has none."""
-        if column == LOSS.name:
-            return self.loss
-        figure = self.results.figures.get(column)
-        return math.nan if figure is None else figure.value
+Runs = Mapping[str, Mapping[int, Results]]
+"""Results by variant and by the seed of its training."""
 
 
 class AblationRow(NamedTuple):
@@ -83,36 +59,30 @@ class AblationRow(NamedTuple):
     verdict: str
     real: float
 
-    def cells(self, text: Callable[[float], str]) -> list[str]:
-        """Its fields as text."""
-        seeds = " ".join(f"{seed}:{text(value)}" for seed, value in self.seeds.items())
-        cells = self._replace(seeds=seeds)  # pyright: ignore[reportArgumentType]  # all are text
-        return [text(cell) if isinstance(cell, float) else str(cell) for cell in cells]
 
-
-def tabulate(runs: Sequence[JudgedRun]) -> list[AblationRow]:
+def tabulate(runs: Runs) -> list[AblationRow]:
     """Each variant's figures, and how they differ from the full model's.
-
-    Args:
-        runs: At least one.
 
     Returns:
         By figure, then by variant, the full model first.
 
     Raises:
-        ConfigurationError: No runs, runs of different numbers of steps, or judged on other talks.
+        ConfigurationError: No runs, or some that were judged on other talks.
     """
-    if not runs:
+    each = {f"{name}/seed_{seed}": own[seed] for name, own in runs.items() for seed in own}
+    if not each:
         raise ConfigurationError("no run was judged; train at least one variant")
-    check_steps({f"{run.variant}/seed_{run.seed}": run.steps for run in runs})
-    _check_talks(runs)
-    by_seed: dict[str, dict[int, JudgedRun]] = {}
-    for run in sorted(runs, key=lambda run: (run.variant != FULL, run.seed)):
-        by_seed.setdefault(run.variant, {})[run.seed] = run
+    judged_on = {run: (r.judges, [video.name for video in r.videos]) for run, r in each.items()}
+    first = next(iter(each))
+    if odd := [run for run in each if judged_on[run] != judged_on[first]]:
+        raise ConfigurationError(
+            f"{odd[0]} and {first} were judged on other talks or by other networks; delete the "
+            "results.json of one of them and judge it again"
+        )
     return [
-        _row(column, own, {} if variant == FULL else by_seed.get(FULL, {}))
-        for column in (LOSS, *runs[0].results.columns)
-        for variant, own in by_seed.items()
+        _row(column, variant, runs[variant], {} if variant == FULL else runs.get(FULL, {}))
+        for column in each[first].columns
+        for variant in sorted(runs, key=lambda variant: variant != FULL)
     ]
 
 
@@ -124,8 +94,7 @@ def as_text(rows: Sequence[AblationRow]) -> str:
         "seeds agree in sign half of the time."
     )
     lines = [line for note in (*NOTES, chance) for line in wrap(note, WIDTH)]
-    cells = [row.cells(short) for row in rows]
-    return "\n".join([*aligned(AblationRow._fields, cells), "", *lines])
+    return "\n".join([*aligned(AblationRow._fields, _cells(rows, short)), "", *lines])
 
 
 def write_table(rows: Sequence[AblationRow], folder: Path) -> Path:
@@ -134,76 +103,48 @@ def write_table(rows: Sequence[AblationRow], folder: Path) -> Path:
     Raises:
         OutputError: It cannot be written there.
     """
-    exact = [row.cells(lambda value: repr(value) if math.isfinite(value) else "") for row in rows]
+    exact = _cells(rows, lambda value: repr(value) if math.isfinite(value) else "")
     return write_rows([AblationRow._fields, *exact], folder / FILE)
 
 
-def check_steps(steps: dict[str, int]) -> None:
-    """Makes sure that all runs are of one length.
+def _cells(rows: Sequence[AblationRow], text: Callable[[float], str]) -> list[list[str]]:
+    def cell(value: object) -> str:
+        if isinstance(value, dict):
+            return " ".join(f"{seed}:{text(each)}" for seed, each in value.items())
+        return text(value) if isinstance(value, float) else str(value)
 
-    Args:
-        steps: By name of the run.
-
-    Raises:
-        ConfigurationError: They are not.
-    """
-    if len(set(steps.values())) > 1:
-        counts = ", ".join(f"{name} {count}" for name, count in steps.items())
-        raise ConfigurationError(
-            f"runs of different numbers of steps do not compare: {counts}; train the variants of "
-            "one table equally long, or give another --out"
-        )
+    return [[cell(value) for value in row] for row in rows]
 
 
-def _check_talks(runs: Sequence[JudgedRun]) -> None:
-    first, *others = [
-        (run.results.judges, [video.name for video in run.results.videos]) for run in runs
-    ]
-    for run, other in zip(runs[1:], others, strict=True):
-        if other != first:
-            raise ConfigurationError(
-                f"{run.variant}/seed_{run.seed} and {runs[0].variant}/seed_{runs[0].seed} were "
-                "judged on other talks or by other networks; delete the results.json of one of "
-                "them and judge it again"
-            )
-
-
-def _row(column: ColumnInfo, own: dict[int, JudgedRun], full: dict[int, JudgedRun]) -> AblationRow:
-    variant, results = next((run.variant, run.results) for run in own.values())
-    real = results.real_figures.get(column.name, SetFigure(math.nan)).value
-    seeds = {seed: run.value(column.name) for seed, run in own.items()}
-    both = [(full[seed], own[seed]) for seed in own if seed in full]
+def _row(
+    column: ColumnInfo, variant: str, own: Mapping[int, Results], full: Mapping[int, Results]
+) -> AblationRow:
+    unknown = SetFigure(math.nan)
+    seeds = {seed: own[seed].figures.get(column.name, unknown).value for seed in sorted(own)}
+    both = [(full[seed], own[seed]) for seed in seeds if seed in full]
     figure, verdict = Figure(math.nan, math.nan, math.nan), ""
     if paired := _paired(column, both):
         figure = paired.difference
         verdict = _verdict(paired, [_paired(column, [of_seed]) for of_seed in both])
     elif both:  # a figure without talks
-        apart = fmean(b.value(column.name) - a.value(column.name) for a, b in both)
-        figure = figure._replace(value=apart)
+        ends = ([r.figures.get(column.name, unknown).value for r in pair] for pair in both)
+        figure = figure._replace(value=fmean(b - a for a, b in ends))
     name = f"{column.name} ({column.unit})" if column.unit else column.name
-    return AblationRow(
-        name, column.better, variant, fmean(seeds.values()), seeds, *figure, verdict, real
-    )
+    real = own[min(own)].real_figures.get(column.name, unknown).value
+    value = fmean(seeds.values())
+    return AblationRow(name, column.better, variant, value, seeds, *figure, verdict, real)
 
 
-def _paired(column: ColumnInfo, runs: list[tuple[JudgedRun, JudgedRun]]) -> Difference | None:
-    """Full model and variant over talks, by means over seeds; None where no talk has a figure.
+def _paired(column: ColumnInfo, runs: Sequence[tuple[Results, Results]]) -> Difference | None:
+    """Full model and variant over talks, by means over seeds; None where no talk has a figure."""
 
-    Args:
-        column: Which figure.
-        runs: Both, for each seed.
-    """
-    means = []
-    for side in zip(*runs, strict=True):
-        talks = zip(*(run.results.videos for run in side), strict=True)
-        means.append([_mean(column.name, videos) for videos in talks])
+    def mean(talks: Sequence[VideoResult]) -> VideoResult:
+        value = fmean(talk.values.get(column.name, math.nan) for talk in talks)
+        return replace(talks[0], values={column.name: value})
+
+    sides = zip(*runs, strict=True)
+    means = [list(map(mean, zip(*(run.videos for run in side), strict=True))) for side in sides]
     return difference(column, list(zip(*means, strict=True)), None) if means else None
-
-
-def _mean(name: str, videos: Sequence[VideoResult]) -> VideoResult:
-    """One talk of several seeds; NaN where a seed has no figure."""
-    value = fmean(video.values.get(name, math.nan) for video in videos)
-    return replace(videos[0], values={name: value})
 
 
 def _verdict(paired: Difference, each: Sequence[Difference | None]) -> str:
@@ -212,12 +153,8 @@ def _verdict(paired: Difference, each: Sequence[Difference | None]) -> str:
         return "too few talks"
     if not paired.winner and (paired.column.better or not paired.beyond_noise):
         return "undecided"
-    gains = [_gain(one) for one in (paired, *each) if one]
+    truth = paired.column.better == "truth"
+    gains = [(one.nearer if truth else one.difference).value for one in (paired, *each) if one]
     if min(gains) <= 0 <= max(gains):
         return "seeds disagree"
-    words = {"a": "worse", "b": "better", "": "more" if gains[0] > 0 else "less"}
-    return words[paired.winner]
-
-
-def _gain(paired: Difference) -> float:
-    return (paired.nearer if paired.column.better == "truth" else paired.difference).value
+    return {"a": "worse", "b": "better", "": "more" if gains[0] > 0 else "less"}[paired.winner]
