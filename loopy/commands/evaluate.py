@@ -1,6 +1,5 @@
 """`loopy evaluate`: figures of a model, with their ceilings and floors."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,18 +17,18 @@ from loopy.evaluation.sets.layouts import SETS
 from loopy.evaluation.toon.conditions import (
     CLIPS,
     QUICK_CLIPS,
-    HeldOutClips,
     condition_sensitivity,
+    held_out_clips,
 )
-from loopy.evaluation.toon.measure import Probes, TalkDataset, measure_talks
+from loopy.evaluation.toon.measure import Probes, measure_talks
 from loopy.evaluation.toon.report import Report, sheet
-from loopy.evaluation.toon.rows import ToonMeasurements
+from loopy.evaluation.toon.rows import ToonMeasurements, row_results
 from loopy.evaluation.toon.talks import scenes
-from loopy.evaluation.toon.thresholds import row_results
 from loopy.models.folder import read_places
 from loopy.models.recogniser import Recogniser
 from loopy.models.tracker import Tracker, unread
 from loopy.pipeline import LoopyPipeline
+from loopy.typed_values import write_record
 
 
 def evaluate(
@@ -78,10 +77,11 @@ def evaluate(
     probes = Probes(Tracker.from_pretrained(), Recogniser.from_pretrained())
     cards = {probe.name: probe.card() for probe in probes}
     talks[0].talk()  # a missing voice is said here, in one line, not by a worker
-    dataset = TalkDataset(pipe, probes, talks, videos=out if videos else None)
-    measured = measure_talks(dataset, workers=workers)
-    clips = HeldOutClips(pipe, clips=QUICK_CLIPS if quick else CLIPS, seed=seed)
-    sensitivity = condition_sensitivity(pipe, clips.load(workers=workers))
+    measured = measure_talks(pipe, probes, talks, videos=out if videos else None, workers=workers)
+    count = QUICK_CLIPS if quick else CLIPS
+    sensitivity = condition_sensitivity(
+        pipe, held_out_clips(pipe, clips=count, seed=seed, workers=workers)
+    )
     measurements = ToonMeasurements(measured, pipe.settings.clip_frames, sensitivity)
     report = Report(
         named(model, dtype),
@@ -92,8 +92,7 @@ def evaluate(
     )
     print(report)
     if out is not None:
-        with writing(out / "report.json") as hidden:
-            hidden.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+        write_record(out / "report.json", report.as_json())
         with writing(out / "sheet.png") as hidden:
             sheet(measurements).save(hidden)
         print(f"report and sheet{' and videos' * videos}: {out}")

@@ -18,10 +18,9 @@ from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
 from loopy.motion import NOSE_TIP, MotionSequence
 from loopy.motion.measures import REFERENCE_SIZE_PX
-from loopy.timing import FPS, sample_span
+from loopy.timing import FPS, SAMPLE_RATE_HZ
 
-WIDTH_S = 0.1
-SMOOTHED_FRAMES = 5
+_WIDTH_FRAMES = 0.1 * int(FPS)
 _STILL_PX = 0.05
 """Noses that never move as much a frame, at 512 px, are still: in a portrait that H.264 has held
 they reach 0.02, those of toons who talk 1 at least."""
@@ -51,12 +50,12 @@ def speech_energy(audio: Float[Tensor, "n"], *, frames: int) -> Float[Tensor, "{
     Raises:
         MetricError: The sound ends before the last frame.
     """
-    first, last = sample_span(0), sample_span(frames - 1)
-    if frames < 1 or len(audio) < last[1]:
+    needed = frames * SAMPLE_RATE_HZ // int(FPS)
+    if frames < 1 or len(audio) < needed:
         raise MetricError(
-            f"{frames} frames need {last[1]} samples of sound, got {len(audio)}; cut the video"
+            f"{frames} frames need {needed} samples of sound, got {len(audio)}; cut the video"
         )
-    return audio[: last[1]].double().unflatten(0, (frames, first[1])).square().mean(1).sqrt()
+    return audio[:needed].double().unflatten(0, (frames, -1)).square().mean(1).sqrt()
 
 
 def head_speed(motion: MotionSequence) -> Float[Tensor, "f"]:
@@ -68,7 +67,7 @@ def head_speed(motion: MotionSequence) -> Float[Tensor, "f"]:
     if len(motion) < 2 or not bool(motion.valid[:, NOSE_TIP].all()):
         raise MetricError("head speed needs 2 frames, with the nose tip found in each")
     scale = REFERENCE_SIZE_PX / motion.size_px
-    places = _smooth(motion.points[:, NOSE_TIP].double() * scale)
+    places = smoothed(motion.points[:, NOSE_TIP].double() * scale)
     speed = (places[1:] - places[:-1]).norm(dim=1)
     return torch.cat([speed[:1], speed])
 
@@ -79,15 +78,12 @@ def beats(track: Float[Tensor, "f"]) -> Int[Tensor, "n"]:
     return torch.nonzero(rising & falling)[:, 0] + 1
 
 
-def beat_alignment(
-    speed: Float[Tensor, "f"], energy: Float[Tensor, "f"], *, fps: float = float(FPS)
-) -> BeatAlignment:
+def beat_alignment(speed: Float[Tensor, "f"], energy: Float[Tensor, "f"]) -> BeatAlignment:
     """Alignment of one video.
 
     Args:
         speed: Of the head in each frame, as `head_speed` gives it.
         energy: Of the voice in each frame.
-        fps: Frames a second.
 
     Raises:
         MetricError: Different lengths, NaN, or a head or a voice without a beat.
@@ -99,26 +95,21 @@ def beat_alignment(
     if len(speed) < 3 or float(speed.max()) < _STILL_PX:
         raise MetricError("the head keeps still, so that it has no beats to align")
     head = beats(-speed.double())
-    smooth = _smooth(energy.double()[:, None])[:, 0]
+    smooth = smoothed(energy.double()[:, None])[:, 0]
     voice = beats(smooth)
     if not len(head) or not len(voice):
         raise MetricError(f"{len(head)} beats of the head and {len(voice)} of the voice; needs one")
-    width = WIDTH_S * fps
-    scores = torch.stack(
-        [_score(head, beats(smooth.roll(shift)), width) for shift in range(len(smooth))]
-    )
-    return BeatAlignment(float(_score(head, voice, width)), float(scores.nanmean()))
+    scores = torch.stack([_score(head, beats(smooth.roll(shift))) for shift in range(len(smooth))])
+    return BeatAlignment(float(_score(head, voice)), float(scores.nanmean()))
 
 
-def _score(head: Tensor, voice: Tensor, width: float) -> Tensor:
+def smoothed(tracks: Float[Tensor, "f k"]) -> Float[Tensor, "f k"]:
+    """Mean over 5 neighbouring frames; fewer at both ends. A tracker's noise is not movement."""
+    return functional.avg_pool1d(tracks.T[None], 5, 1, 2, count_include_pad=False)[0].T
+
+
+def _score(head: Tensor, voice: Tensor) -> Tensor:
     apart = (head[:, None] - voice).abs().double()
     if not len(voice):
         return torch.tensor(torch.nan, dtype=torch.float64)
-    return (-apart.amin(1).square() / (2 * width**2)).exp().mean()
-
-
-def _smooth(track: Float[Tensor, "f k"]) -> Float[Tensor, "f k"]:
-    """Mean over neighbouring frames; fewer at both ends."""
-    side = SMOOTHED_FRAMES // 2
-    pooled = functional.avg_pool1d(track.T[None], SMOOTHED_FRAMES, 1, side, count_include_pad=False)
-    return pooled[0].T
+    return (-apart.amin(1).square() / (2 * _WIDTH_FRAMES**2)).exp().mean()

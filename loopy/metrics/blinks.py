@@ -58,17 +58,10 @@ def blinks(openness: Float[Tensor, "f"]) -> list[tuple[int, int]]:
     return closures if start is None else [*closures, (start, len(openness))]
 
 
-def blink_rate(openness: Float[Tensor, "f"], *, fps: float = float(FPS)) -> float:
+def blink_rate(openness: Float[Tensor, "f"]) -> float:
     """Blinks a minute of frames in which the eyes are seen; people who speak have 15 to 30.
 
-    Args:
-        openness: See `blinks`.
-        fps: Frames a second; a blink lasts 0.1 to 0.4 s, and under 10 frames a second is missed.
-
-    Raises:
-        MetricError: As for `blinks`, or a frame rate under 10.
+    Args and errors are those of `blinks`.
     """
-    if fps < 10:
-        raise MetricError(f"blinks are missed at {fps:g} frames a second; give 10 at least")
     seen = int((~openness.isnan()).sum())
-    return len(blinks(openness)) / (seen / fps / 60)
+    return len(blinks(openness)) / (seen / int(FPS) / 60)

@@ -1,35 +1,13 @@
 """How different the videos are that other seeds make of the same portrait and sound."""
 
+from itertools import combinations
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
 from loopy.motion import MotionSequence
 from loopy.motion.measures import REFERENCE_SIZE_PX
-
-
-def diversity(tracks: Float[Tensor, "s f k"]) -> float:
-    """Mean Euclidean distance of two seeds' rows in the same frame, over frames and pairs.
-
-    Args:
-        tracks: One video for each seed, of equal length: poses, points or features. Unit of those.
-
-    Raises:
-        MetricError: Fewer than 2 seeds, no frames, or NaN.
-    """
-    if len(tracks) < 2 or tracks.shape[1] == 0:
-        raise MetricError(
-            f"diversity needs 2 seeds with frames, got {len(tracks)} of {tracks.shape[1]} frames"
-        )
-    check_numbers(tracks.flatten(1), name="the tracks")
-    first, second = torch.triu_indices(len(tracks), len(tracks), offset=1)
-    pairs = [
-        (tracks[int(i)].double() - tracks[int(j)].double()).norm(dim=-1).mean()
-        for i, j in zip(first, second, strict=True)
-    ]
-    return float(torch.stack(pairs).mean())
 
 
 def motion_diversity(motions: list[MotionSequence]) -> float:
@@ -50,4 +28,7 @@ def motion_diversity(motions: list[MotionSequence]) -> float:
     if not bool(found.any()):
         raise MetricError("no point is found in all tracks; look at them")
     scaled = [motion.points * (REFERENCE_SIZE_PX / motion.size_px) for motion in motions]
-    return diversity(torch.stack([points[found] for points in scaled]))
+    tracks = torch.stack([points[found] for points in scaled]).double()
+    check_numbers(tracks.flatten(1), name="the tracks")
+    pairs = combinations(tracks, 2)
+    return float(torch.stack([(one - other).norm(dim=-1).mean() for one, other in pairs]).mean())

@@ -9,10 +9,8 @@ from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
 
 
-def identity_curve(
-    frames: Float[Tensor, "f d"], portrait: Float[Tensor, "d"]
-) -> Float[Tensor, "f"]:
-    """Cosine of each frame's embedding with the portrait's, in [-1, 1].
+def identity_similarity(frames: Float[Tensor, "f d"], portrait: Float[Tensor, "d"]) -> float:
+    """Mean over a video of the cosine of each frame's embedding with the portrait's, in [-1, 1].
 
     Args:
         frames: Embeddings of the faces in a video, of any length; of a network that the caller
@@ -29,9 +27,4 @@ def identity_curve(
     check_numbers(portrait, name="the portrait's embedding")
     if not bool(torch.cat([frames, portrait[None]]).any(1).all()):
         raise MetricError("an embedding is zero; was no face found in that frame?")
-    return functional.cosine_similarity(frames, portrait[None])
-
-
-def identity_similarity(frames: Float[Tensor, "f d"], portrait: Float[Tensor, "d"]) -> float:
-    """Mean of `identity_curve` over the frames of a video."""
-    return float(identity_curve(frames, portrait).double().mean())
+    return float(functional.cosine_similarity(frames, portrait[None]).double().mean())

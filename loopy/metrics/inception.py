@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from loopy.errors import DependencyError, ModelError
 from loopy.metrics.extractors import INCEPTION, FrameFeatures
 
 FEATURES = 2048
+_AT_ONCE = 32
 
 
 def inception(path: str | Path | None, *, device: str | torch.device = "cpu") -> FrameFeatures:
@@ -34,16 +35,11 @@ def inception(path: str | Path | None, *, device: str | torch.device = "cpu") ->
     except (RuntimeError, KeyError, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not fit ({reason}); get {INCEPTION.name}") from error
-    return _Inception(whole.inception.eval().to(device), device)
-
-
-class _Inception:
-    def __init__(self, network: nn.Module, device: str | torch.device) -> None:
-        self.network, self.device = network, device
+    network = whole.inception.eval().to(device)
 
     @torch.no_grad()
-    def __call__(
-        self, frames: UInt8[Tensor, "f h w 3"], *, at_once: int = 32
-    ) -> Float[Tensor, "f 2048"]:
-        parts = frames.permute(0, 3, 1, 2).split(at_once)
-        return torch.cat([self.network(part.to(self.device)).float().cpu() for part in parts])
+    def features(frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f 2048"]:
+        parts = frames.permute(0, 3, 1, 2).split(_AT_ONCE)
+        return torch.cat([network(part.to(device)).float().cpu() for part in parts])
+
+    return features

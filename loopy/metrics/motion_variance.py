@@ -6,7 +6,7 @@ DGlo and DExp are named by the paper's reviewers without a definition: here they
 difference of a video's figure and its real one's, mean over videos (`evaluation.table.columns`).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,8 +21,7 @@ WINDOW = 12
 OUTER_EYE_CORNERS = (36, 45)
 
 
-@dataclass(frozen=True)
-class MotionVariances:
+class MotionVariances(NamedTuple):
     """Variances over time inside windows of 12 frames, averaged over windows.
 
     Attributes:
@@ -38,26 +37,25 @@ class MotionVariances:
     exp_interocular: float
 
 
-def motion_variances(motion: MotionSequence, *, window: int = WINDOW) -> MotionVariances:
+def motion_variances(motion: MotionSequence) -> MotionVariances:
     """Glo and Exp of one video.
 
     Args:
         motion: Its track at 25 frames a second; frames behind the last whole window are not seen,
             nor are windows in which more than half of the points were not found.
-        window: Frames of a window.
 
     Raises:
         MetricError: Another frame rate, fewer frames than a window, or no window with a face.
     """
     if motion.fps != FPS:
         raise MetricError(
-            f"windows of {window} frames are of {FPS} frames a second, got {motion.fps}; "
+            f"windows of {WINDOW} frames are of {FPS} frames a second, got {motion.fps}; "
             "resample the track"
         )
-    if len(motion) < window:
-        raise MetricError(f"a track of {len(motion)} frames is shorter than a window of {window}")
-    starts = range(0, len(motion) - window + 1, window)
-    windows = [motion[start : start + window] for start in starts]
+    if len(motion) < WINDOW:
+        raise MetricError(f"a track of {len(motion)} frames is shorter than a window of {WINDOW}")
+    starts = range(0, len(motion) - WINDOW + 1, WINDOW)
+    windows = [motion[start : start + WINDOW] for start in starts]
     glo = torch.stack([head_motion_variance(each) for each in windows]).nanmean()
     exp = torch.stack([expression_variance(each) for each in windows]).nanmean()
     apart = interocular_px(motion) ** 2

@@ -9,36 +9,13 @@ from huggingface_hub import constants
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from loopy.errors import ConfigurationError, DependencyError, MetricError, ModelError
-from loopy.metrics.extractors import FrameScores, check_numbers
+from loopy.errors import ConfigurationError, DependencyError, ModelError
+from loopy.metrics.extractors import FrameScores
 
 NEEDS = (
     "Q-Align by pyiqa (pip install pyiqa; licence: PolyForm Noncommercial 1.0.0) with the weights "
     "q-future/one-align (7 billion numbers) in the hub's cache"
 )
-
-
-def image_quality(
-    frames: UInt8[Tensor, "f h w 3"], scorer: FrameScores, *, every: int = 1
-) -> float:
-    """Mean grade of the frames of one video, in the unit of the scorer; Q-Align's is 1 to 5.
-
-    Args:
-        frames: sRGB.
-        scorer: Grades pictures.
-        every: Every so many frames; 1, all of them, is the paper's.
-
-    Raises:
-        MetricError: No frames, another number of grades than frames, or NaN.
-    """
-    chosen = frames[::every]
-    if not len(chosen):
-        raise MetricError("a video without frames has no quality")
-    grades = scorer(chosen)
-    if grades.shape != (len(chosen),):
-        raise MetricError(f"{len(chosen)} frames got grades of shape {tuple(grades.shape)}")
-    check_numbers(grades, name="the grades")
-    return float(grades.double().mean())
 
 
 def q_align(*, device: str | torch.device = "cpu") -> FrameScores:

@@ -5,48 +5,17 @@ length 1, so that distances lie between 0 and 2. Never compare them with SyncNet
 seen toons alone; of other faces its figures mean nothing.
 """
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import MetricError
 from loopy.metrics.sync_scores import SyncScores
 from loopy.models import AudioEncoder
 from loopy.models.folder import ASSETS, load_part
-from loopy.models.probe import AT_ONCE
 from loopy.models.sync import LARGEST_OFFSET, WINDOW, SyncJudge, offset_distances
 
 FEWEST_FRAMES = 2 * LARGEST_OFFSET + WINDOW
 """Below, the largest offset leaves less than half of the windows."""
-
-
-def toon_sync(
-    judge: SyncJudge,
-    audio_encoder: AudioEncoder,
-    frames: UInt8[Tensor, "f h w 3"],
-    audio: Float[Tensor, " samples"],
-) -> SyncScores:
-    """How well a toon's mouth is in step with its sound.
-
-    Args:
-        judge: The package's, see `load_judge`.
-        audio_encoder: The toon model's.
-        frames: A video at 25 frames a second; the face fills the picture as toons' do.
-        audio: Its sound at 16 kHz. What is longer, sound or video, is cut at its end.
-
-    Raises:
-        MetricError: Fewer than 35 frames.
-        MediaError: Less sound than a frame.
-    """
-    heard, seen = audio_encoder.features(audio), frames
-    shorter = min(len(heard), len(seen))
-    if shorter < FEWEST_FRAMES:
-        raise MetricError(
-            f"{shorter} frames of picture and sound are too short for offsets of "
-            f"{LARGEST_OFFSET} frames; give {FEWEST_FRAMES} or more"
-        )
-    return scores_of(
-        judge.embed_sound(heard[:shorter]), judge.embed_frames(seen[:shorter].split(AT_ONCE))
-    )
 
 
 def scores_of(sound: Float[Tensor, "g d"], mouth: Float[Tensor, "g d"]) -> SyncScores:

@@ -16,6 +16,7 @@ from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
 
 REACH = 15
+"""Largest shift in frames, to either side."""
 
 
 class SyncScores(NamedTuple):
@@ -32,36 +33,33 @@ class SyncScores(NamedTuple):
     offset: int
 
 
-def sync_scores(
-    pictures: Float[Tensor, "f d"], sound: Float[Tensor, "f d"], *, reach: int = REACH
-) -> SyncScores:
+def sync_scores(pictures: Float[Tensor, "f d"], sound: Float[Tensor, "f d"]) -> SyncScores:
     """Scores of one video.
 
     Args:
         pictures: Embeddings of what is seen, one a frame.
         sound: Embeddings of what is heard, in step with them.
-        reach: Largest shift in frames, to either side.
 
     Raises:
-        MetricError: Different lengths, NaN, or not more frames than `reach`.
+        MetricError: Different lengths, NaN, or not more frames than `REACH`.
     """
     if pictures.shape != sound.shape:
         shapes = f"{tuple(pictures.shape)} and {tuple(sound.shape)}"
         raise MetricError(f"pictures and sound must have equal shapes, got {shapes}; cut one")
-    if len(pictures) <= reach:
+    if len(pictures) <= REACH:
         raise MetricError(
-            f"a video of {len(pictures)} embeddings is too short for shifts of {reach} frames; "
-            f"give more than {reach}"
+            f"a video of {len(pictures)} embeddings is too short for shifts of {REACH} frames; "
+            f"give more than {REACH}"
         )
     check_numbers(pictures, name="the embeddings of pictures")
     check_numbers(sound, name="the embeddings of sound")
-    padded = functional.pad(sound.double(), (0, 0, reach, reach))
+    padded = functional.pad(sound.double(), (0, 0, REACH, REACH))
     distances = torch.stack(
         [
             functional.pairwise_distance(pictures.double(), padded[shift : shift + len(sound)])
-            for shift in range(2 * reach + 1)
+            for shift in range(2 * REACH + 1)
         ]
     ).mean(1)
     smallest, place = distances.min(0)
     confidence = distances.median() - smallest
-    return SyncScores(float(confidence), float(smallest), reach - int(place))
+    return SyncScores(float(confidence), float(smallest), REACH - int(place))

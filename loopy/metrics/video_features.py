@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from loopy.errors import MetricError, ModelError
-from loopy.metrics.extractors import I3D, RESNET_3D, SegmentFeatures, check_numbers
+from loopy.metrics.extractors import I3D, RESNET_3D, SegmentFeatures
 from loopy.metrics.resnet3d import ResNet3D
 from loopy.models.weights import load_by_name
 
@@ -24,37 +24,17 @@ KINETICS_MEAN = (114.7748, 107.7354, 99.4750)
 """Mean colour that the 3D ResNet was trained to have subtracted, of 255."""
 
 
-def segments(
-    frames: UInt8[Tensor, "f h w 3"], *, length: int = SEGMENT
-) -> UInt8[Tensor, "s {length} h w 3"]:
-    """Stretches of equal length, one behind the other; the last is filled with the last frame.
+def segments(frames: UInt8[Tensor, "f h w 3"]) -> UInt8[Tensor, "s 16 h w 3"]:
+    """Stretches of 16 frames, one behind the other; the last is filled with the last frame.
 
     Raises:
         MetricError: Fewer frames than one stretch: most of it would stand still.
     """
-    if len(frames) < length:
-        raise MetricError(f"a video of {len(frames)} frames is shorter than a stretch of {length}")
-    missing = -len(frames) % length
+    if len(frames) < SEGMENT:
+        raise MetricError(f"a video of {len(frames)} frames is shorter than a stretch of {SEGMENT}")
+    missing = -len(frames) % SEGMENT
     whole = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
-    return whole.unflatten(0, (-1, length))
-
-
-def video_features(
-    frames: UInt8[Tensor, "f h w 3"], network: SegmentFeatures, *, at_once: int = 4
-) -> Float[Tensor, "d"]:
-    """The mean of the features of all stretches of a video.
-
-    Args:
-        frames: sRGB, 25 frames a second.
-        network: Features of a stretch.
-        at_once: Stretches that the network sees together.
-
-    Raises:
-        MetricError: Too few frames, or features that are NaN.
-    """
-    features = torch.cat([network(part) for part in segments(frames).split(at_once)])
-    check_numbers(features, name="the features of stretches")
-    return features.mean(0)
+    return whole.unflatten(0, (-1, SEGMENT))
 
 
 def resnet_3d(path: str | Path | None, *, device: str | torch.device = "cpu") -> SegmentFeatures:
@@ -74,7 +54,7 @@ def resnet_3d(path: str | Path | None, *, device: str | torch.device = "cpu") ->
         raise ModelError(f"{path}: {error}") from error
     network = network.eval().to(device)
     mean = torch.tensor(KINETICS_MEAN, device=device)[:, None, None, None]
-    return _Seen(lambda pictures: network(pictures - mean), size_px=112, device=device)
+    return _seen(lambda pictures: network(pictures - mean), 112, device)
 
 
 def i3d(path: str | Path | None, *, device: str | torch.device = "cpu") -> SegmentFeatures:
@@ -90,21 +70,20 @@ def i3d(path: str | Path | None, *, device: str | torch.device = "cpu") -> Segme
     def look(pictures: Tensor) -> Tensor:
         return network(pictures / 127.5 - 1, rescale=False, resize=False, return_features=True)
 
-    return _Seen(look, size_px=224, device=device)
+    return _seen(look, 224, device)
 
 
-class _Seen:
+def _seen(
+    network: Callable[[Tensor], Tensor], size_px: int, device: str | torch.device
+) -> SegmentFeatures:
     """Stretches of pictures, resized as DisCo does it, through a network that wants channels."""
 
-    def __init__(
-        self, network: Callable[[Tensor], Tensor], *, size_px: int, device: str | torch.device
-    ) -> None:
-        self.network, self.size_px, self.device = network, size_px, device
-
     @torch.no_grad()
-    def __call__(self, segments: UInt8[Tensor, "s t h w 3"]) -> Float[Tensor, "s d"]:
-        pictures = segments.to(self.device).flatten(0, 1).permute(0, 3, 1, 2).float()
-        size = (self.size_px, self.size_px)
+    def features(segments: UInt8[Tensor, "s t h w 3"]) -> Float[Tensor, "s d"]:
+        pictures = segments.to(device).flatten(0, 1).permute(0, 3, 1, 2).float()
+        size = (size_px, size_px)
         resized = functional.interpolate(pictures, size, mode="bicubic", antialias=True)
         moving = resized.unflatten(0, segments.shape[:2]).transpose(1, 2)  # s 3 t h w
-        return self.network(moving).float().cpu()
+        return network(moving).float().cpu()
+
+    return features

@@ -81,5 +81,3 @@ def test_bad_input_is_named():
         blinks(torch.zeros(0))
     with pytest.raises(MetricError, match="never open"):
         blinks(torch.zeros(50))
-    with pytest.raises(MetricError, match="missed at 5 frames a second"):
-        blink_rate(torch.ones(50), fps=5)

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 
 from loopy.errors import MetricError
-from loopy.metrics.diversity import diversity, motion_diversity
+from loopy.metrics.diversity import motion_diversity
 from loopy.motion import MotionSequence
 
 
@@ -20,10 +20,11 @@ def track(points, *, size_px=512):
 
 
 def test_equals_scipys_distances():
-    """Reference: pdist of each frame's rows."""
-    tracks = torch.rand(4, 7, 3)
-    expected = np.mean([pdist(tracks[:, frame].numpy()) for frame in range(7)])
-    assert diversity(tracks) == pytest.approx(expected, rel=1e-5)
+    """Reference: pdist of each point in each frame."""
+    tracks = torch.rand(4, 7, 68, 2)
+    rows = tracks.flatten(1, 2).numpy()
+    expected = np.mean([pdist(rows[:, place]) for place in range(7 * 68)])
+    assert motion_diversity([track(each) for each in tracks]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_equal_seeds_have_none_and_a_shift_has_its_length():
@@ -47,10 +48,8 @@ def test_points_that_one_track_lost_are_not_counted():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(MetricError, match="2 seeds with frames, got 1"):
-        diversity(torch.rand(1, 5, 2))
-    with pytest.raises(MetricError, match="NaN or infinity in 2 of 3"):
-        diversity(torch.tensor([[[0.0]], [[torch.nan]], [[torch.inf]]]))
+    with pytest.raises(MetricError, match="NaN or infinity in 1 of 2"):
+        motion_diversity([track(torch.rand(4, 68, 2) * k) for k in (1, torch.inf)])
     with pytest.raises(MetricError, match=r"different lengths \[4, 5\]"):
         motion_diversity([track(torch.rand(n, 68, 2)) for n in (4, 5)])
     with pytest.raises(MetricError, match="got 1"):

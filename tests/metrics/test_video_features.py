@@ -7,9 +7,8 @@ from PIL import Image
 from torch.nn import functional
 
 from loopy.errors import MetricError, ModelError
-from loopy.metrics.frechet import frechet_distance
 from loopy.metrics.resnet3d import ResNet3D
-from loopy.metrics.video_features import i3d, resnet_3d, segments, video_features
+from loopy.metrics.video_features import i3d, resnet_3d, segments
 
 SHAPES = {  # of resnet-50-kinetics.pth
     "conv1.weight": (64, 3, 7, 7, 7),
@@ -41,22 +40,6 @@ def test_the_last_stretch_is_filled_with_the_last_frame(frames, stretches):
 def test_a_video_shorter_than_a_stretch_has_no_features():
     with pytest.raises(MetricError, match="15 frames is shorter than a stretch of 16"):
         segments(film(15))
-
-
-def test_features_are_the_mean_of_stretches_and_make_a_distance():
-    """Reference: mean over all frames, since each stretch is as long."""
-
-    def colour(parts):
-        return parts.double().mean((1, 2, 3))
-
-    video = film(80)
-    ours = video_features(video, colour, at_once=2)
-    assert ours.numpy() == pytest.approx(video.numpy().mean((0, 1, 2)))
-    real = torch.stack([video_features(film(32), colour) for _ in range(4)])
-    assert frechet_distance(real, real).distance == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(real, real + 2).distance == pytest.approx(12)
-    with pytest.raises(MetricError, match="of stretches hold NaN"):
-        video_features(video, lambda parts: colour(parts) / 0 * 0)
 
 
 def by_hand(state, x):

@@ -30,11 +30,12 @@ from loopy.evaluation.features.toon import toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS, Column
 from loopy.evaluation.table.evaluate import MADE, REAL, Pair, VideoEvaluator, mean_figure
 from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
-from loopy.evaluation.toon.conditions import HeldOutClips, condition_sensitivity
+from loopy.evaluation.toon.conditions import condition_sensitivity, held_out_clips
 from loopy.evaluation.toon.measure import true_frames
 from loopy.evaluation.toon.rows import POSE
 from loopy.evaluation.toon.talks import Scene, held_out_portrait
-from loopy.evaluation.toon.tracks import correlation, position_jumps, smoothed, variance
+from loopy.evaluation.toon.tracks import correlation, position_jumps, variance
+from loopy.metrics.beat import smoothed
 from loopy.models.tracker import OUTPUTS
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
@@ -113,7 +114,7 @@ def judge_run(
         if not video.problem:
             _add_truth(evaluator, scene, video, clip_frames=pipe.settings.clip_frames)
     reach = max(SegmentLayout().past_frames, pipe.settings.contract.layout.past_frames)
-    held_out = HeldOutClips(pipe, clips=clips, seed=seed, past_frames=reach).load(workers=0)
+    held_out = held_out_clips(pipe, clips=clips, seed=seed, past_frames=reach)
     grown = {
         MISMATCHED[part].name: each for part, each in condition_sensitivity(pipe, held_out).items()
     }

@@ -1,6 +1,6 @@
-"""Extractors that need frames alone: rows, differences, means of segments, smoothness."""
+"""Extractors that need frames alone: rows, means of segments, smoothness."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -18,75 +18,34 @@ class FrameRows:
     Args:
         function: Frames to rows.
         track: Values of each frame that the function takes too, for example a box.
+        before: Frames before those of a row that the function takes too; without them no row.
     """
 
-    def __init__(self, function: Callable[..., Tensor], track: Tensor | None = None) -> None:
-        self._function, self._track = function, track
-        self._rows, self._frames = list[Tensor](), 0
+    def __init__(
+        self, function: Callable[..., Tensor], track: Tensor | None = None, *, before: int = 0
+    ) -> None:
+        self._function, self._track, self._before = function, track, before
+        self._last, self._rows, self._frames = list[Tensor](), list[Tensor](), 0
 
     def update(self, frames: UInt8[Tensor, "n h w 3"]) -> None:
         """Takes the next frames."""
         start, self._frames = self._frames, self._frames + len(frames)
         more = [] if self._track is None else [self._track[start : self._frames]]
-        self._rows.append(self._function(frames, *more).float().cpu())
+        frames = torch.cat([*self._last, frames]) if self._last else frames
+        self._last = [frames[-self._before :]] if self._before else []
+        if len(frames) > self._before:
+            rows = self._function(frames, *more).cpu()
+            self._rows.append(rows.float() if rows.is_floating_point() else rows)
 
     def compute(self) -> Float[Tensor, "f *d"]:
         """All rows.
 
         Raises:
-            MetricError: There was no frame.
+            MetricError: There was no frame, or none with others before it.
         """
         if not self._rows:
-            raise MetricError("a video without frames")
+            raise MetricError(f"a video of {self._frames} frames is too short")
         return torch.cat(self._rows)
-
-
-class FramePairs:
-    """A number for each frame but the first.
-
-    Args:
-        function: Earlier and later frames (n 3 h w), as float in 0 to 255, to a number each.
-    """
-
-    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._function, self._before, self._rows = function, list[Tensor](), list[Tensor]()
-
-    def update(self, frames: UInt8[Tensor, "n h w 3"]) -> None:
-        """Takes the next frames."""
-        pictures = torch.cat([*self._before, frames.permute(0, 3, 1, 2).float()])
-        if len(pictures) > 1:
-            self._rows.append(self._function(pictures[:-1], pictures[1:]))
-        self._before = [pictures[-1:]]
-
-    def compute(self) -> Float[Tensor, "f-1"]:
-        """All numbers.
-
-        Raises:
-            MetricError: There was one frame at most.
-        """
-        if not self._rows:
-            raise MetricError("a video of one frame has no changes")
-        return torch.cat(self._rows)
-
-
-class FramesAt:
-    """Some of the frames.
-
-    Args:
-        numbers: Which, in ascending order.
-    """
-
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self._numbers, self._kept, self._frames = numbers, list[Tensor](), 0
-
-    def update(self, frames: UInt8[Tensor, "n h w 3"]) -> None:
-        """Takes the next frames."""
-        start, self._frames = self._frames, self._frames + len(frames)
-        self._kept.append(frames[[n - start for n in self._numbers if start <= n < self._frames]])
-
-    def compute(self) -> UInt8[Tensor, "s h w 3"]:
-        """The chosen frames."""
-        return torch.cat(self._kept)
 
 
 class SegmentMean:

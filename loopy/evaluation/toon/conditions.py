@@ -6,18 +6,17 @@ another talker's clip.
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from loopy.diffusion.objective import add_noise, diffusion_loss, target
-from loopy.errors import ConfigurationError
 from loopy.evaluation.toon.talks import held_out_talk
-from loopy.metrics.sensitivity import growth
 from loopy.models import AudioToLatents, DualUNet
 from loopy.models.latents import encode_images
 from loopy.motion import box_mask, expression_variance, head_motion_variance
@@ -37,89 +36,67 @@ _AT_ONCE = 4
 """Clips of a batch, in which the mismatched condition is that of the clip before."""
 
 
-class HeldOutClips(Dataset[Clip]):
-    """Clips of held-out speech with their whole true past, each a batch of one.
+def held_out_clips(
+    pipe: LoopyPipeline,
+    *,
+    clips: int = CLIPS,
+    seed: int = 0,
+    past_frames: int = 0,
+    workers: int = 0,
+) -> Clip:
+    """Clips of held-out speech with their whole true past, in one batch, with a progress bar.
+
+    Their weight is 1 at the mouth, else 0.
 
     Args:
         pipe: Its autoencoder, audio encoder and layout.
         clips: How many.
         seed: Of the benchmark.
-        past_frames: Frames of the talk before each clip, so that models of other layouts are
-            measured on the same clips; None: as many as the layout reaches.
-
-    Raises:
-        ConfigurationError: The layout reaches further.
+        past_frames: Least frames of the talk before each clip, so that models of other layouts are
+            measured on the same clips.
+        workers: Processes.
     """
+    past = max(past_frames, pipe.settings.contract.layout.past_frames)
+    made = partial(_held_out_clip, pipe, seed, past)
+    loader = DataLoader(range(clips), batch_size=None, collate_fn=made, num_workers=workers)  # pyright: ignore[reportArgumentType]  # a range is a data set
+    return Clip.cat(list(tqdm(loader, desc="clips", unit="clip")))
 
-    def __init__(
-        self,
-        pipe: LoopyPipeline,
-        *,
-        clips: int = CLIPS,
-        seed: int = 0,
-        past_frames: int | None = None,
-    ) -> None:
-        reach = pipe.settings.contract.layout.past_frames
-        if past_frames is not None and past_frames < reach:
-            raise ConfigurationError(
-                f"past_frames ({past_frames}) is less than the {reach} that the layout reaches"
-            )
-        self.pipe, self.clips, self.seed = pipe, clips, seed
-        self.past_frames = reach if past_frames is None else past_frames
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return self.clips
-
-    def __getitem__(self, number: int) -> Clip:
-        """A clip; its weight is 1 at the mouth, else 0."""
-        pipe, settings = self.pipe, self.pipe.settings
-        layout, frames = settings.contract.layout, settings.clip_frames
-        past = self.past_frames
-        dice = generator(self.seed, "held-out clip", number)
-        seconds = (past + frames) / 25 + _AFTER_S
-        talk = held_out_talk(self.seed, FIRST + number, seconds=seconds)
-        portrait = torch.randint(max(past - 30, 1), (1,), generator=dice)
-        if layout.mode == "mean":
-            read = torch.arange(past - layout.past_frames, past)
-        else:
-            read = past - 1 - layout.distances(dice)
-        wanted = torch.cat([portrait, read, torch.arange(past, past + frames)])
-        pictures = talk.frames(wanted, size_px=settings.size_px)
-        latents = encode_images(pipe.vae, pictures.to(pipe.vae.device)).float()
-        features = pipe.audio_encoder.features(talk.audio.to(pipe.vae.device)).float()
-        window = pipe.audio_window.indices(range(past, past + frames), len(features))
-        motion_frames = latents[1 : 1 + len(read)].cpu()
-        if layout.mode == "mean":
-            motion_frames = layout.select(motion_frames[None])[0][0]
-        clip = talk.motion[past : past + frames]
-        cells = latents.shape[-1]
-        mouth = clip.points[:, _MOUTH] * (cells / clip.size_px)
-        fields = {
-            "latents": latents[1 + len(read) :].cpu(),
-            "reference": latents[0].cpu(),
-            "motion_frames": motion_frames,
-            "past_present": torch.ones(len(motion_frames), dtype=torch.bool),
-            "audio": features[window.to(features.device)].cpu(),
-            "landmarks": clip.normalised(),
-            "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
-            "weight": box_mask(mouth, size_px=cells, margin_px=_MARGIN_CELLS),
-        }
-        return Clip(**{name: value[None] for name, value in fields.items()}, conditions={})
-
-    def load(self, *, workers: int) -> Clip:
-        """All clips as one batch, with a progress bar."""
-        loader = DataLoader(self, batch_size=None, num_workers=workers)
-        return Clip.cat(list(tqdm(loader, desc="clips", unit="clip")))
+def _held_out_clip(pipe: LoopyPipeline, seed: int, past: int, number: int) -> Clip:
+    layout, frames = pipe.settings.contract.layout, pipe.settings.clip_frames
+    dice = generator(seed, "held-out clip", number)
+    talk = held_out_talk(seed, FIRST + number, seconds=(past + frames) / 25 + _AFTER_S)
+    portrait = torch.randint(max(past - 30, 1), (1,), generator=dice)
+    if layout.mode == "mean":
+        read = torch.arange(past - layout.past_frames, past)
+    else:
+        read = past - 1 - layout.distances(dice)
+    wanted = torch.cat([portrait, read, torch.arange(past, past + frames)])
+    pictures = talk.frames(wanted, size_px=pipe.settings.size_px)
+    latents = encode_images(pipe.vae, pictures.to(pipe.vae.device)).float()
+    features = pipe.audio_encoder.features(talk.audio.to(pipe.vae.device)).float()
+    window = pipe.audio_window.indices(range(past, past + frames), len(features))
+    motion_frames = latents[1 : 1 + len(read)].cpu()
+    if layout.mode == "mean":
+        motion_frames = layout.select(motion_frames[None])[0][0]
+    clip = talk.motion[past : past + frames]
+    cells = latents.shape[-1]
+    mouth = clip.points[:, _MOUTH] * (cells / clip.size_px)
+    fields = {
+        "latents": latents[1 + len(read) :].cpu(),
+        "reference": latents[0].cpu(),
+        "motion_frames": motion_frames,
+        "past_present": torch.ones(len(motion_frames), dtype=torch.bool),
+        "audio": features[window.to(features.device)].cpu(),
+        "landmarks": clip.normalised(),
+        "measures": torch.stack([head_motion_variance(clip), expression_variance(clip)]),
+        "weight": box_mask(mouth, size_px=cells, margin_px=_MARGIN_CELLS),
+    }
+    return Clip(**{name: value[None] for name, value in fields.items()}, conditions={})
 
 
 class MismatchedAudio(nn.Module):
-    """Audio-to-latents that is given the audio tokens of another row.
-
-    Args:
-        inner: The model's own.
-        shift: That row is so many before.
-    """
+    """Audio-to-latents that is given the audio tokens of the row `shift` before."""
 
     def __init__(self, inner: AudioToLatents, shift: int) -> None:
         super().__init__()
@@ -151,17 +128,17 @@ def condition_sensitivity(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[T
     if network.sees_past:
         whole = replace(clips, weight=None)
         mismatched = _losses(pipe, network, whole, mismatched=["motion_frames"])
-        found["past"] = growth(_losses(pipe, network, whole), mismatched)
+        found["past"] = mismatched / _losses(pipe, network, whole) - 1
     if network.audio_projection is None:
         return found
     own = _losses(pipe, network, clips)
-    found["voice"] = growth(own, _losses(pipe, network, clips, mismatched=["audio"]))
+    found["voice"] = _losses(pipe, network, clips, mismatched=["audio"]) / own - 1
     if network.audio_to_latents is None:
         return found | {"keys": found["voice"]}
-    found["latents"] = growth(own, _losses(pipe, _with_mismatched_latents(network, 1), clips))
+    found["latents"] = _losses(pipe, _with_mismatched_latents(network, 1), clips) / own - 1
     # the keys get the mismatched voice, and audio-to-latents its own one again
     network = _with_mismatched_latents(network, -1)
-    found["keys"] = growth(own, _losses(pipe, network, clips, mismatched=["audio"]))
+    found["keys"] = _losses(pipe, network, clips, mismatched=["audio"]) / own - 1
     return found
 
 

@@ -11,7 +11,7 @@ r"""Held-out talks, as the model makes them and as their bounds, to features.
 """
 
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from loopy.data.media.video import evenly_spread
 from loopy.data.media.writer import open_writer
 from loopy.evaluation.features.extract import VideoFeatures, run_extractors
-from loopy.evaluation.features.frames import FramePairs, FrameRows, FramesAt
+from loopy.evaluation.features.frames import FrameRows
 from loopy.evaluation.toon import steadiness
 from loopy.evaluation.toon.gallery import gallery
 from loopy.evaluation.toon.talks import Scene, held_out_portrait, pixels, portrait_controls
@@ -70,72 +70,29 @@ class MeasuredTalk:
     films: dict[str, VideoFeatures]
 
 
-class TalkDataset(Dataset[bytes]):
-    """Item i is the pickled `MeasuredTalk` of scene i: bytes, as tensors would each hold a file.
+def measure_talks(
+    pipe: LoopyPipeline,
+    probes: Probes,
+    scenes: Sequence[Scene],
+    *,
+    videos: Path | None = None,
+    workers: int = 0,
+) -> dict[str, list[MeasuredTalk]]:
+    """Make and measure talks in every way that their sets ask for, with a progress bar over talks.
 
     Args:
         pipe: The model.
         probes: The networks that measure.
         scenes: Which talks.
         videos: A folder for a video of each talk, truth on the left; None makes none.
-    """
-
-    def __init__(
-        self,
-        pipe: LoopyPipeline,
-        probes: Probes,
-        scenes: Sequence[Scene],
-        *,
-        videos: Path | None = None,
-    ) -> None:
-        self.pipe, self.probes, self.scenes, self.videos = pipe, probes, scenes, videos
-
-    def __len__(self) -> int:
-        """How many scenes."""
-        return len(self.scenes)
-
-    def __getitem__(self, number: int) -> bytes:
-        """One talk, made and measured in every way that its set asks for."""
-        scene, pipe, size_px = self.scenes[number], self.pipe, self.pipe.settings.size_px
-        talk, resting = scene.talk(), portrait_controls(scene.dice("portrait"))
-        portrait = held_out_portrait(talk, scene.dice("portrait"), size_px=size_px)
-        stream = partial(pipe.stream, pipe.prepare(portrait), talk.audio, seed=scene.noise_seed)
-        films = {
-            "made": stream(),
-            "truth": true_frames(talk, size_px=size_px),
-            "vae": round_trip(pipe, true_frames(talk, size_px=size_px)),
-            "still": still_frames(portrait, len(talk.controls)),
-        }
-        if scene.group == "long":
-            films["no_past"] = stream(motion_frames=False)
-        if self.videos is not None:
-            path = self.videos / f"{scene.group}_{scene.number:03d}.mp4"
-            films["made"] = recorded(films["made"], talk, path, size_px=size_px)
-        states = torch.cat([talk.controls, resting])
-        features = partial(
-            film_features,
-            probes=self.probes,
-            background=steadiness.always_background(talk.identity, states, size_px=size_px),
-            face=steadiness.face_box(talk.identity, resting, size_px=size_px),
-            shown=shown_frames(len(talk.controls), ends=scene.group in ("long", "endless")),
-        )
-        people = gallery(self.probes.recogniser, talk.identity, scene.dice("look-alikes"))
-        measured = {source: features(film) for source, film in films.items()}
-        return pickle.dumps(MeasuredTalk(scene, talk.controls, people, portrait, measured))
-
-
-def measure_talks(talks: TalkDataset, *, workers: int) -> dict[str, list[MeasuredTalk]]:
-    """Make and measure all talks, the longest first, with a progress bar over talks.
-
-    Args:
-        talks: The talks.
         workers: Processes, of one thread each; 0 works in this one, as a GPU needs.
 
     Returns:
         The talks of each set in the order of their numbers, each with its floor "mismatched".
     """
-    order = sorted(range(len(talks)), key=lambda i: -talks.scenes[i].seconds)
-    loader = DataLoader(talks, batch_size=None, sampler=order, num_workers=workers)
+    longest_first = sorted(scenes, key=lambda scene: -scene.seconds)
+    measure = partial(_measured, pipe, probes, videos)
+    loader = DataLoader(longest_first, batch_size=None, collate_fn=measure, num_workers=workers)  # pyright: ignore[reportArgumentType]  # a list is a data set
     groups: dict[str, list[MeasuredTalk]] = {}
     for packed in tqdm(loader, desc="toon", unit="talk"):
         talk: MeasuredTalk = pickle.loads(packed)
@@ -143,6 +100,36 @@ def measure_talks(talks: TalkDataset, *, workers: int) -> dict[str, list[Measure
     for group in groups.values():
         group.sort(key=lambda talk: talk.scene.number)
     return with_mismatched(groups)
+
+
+def _measured(pipe: LoopyPipeline, probes: Probes, videos: Path | None, scene: Scene) -> bytes:
+    """A pickled `MeasuredTalk`: bytes, as tensors would each hold a file."""
+    size_px = pipe.settings.size_px
+    talk, resting = scene.talk(), portrait_controls(scene.dice("portrait"))
+    portrait = held_out_portrait(talk, scene.dice("portrait"), size_px=size_px)
+    stream = partial(pipe.stream, pipe.prepare(portrait), talk.audio, seed=scene.noise_seed)
+    films = {
+        "made": stream(),
+        "truth": true_frames(talk, size_px=size_px),
+        "vae": round_trip(pipe, true_frames(talk, size_px=size_px)),
+        "still": (portrait.expand(len(part), -1, -1, -1) for part in _parts(talk)),
+    }
+    if scene.group == "long":
+        films["no_past"] = stream(motion_frames=False)
+    if videos is not None:
+        path = videos / f"{scene.group}_{scene.number:03d}.mp4"
+        films["made"] = recorded(films["made"], talk, path, size_px=size_px)
+    states = torch.cat([talk.controls, resting])
+    features = partial(
+        film_features,
+        probes=probes,
+        background=steadiness.always_background(talk.identity, states, size_px=size_px),
+        face=steadiness.face_box(talk.identity, resting, size_px=size_px),
+        shown=shown_frames(len(talk.controls), ends=scene.group in ("long", "endless")),
+    )
+    people = gallery(probes.recogniser, talk.identity, scene.dice("look-alikes"))
+    measured = {source: features(film) for source, film in films.items()}
+    return pickle.dumps(MeasuredTalk(scene, talk.controls, people, portrait, measured))
 
 
 def with_mismatched(groups: dict[str, list[MeasuredTalk]]) -> dict[str, list[MeasuredTalk]]:
@@ -168,7 +155,7 @@ def film_features(
     *,
     background: Bool[Tensor, "H W"],
     face: Bool[Tensor, "H W"],
-    shown: Sequence[int] = (),
+    shown: Bool[Tensor, "f"],
 ) -> VideoFeatures:
     """Features of a film: the same whatever its source.
 
@@ -177,7 +164,7 @@ def film_features(
         probes: The networks.
         background: Pixels that show nothing but background.
         face: Pixels of the face's box.
-        shown: Frames to keep, in ascending order.
+        shown: Frames to keep.
 
     Returns:
         "tracks" of the tracker, "identity" of the recogniser, "colours" of cells (f k 3), "flicker"
@@ -189,12 +176,22 @@ def film_features(
         "tracks": FrameRows(probes.tracker.track),
         "identity": FrameRows(probes.recogniser.embed),
         "colours": FrameRows(cell_colours),
-        "flicker": FramePairs(partial(steadiness.differences, where=background)),
-        "unrest": FramePairs(partial(steadiness.rigid_differences, where=face)),
-        "shown": FramesAt(shown),
+        "flicker": _changes(steadiness.differences, background),
+        "unrest": _changes(steadiness.rigid_differences, face),
+        "shown": FrameRows(lambda frames, keep: frames[keep], shown),
     }
     run_extractors(extractors, parts, features)
     return features
+
+
+def _changes(function: Callable[..., Tensor], where: Bool[Tensor, "H W"]) -> FrameRows:
+    """A number for each frame but the first: of the one before and itself, in 0 to 255."""
+
+    def rows(frames: UInt8[Tensor, "n H W 3"]) -> Float[Tensor, "n-1"]:
+        pictures = frames.permute(0, 3, 1, 2).float()
+        return function(pictures[:-1], pictures[1:], where)
+
+    return FrameRows(rows, before=1)
 
 
 def cell_colours(frames: UInt8[Tensor, "f H W 3"]) -> Float[Tensor, "f k 3"]:
@@ -205,14 +202,8 @@ def cell_colours(frames: UInt8[Tensor, "f H W 3"]) -> Float[Tensor, "f k 3"]:
 
 def true_frames(talk: Talk, *, size_px: int) -> Parts:
     """What a perfect model would make."""
-    for part in torch.arange(len(talk.controls)).split(AT_ONCE):
+    for part in _parts(talk):
         yield pixels(talk.frames(part, size_px=size_px))
-
-
-def still_frames(portrait: UInt8[Tensor, "H W 3"], frames: int) -> Parts:
-    """The portrait all the time."""
-    for part in torch.arange(frames).split(AT_ONCE):
-        yield portrait.expand(len(part), -1, -1, -1)
 
 
 def round_trip(pipe: LoopyPipeline, parts: Parts) -> Parts:
@@ -238,9 +229,13 @@ def recorded(parts: Parts, talk: Talk, path: Path, *, size_px: int) -> Parts:
             yield part
 
 
-def shown_frames(frames: int, *, ends: bool) -> tuple[int, ...]:
+def shown_frames(frames: int, *, ends: bool) -> Bool[Tensor, "f"]:
     """Frames for the sheet: evenly spread, or half in the first second and half in the last."""
-    if not ends:
-        return tuple(evenly_spread(frames, SHOWN).tolist())
-    second = evenly_spread(25, SHOWN // 2)
-    return (*second.tolist(), *(second + frames - 25).tolist())
+    places, second = evenly_spread(frames, SHOWN), evenly_spread(25, SHOWN // 2)
+    shown = torch.zeros(frames, dtype=torch.bool)
+    shown[torch.cat([second, second + frames - 25]) if ends else places] = True
+    return shown
+
+
+def _parts(talk: Talk) -> tuple[Tensor, ...]:
+    return torch.arange(len(talk.controls)).split(AT_ONCE)

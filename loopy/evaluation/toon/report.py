@@ -1,6 +1,6 @@
 """The report of the toon benchmark: a table to read, JSON for programs, a sheet of frames."""
 
-import math
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,9 @@ from PIL import Image
 from loopy.data.media.video import contact_sheet
 from loopy.evaluation.table.text import aligned, interval, short
 from loopy.evaluation.toon.measure import MeasuredTalk
-from loopy.evaluation.toon.rows import ToonMeasurements, drift, follows, mouth_motion
-from loopy.evaluation.toon.thresholds import SOURCES, RowResult
+from loopy.evaluation.toon.rows import SOURCES, ToonMeasurements, drift, follows, mouth_motion
+from loopy.evaluation.toon.thresholds import RowResult
+from loopy.typed_values import finite
 
 ON_SHEET = {"speech": 4, "long": 2, "silence": 2, "noise": 2, "endless": 1}
 """How many talks of each set the sheet shows, the worst first."""
@@ -49,14 +50,15 @@ class Report:
                 "bar": str(row.threshold) if row.threshold else None,
                 "reached": row.reached,
                 "sources": {
-                    source: {**figure._asdict(), "talks": row.values[source]}
+                    source: figure._asdict() | {"talks": row.values[source]}
                     for source, figure in row.figures.items()
                 },
             }
             for row in self.rows
         ]
         head = {"benchmark": "toon", "model": self.model, "seed": self.seed, "talks": self.talks}
-        return _rounded({**head, "judges": self.probes, "rows": rows})
+        text = json.dumps(finite(head | {"judges": self.probes, "rows": rows}))
+        return json.loads(text, parse_float=lambda number: round(float(number), 4))
 
     def __str__(self) -> str:
         """The table, with a legend."""
@@ -119,13 +121,3 @@ def _cells(row: RowResult) -> list[str]:
     reached = {True: "yes", False: "no", None: "unread" if row.unread else "-"}[row.reached]
     doubt = "~" if row.uncertain else ""
     return [row.name, made, ends, str(row.threshold or ""), reached + doubt, *bounds]
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    if isinstance(value, float):
-        return round(value, 4) if math.isfinite(value) else None
-    return value

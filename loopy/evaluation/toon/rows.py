@@ -1,36 +1,50 @@
-"""What the rows of the toon benchmark are made of: values of each talk, the same for every source.
+"""The table of the toon benchmark: what each row measures, and where its figure should lie.
 
-A figure is a function of a talk and of the features of one film of it. Row values are those of all
-talks, one row a talk, in one group of talks or two; None where a source has no film.
+A figure is a function of a talk and of the features of one film of it, the same for every source.
+Row values are those of all talks, one row a talk, in one group of talks or two; None where a source
+has no film.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from loopy.evaluation.features.extract import VideoFeatures
+from loopy.evaluation.table.statistics import (
+    Statistic,
+    bootstrap,
+    mean,
+    median,
+    ratio_of_means,
+    ratio_of_medians,
+    ratio_of_sums,
+)
 from loopy.evaluation.toon.gallery import nearest_is_own
 from loopy.evaluation.toon.measure import MeasuredTalk
+from loopy.evaluation.toon.thresholds import RowResult, Threshold
 from loopy.evaluation.toon.tracks import (
     STILL,
     best_lag,
     correlation,
     mismatched_correlation,
     position_jumps,
-    smoothed,
     speed_jumps,
     variance,
 )
-from loopy.metrics.colour import palette_distance
+from loopy.metrics.beat import smoothed
+from loopy.metrics.drift import palette_distance
 from loopy.models.tracker import OUTPUTS
 from loopy.synthetic.face import CONTROLS
 from loopy.timing import FPS
 
 SECOND, WINDOW, REACH = int(FPS), 12, 5
 POSE = ("yaw", "pitch", "roll", "shift_x", "shift_y")
+SOURCES = ("made", "truth", "vae", "still", "mismatched", "no_past")
+"""The model, two ceilings, three floors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +94,10 @@ def follows(name: str) -> TalkFigure:
     )
 
 
-def lips(name: str) -> RowValues:
-    """Correlation of a lip trait with the truth; in a second column that of the true frames."""
-    return per_talk(follows(name), "speech", truth=True)
-
-
 def lag(talk: MeasuredTalk, film: VideoFeatures) -> float:
     """Frames between mouth and truth where they match best; 1 more than was tried if nowhere."""
     frames = best_lag(_truth(talk, "open"), _track(film, "open"), reach=REACH)
     return abs(frames) if frames == frames else REACH + 1
-
-
-def in_time(talk: MeasuredTalk, film: VideoFeatures) -> float:
-    """1 where that is at most a frame."""
-    return float(lag(talk, film) <= 1)
 
 
 def opening_of_others(measurements: ToonMeasurements, source: str) -> Values:
@@ -134,8 +138,9 @@ def calm(group: str) -> RowValues:
     return values
 
 
-silent_face = per_talk(lambda _, film: float(film.get("unrest").mean()), "silence", truth=True)
-"""Unrest of a silent face; in a second column the truth's."""
+def unrest(_: MeasuredTalk, film: VideoFeatures) -> float:
+    """Of the face, mean over the film."""
+    return float(film.get("unrest").mean())
 
 
 def recognised(*, last: int = 0) -> TalkFigure:
@@ -159,14 +164,12 @@ def life(names: tuple[str, ...], *, window: int | None = None) -> RowValues:
 
     def values(measurements: ToonMeasurements, source: str) -> Values:
         scale = _scale(measurements, names).square()
-        changes = per_talk(
-            lambda _, film: float(
-                (variance(smoothed(_tracks(film, names)), window=window) / scale).sum()
-            ),
-            "speech",
-            truth=True,
-        )
-        return changes(measurements, source)
+
+        def change(_: MeasuredTalk, film: VideoFeatures) -> float:
+            moves = variance(smoothed(_tracks(film, names)), window=window)
+            return float((moves / scale).sum())
+
+        return per_talk(change, "speech", truth=True)(measurements, source)
 
     return values
 
@@ -193,13 +196,11 @@ def borders(*, speed: bool) -> RowValues:
 
 def sensitivity(part: str) -> RowValues:
     """Growth of the loss on held-out clips when a condition is mismatched; of the model alone."""
-
-    def values(measurements: ToonMeasurements, source: str) -> Values:
-        if source != "made" or part not in measurements.sensitivity:
-            return None
-        return (measurements.sensitivity[part][:, None],)
-
-    return values
+    return lambda measurements, source: (
+        (measurements.sensitivity[part][:, None],)
+        if source == "made" and part in measurements.sensitivity
+        else None
+    )
 
 
 def _values(rows: list[list[float]]) -> Values:
@@ -223,3 +224,86 @@ def _scale(measurements: ToonMeasurements, names: tuple[str, ...]) -> Float[Tens
     films = measurements.films("truth")
     variances = torch.stack([variance(smoothed(_tracks(film, names))) for _, film in films])
     return variances.mean(0).sqrt().clamp(min=1e-6)
+
+
+class ToonRow(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: For people and for JSON.
+        values: Of each talk.
+        statistic: One figure of them.
+        threshold: Where it should lie; None is for information.
+        reads: An output that the tracker must follow for it; empty: none in doubt.
+    """
+
+    name: str
+    values: RowValues
+    statistic: Statistic
+    threshold: Threshold | None = None
+    reads: str = ""
+
+
+CLOSE, OWN, CALM = Threshold(low=0.8), Threshold(low=0.95), Threshold(high=0.2)
+DRIFT, LIFE, LIPS = Threshold(high=3), Threshold(low=0.5, high=1.5), Threshold(low=0.6)
+BORDER, SURE = Threshold(high=1.5, below="no_past"), Threshold(low=0, sure=True)
+
+_OPEN = per_talk(follows("open"), "speech")
+_IN_TIME = per_talk(lambda talk, film: float(lag(talk, film) <= 1), "speech")
+_WIDE, _ROUND, _GAIN = (
+    per_talk(figure, "speech", truth=True) for figure in (follows("wide"), follows("round"), gain)
+)
+
+ROWS = (
+    ToonRow("opening: r with truth", _OPEN, median, CLOSE),
+    ToonRow("opening: frames of lag", per_talk(lag, "speech"), median, Threshold(high=1)),
+    ToonRow("opening: talks in time", _IN_TIME, mean),
+    ToonRow("opening: r with other voices", opening_of_others, median, Threshold(high=0.15)),
+    ToonRow("opening: gain", _GAIN, ratio_of_medians),
+    ToonRow("lip width: share of ceiling", _WIDE, ratio_of_medians, LIPS),
+    ToonRow("rounding: share of ceiling", _ROUND, ratio_of_medians, LIPS),
+    ToonRow("silence: mouth against speech", calm("silence"), ratio_of_means, CALM),
+    ToonRow("silence: mouth ajar", per_talk(ajar, "silence"), mean),
+    ToonRow("noise: mouth against speech", calm("noise"), ratio_of_means, CALM),
+    ToonRow("identity: nearest of 32", per_talk(recognised()), mean, OWN),
+    ToonRow("identity: last second of 20 s", per_talk(recognised(last=25), "long"), mean, OWN),
+    ToonRow("drift over 20 s, delta-E", per_talk(drift, "long"), median, DRIFT),
+    ToonRow("life: head, 12 frames", life(POSE, window=WINDOW), ratio_of_sums, LIFE),
+    ToonRow("life: head, 8 s", life(POSE), ratio_of_sums, LIFE),
+    ToonRow("life: brow, 12 frames", life(("brow",), window=WINDOW), ratio_of_sums, LIFE, "brow"),
+    ToonRow("life: brow, 8 s", life(("brow",)), ratio_of_sums, LIFE, "brow"),
+    ToonRow("steady background, 1/255", background, median, Threshold(high=1)),
+    ToonRow("steady silent face, x truth", per_talk(unrest, "silence", truth=True), ratio_of_sums,
+            Threshold(high=2)),
+    ToonRow("past: loss when mismatched", sensitivity("past"), mean, SURE),
+    ToonRow("clip border: head position", borders(speed=False), ratio_of_sums, BORDER),
+    ToonRow("clip border: head speed", borders(speed=True), ratio_of_sums, BORDER),
+    ToonRow("sound, keys: loss when mismatched", sensitivity("keys"), mean, SURE),
+    ToonRow("sound, latents: the same", sensitivity("latents"), mean, SURE),
+)  # fmt: skip
+
+ENDLESS_ROWS = (
+    ToonRow("10 min: opening r", per_talk(follows("open"), "endless"), median, CLOSE),
+    ToonRow("10 min: identity, last second", per_talk(recognised(last=25), "endless"), mean, OWN),
+    ToonRow("10 min: drift, delta-E", per_talk(drift, "endless"), median, DRIFT),
+)
+
+
+def row_results(
+    measurements: ToonMeasurements, *, seed: int = 0, unread: Collection[str] = ()
+) -> list[RowResult]:
+    """Every row of the table, for every source.
+
+    Args:
+        measurements: All that was measured.
+        seed: Of the bootstrap.
+        unread: Outputs that the tracker does not follow; rows about them say nothing.
+    """
+    results = []
+    for row in (*ROWS, *(ENDLESS_ROWS if "endless" in measurements.talks else ())):
+        found = {source: row.values(measurements, source) for source in SOURCES}
+        known = {source: groups for source, groups in found.items() if groups is not None}
+        figures = {s: bootstrap(row.statistic, *groups, seed=seed) for s, groups in known.items()}
+        values = {s: [group.tolist() for group in groups] for s, groups in known.items()}
+        results.append(RowResult(row.name, row.threshold, figures, values, row.reads in unread))
+    return results

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 STILL = 1e-4
 """A track whose standard deviation is smaller than this part of its range of 1 does not move."""
@@ -74,15 +73,6 @@ def variance(tracks: Float[Tensor, "f k"], *, window: int | None = None) -> Floa
     window = len(tracks) if window is None else window
     whole = tracks[: len(tracks) // window * window].unflatten(0, (-1, window))
     return whole.var(1, correction=0).mean(0)
-
-
-def smoothed(tracks: Float[Tensor, "f k"], *, frames: int = 5) -> Float[Tensor, "f k"]:
-    """Mean over neighbouring frames; fewer at both ends. A tracker's noise is not movement."""
-    side = frames // 2
-    pooled = functional.avg_pool1d(
-        tracks.T[None], frames, stride=1, padding=side, count_include_pad=False
-    )
-    return pooled[0].T
 
 
 def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int = 3) -> Jumps:

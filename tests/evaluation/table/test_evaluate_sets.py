@@ -22,7 +22,7 @@ from loopy.evaluation.sets.layouts import SETS
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
 from loopy.evaluation.table.results import Results
 from loopy.evaluation.toon.talks import pixels
-from loopy.metrics.drift import colour_drift, sharpness_drift
+from loopy.metrics.drift import colour_slope, mean_colours, sharpness, sharpness_slope
 from loopy.metrics.frechet import frechet_distance
 from loopy.metrics.smoothness import linear, smoothness
 from loopy.pipeline import LoopyPipeline
@@ -83,8 +83,12 @@ def test_one_command_from_a_model_folder_to_the_table(data, make_pipeline, capsy
             assert (data / "out" / shown).is_file()
         made, real = (frames_of(data / "out" / p) for p in (video.video, video.real_video))
         for frames, values in ((made, video.values), (real, video.real)):
-            assert values["Colour drift"] == pytest.approx(colour_drift(frames), rel=1e-5)
-            assert values["Sharpness drift"] == pytest.approx(sharpness_drift(frames), rel=1e-4)
+            assert values["Colour drift"] == pytest.approx(
+                colour_slope(mean_colours(frames)), rel=1e-5
+            )
+            assert values["Sharpness drift"] == pytest.approx(
+                sharpness_slope(sharpness(frames)), rel=1e-4
+            )
             assert values["Smooth, linear"] == pytest.approx(smoothness(frames, linear), abs=1e-6)
     mean = sum(video.values["Colour drift"] for video in results.videos) / 2
     figure = results.figures["Colour drift"]

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from loopy.evaluation.toon.conditions import (
-    HeldOutClips,
     MismatchedAudio,
     condition_sensitivity,
+    held_out_clips,
 )
 from loopy.evaluation.toon.talks import held_out_talk
 from loopy.synthetic.face import CONTROLS
@@ -16,7 +16,7 @@ def pipeline(make_pipeline):
 
 
 def test_held_out_clips_are_those_of_training(pipeline):
-    clips = HeldOutClips(pipeline, clips=2).load(workers=0)
+    clips = held_out_clips(pipeline, clips=2)
     layout = pipeline.settings.contract.layout
     talk = held_out_talk(0, 1000, seconds=(layout.past_frames + 3) / 25 + 0.56)
     features = pipeline.audio_encoder.features(talk.audio)
@@ -31,7 +31,7 @@ def test_held_out_clips_are_those_of_training(pipeline):
 
 
 def test_what_the_network_does_not_use_does_not_change_its_loss(pipeline):
-    clips = HeldOutClips(pipeline, clips=5).load(workers=0)
+    clips = held_out_clips(pipeline, clips=5)
     grown = condition_sensitivity(pipeline, clips)
     assert set(grown) == {"past", "voice", "keys", "latents"}
     assert all(len(each) == 5 and each.abs().max() > 1e-6 for each in grown.values())
@@ -49,7 +49,7 @@ def test_what_the_network_does_not_use_does_not_change_its_loss(pipeline):
 
 
 def test_equal_clips_have_nothing_to_mismatch(pipeline):
-    one = HeldOutClips(pipeline, clips=1).load(workers=0)
+    one = held_out_clips(pipeline, clips=1)
     grown = condition_sensitivity(pipeline, type(one).cat([one, one]))
     assert all(each.abs().max() < 1e-5 for each in grown.values())
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from loopy.commands.evaluate import run
 from loopy.errors import ConfigurationError, ModelError, OutputError
-from loopy.evaluation.toon.thresholds import ROWS, SOURCES
+from loopy.evaluation.toon.rows import ROWS, SOURCES
 
 
 @pytest.fixture

@@ -9,16 +9,15 @@ from loopy.evaluation.features.extract import VideoFeatures
 from loopy.evaluation.table.statistics import Figure
 from loopy.evaluation.toon.measure import MeasuredTalk, with_mismatched
 from loopy.evaluation.toon.report import Report, hardest_first, sheet
-from loopy.evaluation.toon.rows import ToonMeasurements
-from loopy.evaluation.toon.talks import Scene, held_out_talk
-from loopy.evaluation.toon.thresholds import (
+from loopy.evaluation.toon.rows import (
     ENDLESS_ROWS,
     ROWS,
     SOURCES,
-    RowResult,
-    Threshold,
+    ToonMeasurements,
     row_results,
 )
+from loopy.evaluation.toon.talks import Scene, held_out_talk
+from loopy.evaluation.toon.thresholds import RowResult, Threshold
 from loopy.models.tracker import OUTPUTS
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS

@@ -10,10 +10,10 @@ from loopy.evaluation.toon.tracks import (
     correlation,
     mismatched_correlation,
     position_jumps,
-    smoothed,
     speed_jumps,
     variance,
 )
+from loopy.metrics.beat import smoothed
 
 
 def track(frames=100, seed=0):
