@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from inspect import signature
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -95,12 +97,12 @@ def record_of(kind: type[Record], values: Any, name: str = "", *, nan: bool = Fa
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{name or 'it'} is {values!r:.80}, expected names and values")
-    declared, known = get_type_hints(kind), _needed(kind)
-    if strange := [each for each in values if each not in known]:
+    declared = _declared(kind)
+    if strange := [each for each in values if each not in declared]:
         raise ValueError(f"{name}{strange[0]:.80} is nothing that is known")
-    if missing := [each for each, needed in known.items() if needed and each not in values]:
+    if missing := [n for n, (_, needed) in declared.items() if needed and n not in values]:
         raise ValueError(f"{name}{missing[0]} is missing")
-    return kind(**{n: _value(declared[n], v, f"{name}{n}", nan=nan) for n, v in values.items()})
+    return kind(**{n: _value(declared[n][0], v, f"{name}{n}", nan=nan) for n, v in values.items()})
 
 
 def check_fields(record: Any) -> None:
@@ -111,13 +113,11 @@ def check_fields(record: Any) -> None:
     Raises:
         ConfigurationError: A value of another type, or a number that is not finite.
     """
-    for name, kind in get_type_hints(type(record)).items():
-        value = getattr(record, name)
-        if not _fits(kind, value):
-            plain = get_origin(kind) is None
-            expected = kind.__name__ if plain else str(kind).removeprefix("typing.")
-            finite = "a finite " if isinstance(value, Real) and not _is_finite(value) else ""
-            raise ConfigurationError(f"{name} is {value!r:.80}, expected {finite}{expected}")
+    for name, (kind, _) in _declared(type(record)).items():
+        try:
+            _value(kind, getattr(record, name), name)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
 
 
 def check_number(
@@ -133,39 +133,26 @@ def check_number(
     Raises:
         ConfigurationError: Another type, not finite, or outside ``least`` to ``most``.
     """
-    if not (_fits(kind, value) and least <= value <= most):
+    if not (_is_number(kind, value) and least <= value <= most):
         word = "a whole number" if kind is int else "a number"
         span = "" if least == -math.inf else f" from {least:g}"
         span += "" if most == math.inf else f" to {most:g}"
         raise ConfigurationError(f"{name} is {value!r:.80}, expected {word}{span}")
 
 
-def _fits(kind: Any, value: Any) -> bool:
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return any(_fits(one, value) for one in inside)
-    if origin is Literal:
-        return isinstance(value, str | int) and value in inside
-    if kind in (int, float):
-        number = Integral if kind is int else Real
-        return isinstance(value, number) and not isinstance(value, bool) and _is_finite(value)
-    return isinstance(value, kind)
+@cache
+def _declared(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Of each field its type, and whether it must be given."""
+    hints, given = get_type_hints(kind), signature(kind).parameters
+    return {name: (hints[name], each.default is each.empty) for name, each in given.items()}
 
 
-def _needed(kind: Any) -> dict[str, bool]:
-    """Names of the fields, and whether each must be given."""
-    if is_dataclass(kind):
-        return {
-            field.name: field.default is MISSING and field.default_factory is MISSING
-            for field in fields(kind)
-            if field.init
-        }
-    return {name: name not in kind._field_defaults for name in kind._fields}
-
-
-def _value(kind: Any, value: Any, name: str, *, nan: bool) -> Any:
+def _value(kind: Any, value: Any, name: str, *, nan: bool = False) -> Any:
     if is_dataclass(kind) or hasattr(kind, "_field_defaults"):
-        return record_of(cast(type[Any], kind), value, f"{name}.", nan=nan)
+        kind = cast(type[Any], kind)
+        if isinstance(value, kind):
+            return value
+        return record_of(kind, value, f"{name}.", nan=nan)
     if kind is Any:
         return value
     origin, inside = get_origin(kind), get_args(kind)
@@ -174,8 +161,9 @@ def _value(kind: Any, value: Any, name: str, *, nan: bool) -> Any:
             return None
         fitting = [one for one in inside if one is not NoneType]
         return _value(fitting[0], value, name, nan=nan)
+    expected = " or ".join(map(repr, inside)) if origin is Literal else (origin or kind).__name__
     if origin is Literal:
-        fits = value in inside and type(value) in {type(one) for one in inside}
+        fits = type(value) in {type(one) for one in inside} and value in inside
     elif origin in (tuple, list):
         if fits := isinstance(value, list | tuple):
             kinds = inside if origin is tuple and inside[1:] != (...,) else inside[:1] * len(value)
@@ -183,24 +171,25 @@ def _value(kind: Any, value: Any, name: str, *, nan: bool) -> Any:
                 raise ValueError(f"{name} has {len(value)} values, expected {len(kinds)}")
             each = enumerate(zip(kinds, value, strict=True))
             value = origin(_value(k, v, f"{name}[{place}]", nan=nan) for place, (k, v) in each)
-        kind = origin
     elif origin in (Mapping, dict):
         if fits := isinstance(value, Mapping):
             value = {n: _value(inside[1], v, f"{name}.{n}", nan=nan) for n, v in value.items()}
-        kind = dict
-    elif kind is float:
-        fits = type(value) in (int, float) and _is_finite(value)
-        if nan and not fits and (value is None or type(value) in (int, float)):
+    elif kind in (int, float):
+        fits = _is_number(kind, value)
+        if nan and not fits and kind is float and (value is None or type(value) in (int, float)):
             return math.nan
+        if kind is float and isinstance(value, float):
+            expected = "a finite float"
     else:
-        fits = type(value) is kind
+        fits = isinstance(value, kind)
     if not fits:
-        expected = " or ".join(map(repr, inside)) if origin is Literal else kind.__name__
         raise ValueError(f"{name} is {value!r:.80}, expected {expected}")
     return value
 
 
-def _is_finite(value: Any) -> bool:
+def _is_number(kind: Any, value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+        return False
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits
