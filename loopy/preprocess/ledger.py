@@ -82,11 +82,10 @@ class Ledger:
     spent_s: Mapping[str, float] = field(default_factory=dict)
     finished: bool = True
 
-
-def unfinished(ledger: Ledger, reason: str) -> Ledger:
-    """The ledger of a video on which the next run goes on."""
-    error = f"{ledger.source} is not finished: {reason}; run again"
-    return replace(ledger, finished=False, error=error)
+    def unfinished(self, reason: str) -> "Ledger":
+        """The same of a video on which the next run goes on."""
+        error = f"{self.source} is not finished: {reason}; run again"
+        return replace(self, finished=False, error=error)
 
 
 def ledger_path(root: AnyPath, source: AnyPath) -> Path:
@@ -105,17 +104,8 @@ def stamp_of(files: Sequence[Source], key: str) -> str:
     return "; ".join(words)
 
 
-def is_gone(stamp: str) -> bool:
-    """Whether the video itself is missing, or out of reach for a while."""
-    return stamp.split("; ")[1:2] in ([MISSING], [OUT_OF_REACH])
-
-
 def write_ledger(root: AnyPath, ledger: Ledger) -> None:
-    """Writes it whole or not at all.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Writes it whole or not at all; what cannot be written is an OutputError."""
     path = ledger_path(root, ledger.source)
     existing_folder(path.parent)
     with writing(path) as hidden:
@@ -123,18 +113,17 @@ def write_ledger(root: AnyPath, ledger: Ledger) -> None:
 
 
 def current_ledger(root: AnyPath, source: AnyPath, stamp: str) -> Ledger | None:
-    """The ledger of a video as it is now.
+    """The ledger of a video as it is now; None: none, a damaged one, or one with another stamp.
 
-    Returns:
-        None if there is none, or one with another stamp, or one that is damaged: it is written
-        anew. While the video is gone, or a network is down, what was found in it holds.
+    While the video is gone, or a network is down, what was found in it holds.
     """
     try:
         ledger = _read(ledger_path(root, source))
     except StoreError:
         return None
-    same_key = ledger.stamp.split("; ")[0] == stamp.split("; ")[0]
-    return ledger if ledger.stamp == stamp or (same_key and is_gone(stamp)) else None
+    key, video, *_ = stamp.split("; ")
+    still = video in (MISSING, OUT_OF_REACH) and ledger.stamp.split("; ")[0] == key
+    return ledger if ledger.stamp == stamp or still else None
 
 
 def known_seconds(root: AnyPath, source: Source) -> float:
@@ -146,11 +135,7 @@ def known_seconds(root: AnyPath, source: Source) -> float:
 
 
 def read_ledgers(root: AnyPath) -> list[Ledger]:
-    """All ledgers of a store, by source.
-
-    Raises:
-        StoreError: One is damaged.
-    """
+    """All ledgers of a store, by source; a damaged one is a StoreError."""
     ledgers, faults = readable_ledgers(root)
     if faults:
         raise faults[0]

@@ -8,40 +8,36 @@ killed is started again: it finds the cuts of the video anew, and goes on at the
 import json
 import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from loopy.data.media.sound import read_audio
 from loopy.data.store.description import load_description
 from loopy.data.store.shots import ShotRecord, shot_path, write_shot
 from loopy.errors import ConfigurationError, DependencyError, MediaError, ModelError, OutputError
+from loopy.models import AudioEncoder
+from loopy.models.latents import Autoencoder, encode_posterior
 from loopy.motion import MotionSequence
+from loopy.pixels import from_pixels
 from loopy.preprocess.crop import crop_frames, crop_points
-from loopy.preprocess.encode import Networks, RowStream
 from loopy.preprocess.identity import IdentityOf, identity_rule
 from loopy.preprocess.landmarks import estimator
 from loopy.preprocess.landmarks.types import LandmarkEstimator
-from loopy.preprocess.ledger import (
-    Ledger,
-    ShotOutcome,
-    current_ledger,
-    stamp_of,
-    unfinished,
-    write_ledger,
-)
+from loopy.preprocess.ledger import Ledger, ShotOutcome, current_ledger, stamp_of, write_ledger
 from loopy.preprocess.measurements import fill_gaps
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.remote_videos import Source, local_copy, tracks_of
-from loopy.preprocess.shot_finder import PlannedShot, ScoreSync, ShotFinder
+from loopy.preprocess.shot_finder import PlannedShot, ScoreSync, ShotFinder, read_parts
 from loopy.preprocess.sync_scorer import ToonSyncScorer
-from loopy.preprocess.track import read_parts
 from loopy.stopwatch import Stopwatch
 from loopy.timing import FPS
 
@@ -49,6 +45,35 @@ BATCH = 8
 """Frames in a batch of the autoencoder."""
 OF_THE_RUN = OutputError, ModelError, ConfigurationError, DependencyError
 """Errors that every other video would meet too."""
+
+
+class Networks(NamedTuple):
+    """What turns pictures and sound into what is stored."""
+
+    vae: Autoencoder
+    audio_encoder: AudioEncoder
+
+    def latents(
+        self, pictures: UInt8[Tensor, "f h w 3"], options: PreprocessOptions
+    ) -> dict[str, Float[Tensor, "f c h w"]]:
+        """Of one batch of crops the mean of the posterior, and what else the options ask for."""
+        images = from_pixels(pictures.to(self.vae.device).permute(0, 3, 1, 2))
+        mean, log_variance = encode_posterior(self.vae, images)
+        tensors = {"latents": mean}
+        if options.log_variance:
+            tensors["log_variance"] = log_variance
+        if options.mirrored:
+            tensors["latents_mirrored"], _ = encode_posterior(self.vae, images.flip(-1))
+        return {name: tensor.half().cpu() for name, tensor in tensors.items()}
+
+    def features(self, video: Path, *, rate_hz: int) -> Iterator[Float[Tensor, "k d"]]:
+        """Features of the whole sound of a video, on the clock of its pictures, row by row.
+
+        It is read when the first of the 25 or 50 rows a second is asked for.
+        """
+        samples = read_audio(video, zero="pictures").to(self.audio_encoder.network.device)
+        for part in self.audio_encoder.stream(samples, pooled=rate_hz == int(FPS)):
+            yield from part.half().cpu()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +100,7 @@ class Preparer:
         return self.load()
 
     def load_all(self) -> None:
-        """Loads the networks, the models of landmarks, and the table of identities.
-
-        Raises:
-            LoopyError: One of them is missing, damaged, or not what it should be.
-        """
+        """Loads networks, models of landmarks and identities; what is wrong is a LoopyError."""
         _ = self.networks, self._estimator, self._scorer, self._identity_of
 
     def __call__(self, source: Source) -> Ledger:
@@ -113,23 +134,14 @@ class Preparer:
             return self.record_failure(source, f"{type(error).__name__} in {where}: {error}")
 
     def record_failure(self, source: Source, reason: str) -> Ledger:
-        """Writes that a video is not finished, for a reason that the next run may not meet.
-
-        Raises:
-            OutputError: The store cannot be written.
-        """
+        """Writes that a video is not finished, for a reason that the next run may not meet."""
         stamp = self._stamp(source)
         before = current_ledger(self.root, source, stamp) or Ledger(str(source), stamp)
-        ledger = unfinished(before, reason)
-        write_ledger(self.root, ledger)
+        write_ledger(self.root, ledger := before.unfinished(reason))
         return ledger
 
     def encode(self, video: Path, shot: PlannedShot, watch: Stopwatch) -> dict[str, Tensor]:
-        """Latents of a shot, one batch of pictures in memory at a time.
-
-        Raises:
-            MediaError: The pictures cannot be read.
-        """
+        """Latents of a shot, one batch of pictures in memory at a time; or a MediaError."""
         size_px, parts = self.options.size_px, defaultdict[str, list[Tensor]](list)
         pictures = read_parts(video, shot.span, frames=1)  # each is cut before the next comes
         crops = (crop_frames(picture, shot.box, size_px=size_px) for picture in pictures)
@@ -150,18 +162,12 @@ class Preparer:
     def _prepare(self, source: Source, video: Path, before: Ledger) -> Ledger:
         """Makes the shots of a video that are missing."""
         watch = Stopwatch(dict(before.spent_s))
+        who, found_by = self._identity_of(source), self._estimator
         finder = ShotFinder(
-            video,
-            source,
-            self.options,
-            self.config,
-            identity=self._identity_of(source),
-            estimator=self._estimator,
-            score_sync=self._scorer,
-            watch=watch,
+            video, source, self.options, self.config, who, found_by, self._scorer, watch
         )
         features = self.networks.features(video, rate_hz=self.options.audio_rate_hz)
-        rows = RowStream(features) if finder.has_sound else None
+        rows, place = features if finder.has_sound else iter(()), 0  # next frame of the rows
         done = {outcome.shot: outcome for outcome in before.shots if self._done(outcome)}
         outcomes, seconds = list[ShotOutcome](), float(finder.about.seconds)
         ledger = replace(before, seconds=seconds, error="", finished=True)
@@ -172,24 +178,25 @@ class Preparer:
                 if shot is not None and not self._done(outcome):
                     tensors = self.encode(video, shot, watch)
                     with watch("audio"):
-                        tensors["audio"] = self._audio(shot.span, rows)
+                        skipped, place = shot.span.start - place, shot.span.stop
+                        tensors["audio"] = self._audio(rows, skipped, len(shot.span))
                     with watch("store"):
                         write_shot(self.root, self._record(shot, tensors))
                 if outcome.measured:  # it took some work
                     so_far = replace(ledger, shots=(*outcomes, outcome), spent_s=watch.seconds)
-                    write_ledger(self.root, unfinished(so_far, "it was interrupted"))
+                    write_ledger(self.root, so_far.unfinished("it was interrupted"))
             outcomes.append(outcome)
         spent_s = {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()}
         ledger = replace(ledger, shots=tuple(outcomes), spent_s=spent_s)
         write_ledger(self.root, ledger)
         return ledger
 
-    def _audio(self, span: range, rows: RowStream | None) -> Tensor:
-        """Features of a span; of no sound zeros."""
+    def _audio(self, rows: Iterator[Tensor], skipped: int, frames: int) -> Tensor:
+        """Features of the next frames but for some; zeros where there is no more sound."""
         each = self.options.audio_rate_hz // int(FPS)
-        if rows is not None:
-            return rows(range(span.start * each, span.stop * each))
-        return torch.zeros(len(span) * each, *load_description(self.root).audio_shape)
+        found = list(islice(rows, skipped * each, (skipped + frames) * each))
+        silent = torch.zeros(*load_description(self.root).audio_shape, dtype=torch.float16)
+        return torch.stack(found + [silent] * (frames * each - len(found)))
 
     def _record(self, shot: PlannedShot, tensors: dict[str, Tensor]) -> ShotRecord:
         size_px = self.options.size_px
@@ -238,10 +245,8 @@ MakePreparer = Callable[[], Preparer]
 
 
 def config_of(options: PreprocessOptions, models: dict[str, str]) -> dict[str, Any]:
-    """All that shapes a shot, taken once for a run: other machines may not see all files.
+    """All that shapes a shot (`models`: name -> fingerprint), taken once for a run.
 
-    Args:
-        options: How.
-        models: Name -> fingerprint of the networks.
+    Other machines may not see all files.
     """
     return {"options": options.as_json(), "models": models}

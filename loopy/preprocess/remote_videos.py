@@ -14,7 +14,8 @@ from av.error import FFmpegError
 
 from loopy.data.media.container import SAFELY
 from loopy.data.store.storage import connect, first_line, is_address, library
-from loopy.errors import MediaError, OutputError, StoreError
+from loopy.drafts import output_errors
+from loopy.errors import MediaError, StoreError
 from loopy.preprocess.landmarks.precomputed import tracks_path
 
 Source = Path | str
@@ -54,9 +55,7 @@ def tracks_of(source: Source) -> Source:
 def facts_of(source: Source) -> str:
     """What changes when a file does: its size, and its time of change or tag; or ``missing``.
 
-    Raises:
-        MediaError: An address that cannot be reached.
-        DependencyError: obstore is not installed.
+    An address that cannot be reached is a MediaError.
     """
     try:
         if not is_address(source):
@@ -89,7 +88,7 @@ def local_copy(
     if not is_address(source):
         yield Path(source)
         return
-    with _writing(scratch):
+    with output_errors(scratch or "the folder for temporary files"):
         folder = TemporaryDirectory(prefix="loopy-", dir=scratch, ignore_cleanup_errors=True)
     with folder as name:
         copy = Path(name, f"video{PurePosixPath(unquote(str(source))).suffix}")
@@ -102,17 +101,15 @@ def local_copy(
 def remote_seconds(address: str) -> Fraction | None:
     """Length of a video by its header, of which little more than that travels; None: unknown.
 
-    Raises:
-        MediaError: It cannot be reached.
-        DependencyError: obstore is not installed.
+    An address that cannot be reached is a MediaError.
     """
-    try:
-        with _naming(address):
-            file = library(address).open_reader(*_place(address))
+    with _naming(address):
+        file = library(address).open_reader(*_place(address))
+        try:
             with av.open(_Readable(file), "r", options=SAFELY) as container:
                 return Fraction(container.duration, TICKS) if container.duration else None
-    except FFmpegError:  # its ledger will say so
-        return None
+        except FFmpegError:  # its ledger will say so
+            return None
 
 
 class _Readable:
@@ -132,7 +129,7 @@ def _place(address: str) -> tuple[Any, str]:
 
 
 def _fetch(address: str, path: Path) -> None:
-    with _writing(path), path.open("wb") as file:
+    with output_errors(path), path.open("wb") as file:
         for part in _parts(address):
             file.write(part)
 
@@ -151,18 +148,7 @@ def _naming(address: str) -> Iterator[None]:
         raise NotThereError(f"there is nothing at {address}; check the address") from error
     except StoreError as error:
         raise MediaError(str(error)) from error
-    except FFmpegError:
-        raise
     except (OSError, obstore.exceptions.BaseError) as error:
         raise MediaError(
             f"{address} cannot be read ({first_line(error)}); check permission and connection"
         ) from error
-
-
-@contextmanager
-def _writing(path: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = path or "the folder for temporary files"
-        raise OutputError(f"{where} cannot be written: {error.strerror}; make room") from error

@@ -1,41 +1,64 @@
 """The shots of one video, tracked and filtered: what needs no network of the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
 from loopy.data.media.container import open_media
 from loopy.data.media.sound import LONGEST_S
 from loopy.data.media.sound_blocks import sound_blocks
+from loopy.data.media.video_reader import in_parts, iterate_frames
 from loopy.data.store.shots import Provenance, shot_id
+from loopy.errors import MediaError
 from loopy.preprocess.crop import Box, square_box
 from loopy.preprocess.filters import Rejection, check_shot, filter_shot
-from loopy.preprocess.landmarks.precomputed import tracks_path
+from loopy.preprocess.landmarks.precomputed import Precomputed, tracks_path
 from loopy.preprocess.landmarks.types import LandmarkEstimator
 from loopy.preprocess.ledger import ShotOutcome
-from loopy.preprocess.measurements import Measurements, Sync, measure
+from loopy.preprocess.measurements import Measurements, Sync, estimate_angles, measure
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.remote_videos import Source
 from loopy.preprocess.scenes import find_shots
 from loopy.preprocess.sources import probe
-from loopy.preprocess.track import FaceTrack, find_track
 from loopy.stopwatch import Stopwatch
 from loopy.timing import FPS, SAMPLE_RATE_HZ, frame_count
+
+AT_ONCE = 30
+"""Most frames in memory at a time; a multiple of how often DWPose searches for people."""
+AT_ONCE_BYTES = 2**28
+"""Most bytes of frames in memory at a time: 30 frames of 1920 x 1080, 10 of 4K, 2 of 8K."""
 
 ScoreSync = Callable[[Path, range, Box], Sync]
 """Scores the lip sync of frames of a video, in the square that holds the face."""
 
 
-@dataclass(frozen=True, eq=False)
-class PlannedShot:
+class FaceTrack(NamedTuple):
+    """A face over a shot.
+
+    Attributes:
+        points: In pixels of the upright picture; NaN where a point is missing.
+        people: How many were found in each frame.
+        pose: Yaw, pitch, roll in radians; of points alone pitch is not known, and is 0.
+    """
+
+    points: Float[Tensor, "f 68 2"]
+    people: Int[Tensor, " f"]
+    pose: Float[Tensor, "f 3"]
+
+
+class PlannedShot(NamedTuple):
     """A shot that passes all filters and is to be encoded.
 
-    Args:
+    Attributes:
         id: Its name in the store.
         span: Its frames in the video.
         box: Square of the upright pictures that is cut out.
@@ -50,6 +73,7 @@ class PlannedShot:
     provenance: Provenance
 
 
+@dataclass(eq=False)
 class ShotFinder:
     """Finds the shots of a video when it is built, and tracks and filters them one by one.
 
@@ -72,35 +96,31 @@ class ShotFinder:
         MediaError: No video, or a damaged one.
     """
 
-    def __init__(
-        self,
-        video: Path,
-        source: Source,
-        options: PreprocessOptions,
-        config: dict[str, Any],
-        *,
-        identity: str | None,
-        estimator: LandmarkEstimator | None,
-        score_sync: ScoreSync | None,
-        watch: Stopwatch,
-    ) -> None:
-        self._video, self._source, self._options = video, source, options
-        self._config, self._identity, self._watch = config, identity, watch
-        self._estimator, self._score_sync = estimator, score_sync
-        with watch("probe"):
-            self.about = probe(video)
-            self._sound_frames = _sound_frames(video) if self.about.has_sound else 0
+    video: Path
+    source: Source
+    options: PreprocessOptions
+    config: dict[str, Any]
+    identity: str | None
+    estimator: LandmarkEstimator | None
+    score_sync: ScoreSync | None
+    watch: Stopwatch
+
+    def __post_init__(self) -> None:
+        """Find the shots."""
+        with self.watch("probe"):
+            self.about = probe(self.video)
+            self._sound_frames = _sound_frames(self.video) if self.about.has_sound else 0
         self.has_sound = self._sound_frames > 0
-        more = {"identity": identity} if identity else {}
-        if estimator is None and tracks_path(video).is_file():
-            more["tracks"] = sha256(tracks_path(video).read_bytes()).hexdigest()
-        self._id_config = config | more
-        with watch("shots"):
-            found = [shot.frames() for shot in find_shots(video, options.scenes)]
-        spans = [part for span in found for part in split(span, options.longest_frames) if part]
-        if options.filters.need_sound:
-            spans = [_as_far(span, self._sound_frames) for span in spans]
-        self.spans = spans
+        more = {"identity": self.identity} if self.identity else {}
+        if self.estimator is None and tracks_path(self.video).is_file():
+            more["tracks"] = sha256(tracks_path(self.video).read_bytes()).hexdigest()
+        self._id_config = self.config | more
+        with self.watch("shots"):
+            found = [shot.frames() for shot in find_shots(self.video, self.options.scenes)]
+        longest = self.options.longest_frames
+        self.spans = [part for span in found for part in split(span, longest) if part]
+        if self.options.filters.need_sound:
+            self.spans = [_as_far(span, self._sound_frames) for span in self.spans]
 
     def id(self, span: range) -> str:
         """Name of a shot."""
@@ -115,38 +135,69 @@ class ShotFinder:
         Raises:
             MediaError: Pictures or tracks cannot be read.
         """
-        filters, has_sound = self._options.filters, self._sound_frames >= span.stop
+        filters, has_sound = self.options.filters, self._sound_frames >= span.stop
         outcome = ShotOutcome(self.id(span), *_seconds(span), len(span), "kept")
         reason = check_shot(_unseen(len(span), has_sound), filters)
         if reason is not None:  # no need to look for a face
             return outcome.rejected(reason), None
-        with self._watch("track"):
-            track = find_track(self._video, span, self._estimator)
-        with self._watch("filter"):
+        with self.watch("track"):
+            track = find_track(self.video, span, self.estimator)
+        with self.watch("filter"):
             size = {"width_px": self.about.width_px, "height_px": self.about.height_px}
-            box = square_box(track.points, **size, options=self._options.crop)
-            pose = track.pose if self._estimator is None else None
+            box = square_box(track.points, **size, options=self.options.crop)
+            pose = track.pose if self.estimator is None else None
             measured = measure(
                 track.points, track.people, box, **size, has_sound=has_sound, pose=pose
             )
             score = None
-            if self._score_sync is not None and box is not None:
-                score = partial(self._score_sync, self._video, span, box)
+            if self.score_sync is not None and box is not None:
+                score = partial(self.score_sync, self.video, span, box)
             measured, reason = filter_shot(measured, filters, score_sync=score)
-        outcome = replace(outcome, frames=len(track), measured=asdict(measured))
+        outcome = replace(outcome, frames=len(track.points), measured=asdict(measured))
         if reason is not None or box is None:
             return outcome.rejected(reason or Rejection("face lost", "in all frames")), None
         provenance = Provenance(
-            str(self._source),
+            str(self.source),
             self.about.sha256,
             *_seconds(span),
             box,
             float(self.about.fps),
-            self._identity or self.about.sha256,
-            self._config,
+            self.identity or self.about.sha256,
+            self.config,
         )
-        span = range(span.start, span.start + len(track))
-        return outcome, PlannedShot(outcome.shot, span, box, track, provenance)
+        return outcome, PlannedShot(outcome.shot, span[: len(track.points)], box, track, provenance)
+
+
+def read_parts(
+    video: Path, span: range, *, frames: int = AT_ONCE
+) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
+    """Frames of a span on the 25 fps grid, at most so many at a time, each in memory once.
+
+    Fewer where they are large (`AT_ONCE_BYTES`), but one. An unreadable video is a MediaError.
+    """
+    return in_parts(iterate_frames(video, span=span), most=frames, most_bytes=AT_ONCE_BYTES)
+
+
+def find_track(video: Path, span: range, estimator: LandmarkEstimator | None) -> FaceTrack:
+    """Finds the 68 points in each frame of a shot, a span of the 25 fps grid.
+
+    Without an estimator it takes the precomputed tracks next to the video.
+
+    Raises:
+        MediaError: The video, or its precomputed tracks, cannot be read.
+    """
+    estimator = estimator or Precomputed(video=video, first=span.start)
+    parts = [estimator(frames) for frames in read_parts(video, span)]
+    if not parts:
+        raise MediaError(f"{video} has no frames {span.start} to {span.stop}; give an intact file")
+    points = torch.cat([part.points for part in parts])
+    people = torch.cat([part.people for part in parts])
+    if isinstance(estimator, Precomputed) and estimator.pose is not None:
+        pose = estimator.pose[span.start : span.start + len(points)].float()
+    else:
+        yaw, roll = estimate_angles(points).unbind(1)
+        pose = torch.stack([yaw, torch.zeros_like(yaw), roll], 1).nan_to_num()
+    return FaceTrack(points, people, pose)
 
 
 def split(span: range, longest: int) -> list[range]:

@@ -9,7 +9,7 @@ from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
 from loopy.models.probe import SIDE_PX
 from loopy.preprocess.crop import Box, crop_frames
 from loopy.preprocess.measurements import Sync
-from loopy.preprocess.track import read_parts
+from loopy.preprocess.shot_finder import read_parts
 from loopy.timing import sample_span
 
 SURE = 0.2

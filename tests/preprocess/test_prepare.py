@@ -16,7 +16,6 @@ from loopy.commands.preprocess import _description, _networks, _preparer, prepro
 from loopy.data.store.description import create_store
 from loopy.data.store.shots import shot_path
 from loopy.errors import ConfigurationError, MediaError, OutputError
-from loopy.preprocess.encode import RowStream
 from loopy.preprocess.engines import part_of, prepare_all
 from loopy.preprocess.landmarks.precomputed import Tracks, save_tracks
 from loopy.preprocess.ledger import read_ledgers
@@ -255,27 +254,3 @@ def test_a_split_leaves_nothing_out(start, frames, longest):
     assert max(lengths) <= longest
     assert max(lengths) - min(lengths) <= 1
     assert len(parts) == -(-frames // longest)  # no more than it takes
-
-
-@given(
-    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=12),
-    places=st.lists(st.integers(0, 60), min_size=0, max_size=10).map(sorted),
-)
-def test_rows_of_a_stream_are_those_of_the_whole(sizes, places):
-    """And zeros after its end."""
-    whole = torch.arange(1, 1 + sum(sizes))
-    padded = torch.cat([whole, whole.new_zeros(60)])
-    stream = RowStream(iter(whole.split(sizes)))
-    for start, stop in zip(places[::2], places[1::2], strict=False):
-        assert torch.equal(stream(range(start, stop)), padded[start:stop])
-
-
-def test_an_empty_span_has_no_rows():
-    """Also before anything is read, and after the end."""
-    stream = RowStream(torch.arange(12.0).reshape(6, 2).split(2))
-    found = [stream(span) for span in (range(0, 0), range(1, 3), range(6, 6))]
-    assert [rows.tolist() for rows in found] == [[], [[2.0, 3.0], [4.0, 5.0]], []]
-    assert found[0].shape == (0, 2)
-    assert RowStream([torch.empty(0, 2)])(range(0)).shape == (0, 2)
-    with pytest.raises(MediaError, match="no rows of features"):
-        RowStream([])(range(0))

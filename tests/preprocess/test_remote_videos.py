@@ -131,7 +131,7 @@ def test_a_playlist_leads_to_no_other_file(bucket):
 def test_a_copy_is_gone_whatever_happens(tmp_path, bucket):
     scratch = tmp_path / "scratch"
     address = f"file://{bucket}/talks%20%231/a%20b.mp4"
-    with pytest.raises(OutputError, match=r"scratch cannot be written.*make room"):  # noqa: SIM117
+    with pytest.raises(OutputError, match=r"scratch cannot be written.*free space"):  # noqa: SIM117
         with local_copy(address, scratch=scratch):
             pass
     scratch.mkdir()
