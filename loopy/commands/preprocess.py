@@ -24,11 +24,10 @@ from loopy.errors import ConfigurationError, MediaError
 from loopy.models.folder import load_part
 from loopy.models.latents import latents_shape
 from loopy.models.weights import store_fingerprints
-from loopy.preprocess.engines import part_of, prepare_all
+from loopy.preprocess.engines import RayOptions, part_of, prepare_all
 from loopy.preprocess.ledger import known_seconds
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.prepare import Networks, Preparer, config_of
-from loopy.preprocess.ray import RayOptions
 from loopy.preprocess.remote_videos import Source
 from loopy.preprocess.report import listed_shots, store_report
 from loopy.preprocess.sources import find_videos, seconds_of

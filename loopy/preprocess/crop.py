@@ -48,19 +48,11 @@ def square_box(
     height_px: int,
     options: CropOptions = CropOptions(),
 ) -> Box | None:
-    """The square that holds a face during a whole shot, with its margins.
+    """The square that holds a face during a whole shot, with its margins; None without a point.
 
     Where it leaves the picture it is shifted back, and where it is larger than the picture it
     shrinks to the shorter side; in both cases it keeps the face if a square of that size can.
-
-    Args:
-        points: In pixels of the upright picture; NaN where a point is missing.
-        width_px: Of the picture.
-        height_px: Of the picture.
-        options: Margins.
-
-    Returns:
-        The square; None without a single point.
+    Points are in pixels of the upright picture, whose size is given, and NaN where one is missing.
     """
     missing = points.isnan().any(-1)
     found, hidden = points[~missing.all(-1)], missing[~missing.all(-1), :, None]
@@ -71,7 +63,9 @@ def square_box(
     face_px = (high - low).amax(-1).median().item()  # of a frame: motion adds no margin
     left, top, right, bottom = torch.cat([low.amin(0), high.amax(0)]).tolist()
     beside, above, below = (
-        share * face_px for share in (options.beside, options.above, options.below)
+        options.beside * face_px,
+        options.above * face_px,
+        options.below * face_px,
     )
     wished = max(right - left + 2 * beside, bottom - top + above + below)
     side = min(max(ceil(wished), 1), width_px, height_px)
@@ -94,12 +88,7 @@ def _start(centre: float, low: float, high: float, *, side: int, length: int) ->
 def crop_frames(
     frames: UInt8[Tensor, "f h w 3"], box: Box, *, size_px: int
 ) -> UInt8[Tensor, "f size size 3"]:
-    """Cuts the box out of frames and resizes it, each new pixel the mean of what it covers.
-
-    Args:
-        frames: Upright pictures.
-        box: From `square_box`.
-        size_px: Side of the result.
+    """Cuts a `square_box` out of upright frames; each new pixel is the mean of what it covers.
 
     Raises:
         MediaError: The box reaches out of the pictures: they are not those it was found in.

@@ -43,7 +43,7 @@ class FilterOptions:
 class Check(NamedTuple):
     """A row of the table.
 
-    Args:
+    Attributes:
         name: What the report counts.
         passes: Whether a shot is good; never for NaN.
         words: What was found and what was asked for, of ``m`` (measured) and ``o`` (options).
@@ -60,11 +60,7 @@ CHECKS = (
         lambda m, o: m.frames >= o.fewest_frames,
         "{m.frames} frames at 25 a second, fewest {o.fewest_frames}",
     ),
-    Check(
-        "no sound",
-        lambda m, o: m.has_sound or not o.need_sound,
-        "none in this span",
-    ),
+    Check("no sound", lambda m, o: m.has_sound or not o.need_sound, "none in this span"),
     Check(
         "face lost",
         lambda m, o: m.face_lost <= o.face_lost,
@@ -97,27 +93,21 @@ CHECKS = (
     ),
     Check(
         "low sync",
-        lambda m, o: m.sync is None or _in_sync(m.sync, o),
+        lambda m, o: (
+            m.sync is None
+            or (
+                m.sync.confidence >= o.sync_confidence
+                and abs(m.sync.offset_frames) <= o.sync_offset_frames
+            )
+        ),
         "{m.sync}, least confidence {o.sync_confidence}, most offset {o.sync_offset_frames}",
     ),
 )
 """In this order, the cheap ones first; the first that fails is the reason."""
 
 
-def _in_sync(sync: Sync, options: FilterOptions) -> bool:
-    return (
-        sync.confidence >= options.sync_confidence
-        and abs(sync.offset_frames) <= options.sync_offset_frames
-    )
-
-
 class Rejection(NamedTuple):
-    """Why a shot is left out.
-
-    Args:
-        name: Of the check.
-        words: What was found and what was asked for.
-    """
+    """Why a shot is left out: name and words of the check."""
 
     name: str
     words: str
@@ -141,11 +131,7 @@ def filter_shot(
 ) -> tuple[Measurements, Rejection | None]:
     """Checks a shot, and its lip sync where that can be scored.
 
-    Args:
-        measured: The shot.
-        options: The threshold of each check.
-        score_sync: Scores the lip sync of this shot. It decodes and runs a network, so it is called
-            only for a shot that passes all else; None leaves lip sync out.
+    Scoring decodes and runs a network, so it is done only for a shot that passes all else.
 
     Returns:
         The measurements, lip sync among them, and the reason to leave the shot out.

@@ -72,11 +72,8 @@ def _by_table(path: Path) -> IdentityOf:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                raise ConfigurationError(
-                    f"{path} has no column {missing[0]}; its head line names none"
-                )
+            if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+                raise ConfigurationError(f"{path} has no column {missing[0]} in its head line")
             for row in rows:
                 video, name = (str(row[column] or "").strip() for column in COLUMNS)
                 where = f"{path}, line {rows.line_num}"

@@ -21,12 +21,7 @@ loses half a face still finds the other half, up to the edge."""
 
 
 class Sync(NamedTuple):
-    """Lip sync of a shot.
-
-    Args:
-        confidence: SyncNet's: the higher the surer that sound and mouth belong together.
-        offset_frames: How late the sound is, in frames.
-    """
+    """Lip sync of a shot: SyncNet's confidence, the higher the surer, and how late the sound is."""
 
     confidence: float
     offset_frames: float
@@ -76,13 +71,13 @@ def measure(
     """Measures the face track of one shot, as it was found: before `fill_gaps`.
 
     Args:
-        points: In pixels of the upright picture; NaN where a point is missing.
+        points: In pixels of the upright picture, whose size is given; NaN where one is missing.
         people: How many were found in each frame.
         box: The crop; None where there was no face.
         width_px: Of the picture.
         height_px: Of the picture.
         has_sound: Whether the shot has sound.
-        pose: Yaw, pitch, roll, where they are known better than `estimate_yaw` knows.
+        pose: Yaw, pitch, roll, where they are known better than `estimate_angles` knows.
     """
     valid = ~points.isnan().any(-1)
     angles = (estimate_angles(points) if pose is None else pose[:, [0, 2]]).abs()
@@ -107,33 +102,23 @@ def measure(
 
 
 def estimate_angles(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 2"]:
-    """Yaw and roll of a head from its points alone; NaN where one is missing."""
-    across, down = (points[:, RIGHT_EYE].mean(1) - points[:, LEFT_EYE].mean(1)).unbind(-1)
-    return torch.stack([estimate_yaw(points), torch.atan2(down, across)], 1)
+    """Yaw and roll of a head from its points alone; NaN where one is missing.
 
-
-def estimate_yaw(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, " f"]:
-    """How far a head turns, from where its nose tip lies between the jaw ends.
-
-    The tip stands before the line of the jaw ends (points 0 and 16) by `NOSE_DEPTH` of half their
-    distance, so that yaw moves it along that line by tan(yaw) x NOSE_DEPTH. Roll has no effect.
-
-    Returns:
-        Radians, positive to the right of the picture; NaN where a point is missing.
+    The nose tip stands before the line of the jaw ends (points 0 and 16) by `NOSE_DEPTH` of half
+    their distance, so that yaw moves it along that line by tan(yaw) x NOSE_DEPTH, whatever the
+    roll. Radians; yaw is positive to the right of the picture.
     """
     left, right, nose = points[:, 0], points[:, 16], points[:, NOSE_TIP]
     half = (right - left) / 2
     along = ((nose - (left + right) / 2) * half).sum(-1) / half.square().sum(-1)
-    return (along / NOSE_DEPTH).atan()
+    across, down = (points[:, RIGHT_EYE].mean(1) - points[:, LEFT_EYE].mean(1)).unbind(-1)
+    return torch.stack([(along / NOSE_DEPTH).atan(), torch.atan2(down, across)], 1)
 
 
 def fill_gaps(points: Float[Tensor, "f 68 2"], *, longest: int = 5) -> Float[Tensor, "f 68 2"]:
-    """Draws a straight line over short gaps in the track of each point.
+    """Draws a straight line over gaps of at most `longest` frames in the track of each point.
 
-    Args:
-        points: NaN where a point is missing.
-        longest: Frames of the longest gap to fill; 0 fills none. Longer ones and those at either
-            end of the shot stay NaN.
+    Longer ones and those at either end of the shot stay NaN.
     """
     index = torch.arange(len(points))[:, None].expand(points.shape[:2])
     missing = points.isnan().any(-1)

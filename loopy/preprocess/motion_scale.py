@@ -34,12 +34,11 @@ class MotionScale:
 
     def __str__(self) -> str:
         """Two lines for a recipe."""
-        mean, deviation = (
-            ", ".join(f"{value:.3f}" for value in pair) for pair in (self.log_mean, self.log_std)
-        )
+        (head, expression), (head_std, expression_std) = self.log_mean, self.log_std
         return (
-            f"log_mean: [{mean}]  # of head motion and expression, over {self.windows} windows of "
-            f"{self.clip_frames} frames to train on\nlog_std: [{deviation}]"
+            f"log_mean: [{head:.3f}, {expression:.3f}]  # of head motion and expression, over "
+            f"{self.windows} windows of {self.clip_frames} frames to train on\n"
+            f"log_std: [{head_std:.3f}, {expression_std:.3f}]"
         )
 
 
@@ -52,16 +51,13 @@ def motion_scale(
     whole past.
 
     Args:
-        store: Where from.
+        store: Where from; a shot that is missing or damaged is a StoreError.
         clip_frames: Frames of a window; as in the model.
         windows: How many, spread evenly over the shots of the training split.
         seed: Of their places.
 
     Returns:
         None where no shot of the training split is longer than a window.
-
-    Raises:
-        StoreError: A shot is missing or damaged.
     """
     index = store.index
     rows = np.flatnonzero((index["split"] == TRAIN) & (index["frames"] > clip_frames))

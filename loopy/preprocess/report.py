@@ -142,11 +142,8 @@ def store_report(root: AnyPath) -> DataReport:
 def listed_shots(root: AnyPath) -> set[str] | None:
     """Ids of the shots that ledgers keep, for `loopy.data.store.index_build.build_index`.
 
-    Returns:
-        None where there are no ledgers: the store was made in another way, all its shots count.
-
-    Raises:
-        StoreError: A ledger is damaged.
+    None where there are no ledgers: the store was made in another way, all its shots count. A
+    damaged ledger is a StoreError.
     """
     ledgers = read_ledgers(root)
     kept = {shot.shot for ledger in ledgers for shot in ledger.shots if shot.status == "kept"}
@@ -156,9 +153,7 @@ def listed_shots(root: AnyPath) -> set[str] | None:
 def histograms(found: DataReport, path: Path) -> None:
     """Draws the distributions of the measurements of kept and rejected shots.
 
-    Raises:
-        OutputError: They cannot be written there.
-        DependencyError: matplotlib is not installed.
+    Where they cannot be written that is an OutputError, without matplotlib a DependencyError.
     """
     try:
         from matplotlib.figure import Figure
@@ -169,7 +164,6 @@ def histograms(found: DataReport, path: Path) -> None:
     figure = Figure(figsize=(3 * len(SHOWN), 3), layout="constrained")
     for axes, (name, words) in zip(figure.subplots(1, len(SHOWN)), SHOWN.items(), strict=True):
         groups = [
-            # not a shot that was rejected without a track, and not what could not be measured
             [value for shot in shots if _is_number(value := shot.measured.get(name))]
             for shots in (found.kept, found.rejected)
         ]
@@ -182,5 +176,5 @@ def histograms(found: DataReport, path: Path) -> None:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Not what could not be measured, nor what a faulty writer left."""
+    """Not of a shot without a track, what could not be measured, or what a faulty writer left."""
     return isinstance(value, int | float) and abs(value) < LARGEST

@@ -53,13 +53,10 @@ class Shot:
 
 
 def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Shot]:
-    """Cuts a video into shots, exact to a picture, by PySceneDetect's detectors.
+    """Cuts a video into shots, exact to a picture, by PySceneDetect's detectors; one without a cut.
 
     Pictures come through our own door, not PySceneDetect's: no network, cover art passed over,
     damage named, and the clock of the reader. Dissolves and fades are not found.
-
-    Returns:
-        All shots, in order; a video without a cut is one.
 
     Raises:
         MediaError: Not a readable video, or one whose pictures change their size.
@@ -87,8 +84,7 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
         tick, rate = tick_s(stream), stream.average_rate or FPS
         for picture in decoded(container):
             times.append(picture.time_s)
-            end = picture.end_s
-            size = picture.width_px, picture.height_px
+            end, size = picture.end_s, (picture.width_px, picture.height_px)
             first_size = first_size or size
             if size != first_size:
                 raise MediaError(
@@ -104,10 +100,6 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
                 cuts.update(cut.pts * cut.time_base for cut in found)
     if not times:
         raise MediaError(f"{path} has no picture that can be decoded; give an intact file")
-    return _shots(times, cuts, end)
-
-
-def _shots(times: list[Fraction], cuts: set[Fraction], end: Fraction) -> list[Shot]:
     firsts = [0, *(i for i, time in enumerate(times) if time in cuts and i), len(times)]
     return [
         Shot(times[first], times[stop - 1], times[stop] if stop < len(times) else end)

@@ -81,10 +81,8 @@ def find_videos(where: AnyPath) -> list[Source]:
 def seconds_of(source: Source) -> Fraction | None:
     """Length of a video by its header, to about a second: for estimates.
 
-    Far cheaper than `probe`, which reads the whole file, and is used where the header has none.
-
-    Returns:
-        None for what cannot be read, or, at an address, has no length in its header.
+    None for what cannot be read, or, at an address, has no length in its header. In a file without
+    one `probe`, which reads all of it, finds it.
     """
     try:
         if is_address(source):
@@ -125,27 +123,24 @@ def _files(path: Path) -> Iterator[Path]:
 
     Each folder is visited once, under its own name if it lies in here, else by the first link.
     """
+
+    def refuse(error: OSError) -> None:
+        raise error  # os.walk passes over what it may not read
+
     if not path.is_dir():
         yield path
         return
     tops, seen = [path], set[str]()
     while tops:
         links = list[Path]()
-        for top in tops:
-            for folder, inner, names in os.walk(top, onerror=_refuse):
-                real = os.path.realpath(folder)
-                inner[:] = [name for name in inner if not name.startswith(".")]
-                if real in seen:
-                    inner.clear()
-                    continue
-                seen.add(real)
+        for folder, inner, names in (step for top in tops for step in os.walk(top, onerror=refuse)):
+            real = os.path.realpath(folder)
+            inner[:] = [name for name in inner if not name.startswith(".") and real not in seen]
+            if real not in seen:
                 links += (Path(folder, name) for name in inner if Path(folder, name).is_symlink())
                 yield from (Path(folder, name) for name in names if not name.startswith("."))
+            seen.add(real)
         tops = sorted(links)
-
-
-def _refuse(error: OSError) -> None:
-    raise error  # os.walk passes over what it may not read
 
 
 def _seen(files: Iterable[Source]) -> str:

@@ -31,14 +31,10 @@ class ToonSyncScorer:
 
     @torch.no_grad()
     def __call__(self, video: Path, span: range, box: Box) -> Sync:
-        """Judge a span of a video, in the square that holds the face.
+        """Judge a span of a video, in the square that holds the face; NaN for one too short.
 
-        Returns:
-            The confidence in a unit in which the judge's line is at 3, where filters expect
-            SyncNet's; NaN for a span that is too short to judge.
-
-        Raises:
-            MediaError: The video has no sound, or is damaged.
+        The confidence is in a unit in which the judge's line is at 3, where filters expect
+        SyncNet's. A video without sound, or a damaged one, is a MediaError.
         """
         if len(span) < FEWEST_FRAMES:
             return Sync(float("nan"), float("nan"))

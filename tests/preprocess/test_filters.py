@@ -11,7 +11,7 @@ from loopy.preprocess.filters import CHECKS, FilterOptions, check_shot, filter_s
 from loopy.preprocess.measurements import (
     Measurements,
     Sync,
-    estimate_yaw,
+    estimate_angles,
     fill_gaps,
     measure,
 )
@@ -178,12 +178,12 @@ def test_yaw_of_a_turned_head_in_three_dimensions(yaw, roll, size, x):
     picture = torch.stack([turned_x, head[:, 1]], 1)
     tilt = torch.tensor([[math.cos(roll), math.sin(roll)], [-math.sin(roll), math.cos(roll)]])
     points = picture @ tilt * size + x
-    assert estimate_yaw(points[None]).item() == pytest.approx(yaw, abs=0.01)
+    assert estimate_angles(points[None])[0, 0].item() == pytest.approx(yaw, abs=0.01)
 
 
 def test_yaw_of_toons_follows_their_true_one():
     motion = random_talk(3, seconds=4, kind="listening").motion
-    guess, truth = estimate_yaw(motion.points), motion.pose[:, 0]
+    guess, truth = estimate_angles(motion.points)[:, 0], motion.pose[:, 0]
     assert torch.corrcoef(torch.stack([guess, truth]))[0, 1] > 0.9
 
 

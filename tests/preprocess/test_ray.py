@@ -11,9 +11,8 @@ import pytest
 from loopy.commands.preprocess import _description, _networks, _preparer, preprocess
 from loopy.data.store.description import create_store
 from loopy.errors import ConfigurationError, DependencyError, ModelError
-from loopy.preprocess.engines import prepare_all
+from loopy.preprocess.engines import RayOptions, prepare_all
 from loopy.preprocess.prepare import Preparer
-from loopy.preprocess.ray import RayOptions
 from loopy.preprocess.report import store_report
 
 ray = pytest.importorskip("ray")

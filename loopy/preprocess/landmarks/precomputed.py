@@ -31,15 +31,16 @@ class Tracks:
     valid: Bool[Tensor, "f 68"] | None = None
     pose: Float[Tensor, "f 3"] | None = None
 
+    def fields(self) -> dict[str, Tensor]:
+        """Those that are given, by name."""
+        return {name: field for name, field in vars(self).items() if field is not None}
+
     def faults(self) -> str:
         """What is wrong with the fields, in words; empty if nothing is."""
         shapes = {"points": (POINTS, 2), "valid": (POINTS,), "pose": (3,)}
-        for name, shape in shapes.items():
-            field = getattr(self, name)
-            if field is None:
-                continue
-            if tuple(field.shape) != (len(self.points), *shape):
-                expected = (len(self.points), *shape)
+        for name, field in self.fields().items():
+            expected = (len(self.points), *shapes[name])
+            if tuple(field.shape) != expected:
                 return f"{name} must have shape {expected}, got {tuple(field.shape)}"
             if (field.dtype == torch.bool) != (name == "valid"):
                 return f"{name} has the type {field.dtype}"
@@ -64,15 +65,11 @@ def save_tracks(video: AnyPath, tracks: Tracks) -> None:
     path = tracks_path(video)
     if faults := tracks.faults():
         raise OutputError(f"tracks for {path}: {faults}")
-    save_tensors(path, {name: field for name, field in vars(tracks).items() if field is not None})
+    save_tensors(path, tracks.fields())
 
 
 def load_tracks(video: AnyPath) -> Tracks:
-    """Reads what `save_tracks`, or another program, has put next to a video.
-
-    Raises:
-        MediaError: No such file, or an ill-formed one.
-    """
+    """Reads what `save_tracks`, or another program, has put next to a video, or a MediaError."""
     path = tracks_path(path_of(video, MediaError))
     if not os.path.isfile(path):
         raise MediaError(
@@ -136,16 +133,7 @@ class Precomputed:
                 "write them in pixels of the video's frames"
             )
         points = points.masked_fill(~valid[..., None], torch.nan)
-        return FaceLandmarks(
-            points=points, scores=valid.float(), boxes=_bounds(points), people=valid.any(1).long()
-        )
-
-
-def _bounds(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f 4"]:
-    missing = points.isnan()
-    corners = (
-        points.masked_fill(missing, torch.inf).amin(1),
-        points.masked_fill(missing, -torch.inf).amax(1),
-    )
-    bounds = torch.cat(corners, 1)
-    return bounds.masked_fill(bounds.isinf(), torch.nan)
+        low, high = points.nan_to_num(torch.inf).amin(1), points.nan_to_num(-torch.inf).amax(1)
+        boxes = torch.cat([low, high], 1)
+        boxes = boxes.masked_fill(boxes.isinf(), torch.nan)
+        return FaceLandmarks(points, valid.float(), boxes, valid.any(1).long())
