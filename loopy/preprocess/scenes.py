@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import ceil, floor
 
 from loopy.data.media.container import open_media, tick_s
-from loopy.data.media.video_colour import small_bgr_of
+from loopy.data.media.video_frames import pixels_of
 from loopy.data.media.video_pictures import decoded, moving_pictures
 from loopy.errors import DependencyError, MediaError
 from loopy.paths import AnyPath
@@ -93,7 +93,7 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
                 )
             shrink = max(*size, LONG_SIDE_PX) / LONG_SIDE_PX
             width, height = (max(1, round(side / shrink)) for side in size)
-            small = small_bgr_of(picture.frame, width_px=width, height_px=height)
+            small = pixels_of(picture.frame, width_px=width, height_px=height, quick=True)
             moment = FrameTimecode(Timecode(int(times[-1] / tick), tick), fps=rate)
             for detector in detectors:
                 found = detector.process_frame(moment, small)

@@ -22,9 +22,14 @@ from loopy.data.media.container import (
     start_s,
     tick_s,
 )
-from loopy.data.media.interlacing import Shown, progressive
-from loopy.data.media.orientation import Orientation, orientation_of
-from loopy.data.media.video_colour import check_colours, rgb_of
+from loopy.data.media.video_frames import (
+    Orientation,
+    Shown,
+    check_colours,
+    orientation_of,
+    pixels_of,
+    progressive,
+)
 from loopy.errors import MediaError
 from loopy.paths import AnyPath
 from loopy.timing import FPS
@@ -75,7 +80,7 @@ class Picture(NamedTuple):
 
     def rgb(self) -> Pixels:
         """Upright, with square pixels."""
-        pixels = rgb_of(self.frame, width_px=self.width_px, height_px=self.height_px)
+        pixels = pixels_of(self.frame, width_px=self.width_px, height_px=self.height_px)
         return self.orientation.upright(pixels)
 
 
@@ -88,20 +93,19 @@ def decoded(container: InputContainer) -> Iterator[Picture]:
         MediaError: No pictures in it, without times, with a clock that starts again on the way, too
             large, HDR, at a slant, or with a shape of pixels that cannot be.
     """
-    stream, last = moving_pictures(container), None
+    stream, name, last = moving_pictures(container), file_name(container), None
     for shown in progressive(_frames(container, stream)):
         # once and where it changes: a frame that was asked for its matrix is in a circle of
         # references in PyAV, so that each would stay in memory until the garbage is collected
         if last is None or shown.frame.rotation != last.frame.rotation:
-            orientation = orientation_of(shown.frame, file_name(container))
+            orientation = orientation_of(shown.frame, name)
         else:
             orientation = last.orientation
         picture = _picture(shown, stream, orientation)
         if last is not None and picture.time_s < last.time_s - RESTART_S:
             raise MediaError(
-                f"{file_name(container)} holds several videos: its clock goes back from "
-                f"{float(last.time_s):.2f} s to {float(picture.time_s):.2f} s; part it, or "
-                "write it anew with ffmpeg"
+                f"{name} holds several videos: its clock goes back from {float(last.time_s):.2f} s "
+                f"to {float(picture.time_s):.2f} s; part it, or write it anew with ffmpeg"
             )
         if last is not None and picture.time_s <= last.time_s:
             length_s = picture.end_s - picture.time_s
@@ -197,12 +201,5 @@ def _picture(shown: Shown, stream: VideoStream, orientation: Orientation) -> Pic
     # the shorter side of a pixel grows, so that no detail is lost
     width_px, height_px = round(frame.width * max(aspect, 1)), round(frame.height / min(aspect, 1))
     _check_size(width_px, height_px, name)
-    return Picture(
-        frame,
-        time_s,
-        time_s + (frame.duration * tick_s(stream) or usual_s),
-        width_px,
-        height_px,
-        orientation,
-        shown.blended,
-    )
+    end_s = time_s + (frame.duration * tick_s(stream) or usual_s)
+    return Picture(frame, time_s, end_s, width_px, height_px, orientation, shown.blended)

@@ -13,8 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from loopy.data.media.container import existing_file, open_media
-from loopy.data.media.orientation import UPRIGHT
-from loopy.data.media.video_colour import guessed_bt709
+from loopy.data.media.video_frames import UPRIGHT, guessed_bt709
 from loopy.data.media.video_pictures import (
     SEEK_S,
     Picture,
@@ -92,10 +91,9 @@ def iterate_frames(
 def in_parts(
     frames: Iterator[Pixels], *, most: int, most_bytes: int, multiple: int = 1
 ) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
-    """Frames of one size some at a time, each in memory once.
+    """Frames of one size, at most so many and so many bytes at a time, each in memory once.
 
-    A part has at most so many frames and bytes, but for ``multiple`` frames, of which all parts but
-    the last one hold whole sets.
+    All parts but the last one hold whole sets of ``multiple`` frames, one set at least.
     """
     while (first := next(frames, None)) is not None:
         sets = max(1, min(most, most_bytes // first.nbytes) // multiple)
