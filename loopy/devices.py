@@ -26,21 +26,18 @@ def usable(device: Any) -> torch.device:
     return found
 
 
-def check_precision(dtype: Any) -> None:
-    """Makes sure that networks can be of this type; None leaves theirs.
+def dtype_of(precision: Precision | torch.dtype) -> torch.dtype:
+    """Torch's type of a precision, given by its name or as it is.
 
     Raises:
         ConfigurationError: It is no type of floating-point numbers.
     """
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+    found = getattr(torch, precision, None) if isinstance(precision, str) else precision
+    if not (isinstance(found, torch.dtype) and found.is_floating_point):
         raise ConfigurationError(
-            f"dtype is {dtype!r:.80}; give torch.float32, torch.bfloat16 or torch.float16"
+            f"dtype is {precision!r:.80}; give torch.float32, torch.bfloat16 or torch.float16"
         )
-
-
-def dtype_of(precision: Precision) -> torch.dtype:
-    """Torch's type of a precision."""
-    return getattr(torch, precision)
+    return found
 
 
 def named(model: str, precision: Precision) -> str:

@@ -16,12 +16,13 @@ from loopy.data.media.portrait import Box, read_portrait
 from loopy.data.media.sound import LONGEST_S, Sound, as_samples
 from loopy.data.media.still import Portrait
 from loopy.data.media.video import Video
-from loopy.devices import check_precision, usable
+from loopy.devices import Precision, dtype_of, usable
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
 from loopy.diffusion.rollout import NO_CONDITIONS, next_clip
 from loopy.diffusion.sampler import Scheduler
 from loopy.diffusion.settings import Settings
+from loopy.drafts import existing_folder, output_errors
 from loopy.errors import ConfigurationError, ModelError, OutputError
 from loopy.models import AudioEncoder, DualUNet, SpeechEncoder
 from loopy.models.folder import (
@@ -91,7 +92,7 @@ class LoopyPipeline:
         cls,
         model: str | Path = "toon",
         *,
-        dtype: torch.dtype | None = None,
+        dtype: Precision | torch.dtype | None = None,
         audio_encoder: SpeechEncoder | None = None,
         vae: Autoencoder | None = None,
         scheduler: Scheduler | None = None,
@@ -135,9 +136,11 @@ class LoopyPipeline:
         )
         others = (parts["audio_encoder"], parts["vae"].eval(), parts["scheduler"])
         pipe = cls(network.eval(), *others, settings)
-        return pipe if dtype is None else pipe.to(pipe.vae.device, dtype=dtype)
+        return pipe if dtype is None else pipe.to(dtype=dtype)
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: Precision | torch.dtype | None = None
+    ) -> None:
         """Write the model as a folder in the diffusers form.
 
         A model that is there already is replaced; cut off on the way, the folder is no model.
@@ -153,38 +156,41 @@ class LoopyPipeline:
             OutputError: It cannot be written there.
         """
         folder = path_of(folder, OutputError)
+        precision = None if dtype is None else dtype_of(dtype)
         parts = self._parts()
         for part, module in parts.items():
             check_saveable(module, part)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with output_errors(existing_folder(folder)):
             (folder / INDEX).unlink(missing_ok=True)
-            for part, module in parts.items():
-                save_part(module, folder, part, dtype=dtype)
-            write_model_index(
-                folder,
-                asdict(self.settings),
-                without=[part for part in PARTS if part not in parts],
-                conditions=list(self.network.conditions),
-            )
-        except OSError as error:
-            raise OutputError(f"cannot write the model to {folder}: {error}") from error
+        for part, module in parts.items():
+            save_part(module, folder, part, dtype=precision)
+        write_model_index(
+            folder,
+            asdict(self.settings),
+            without=[part for part in PARTS if part not in parts],
+            conditions=list(self.network.conditions),
+        )
 
-    def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> Self:
+    def to(
+        self,
+        device: torch.device | str | None = None,
+        *,
+        dtype: Precision | torch.dtype | None = None,
+    ) -> Self:
         """Move the networks.
 
         Args:
-            device: Where to.
-            dtype: Precision of the networks inside the sampling loop; the sampler's state, the
-                autoencoder and the audio encoder keep theirs.
+            device: Where to; None leaves them where they are.
+            dtype: Precision of the networks inside the sampling loop, as torch's type or its name;
+                the sampler's state, the autoencoder and the audio encoder keep theirs.
 
         Raises:
             ConfigurationError: No such device, or no precision of networks.
         """
-        device = usable(device)
-        check_precision(dtype)
+        device = usable(self.vae.device if device is None else device)
+        precision = None if dtype is None else dtype_of(dtype)
         _ = self.weights  # those of the model, whatever precision it runs in
-        self.network.to(device=device, dtype=dtype)
+        self.network.to(device=device, dtype=precision)
         self.audio_encoder.to(device)
         self.vae.to(device)  # pyright: ignore[reportArgumentType]  # diffusers wraps it
         return self
@@ -222,11 +228,6 @@ class LoopyPipeline:
         """Whose sound a frame hears; that of the paper where nothing is heard."""
         projection = self.network.audio_projection
         return AudioWindow() if projection is None else projection.window
-
-    def features(self, sound: Float[Tensor, "samples"]) -> Iterator[Float[Tensor, "1 f n k d"]]:
-        """What the projection takes of a sound, clip by clip; see `AudioEncoder.clips`."""
-        frames = self.settings.clip_frames
-        return self.audio_encoder.clips(sound, frames, window=self.audio_window)
 
     @torch.no_grad()
     def stream(
@@ -277,7 +278,9 @@ class LoopyPipeline:
             reference = self.network.encode_reference(portrait.to(self._dtype))
         state = contract.first_state(portrait, seed=seed)
         left = frame_count(len(samples))
-        features = self.features(samples)
+        features = self.audio_encoder.clips(
+            samples, self.settings.clip_frames, window=self.audio_window
+        )
         _, channels, height, width = portrait.shape
         for _ in range(self.num_clips(samples)):
             if not motion_frames:
@@ -303,7 +306,8 @@ class LoopyPipeline:
                     "too large for this precision; copy the model again, or use float32"
                 )
             with watch("decode"):
-                frames = self._frames(latents[0, :left])
+                pictures = decode_latents(self.vae, latents[0, :left])
+                frames = to_pixels(pictures).permute(0, 2, 3, 1).cpu()
             left -= len(frames)
             yield frames
 
@@ -367,6 +371,3 @@ class LoopyPipeline:
     @property
     def _dtype(self) -> torch.dtype:
         return self.network.denoiser.dtype
-
-    def _frames(self, latents: Float[Tensor, "f c h w"]) -> UInt8[Tensor, "f h w 3"]:
-        return to_pixels(decode_latents(self.vae, latents)).permute(0, 2, 3, 1).cpu()

@@ -64,7 +64,6 @@ def test_another_audio_window_goes_all_the_way(pipe, subject):
     sizes = {"layers": 3, "width": 8, "hidden": 16, "tokens": 2, "token_width": 12}
     pipe.network.audio_projection = AudioProjection(neighbours=7, **sizes)
     voice = sound(0.7)
-    assert next(pipe.features(voice)).shape == (1, FRAMES, 7, 3, 8)
     assert len(video(pipe, subject, voice, steps=1)) == frame_count(len(voice))
     pipe.network.audio_projection = None
     assert pipe.audio_window == AudioWindow()
@@ -333,6 +332,10 @@ class TestInputs:
         pipe.to("cpu", dtype=torch.bfloat16)
         assert pipe(portrait, sound(0.2)).frames.shape == (5, 16, 16, 3)
         assert pipe.vae.dtype == torch.float32
+        assert pipe.to(dtype="float16").network.denoiser.dtype == torch.float16
+        for wrong in ("half a bit", "Tensor", torch.int8, 16):
+            with pytest.raises(ConfigurationError, match=r"^dtype is .*; give torch\.float32"):
+                pipe.to(dtype=wrong)
 
     def test_damaged_weights_make_no_black_video(self, pipe, subject):
         with torch.no_grad():
@@ -478,7 +481,7 @@ class TestSettings:
 
     def test_nowhere_to_save(self, pipe, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(OutputError, match="cannot write the model"):
+        with pytest.raises(OutputError, match="cannot be written"):
             pipe.save_pretrained(tmp_path / "file" / "model")
 
 

@@ -12,20 +12,18 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import diffusers
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from loopy.drafts import existing_folder, writing
 from loopy.errors import ModelError
 from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.condition import FrameCondition
-from loopy.models.tensor_files import read_object
+from loopy.models.tensor_files import check_there, read_object, read_tensors
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
 from loopy.paths import path_of
@@ -46,26 +44,21 @@ PARTS: Mapping[str, tuple[str, str]] = {
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
 """Name of each part, and the library and class that ``model_index.json`` says it is."""
-AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
-AUDIO_ENCODERS = ("AudioEncoder", "Wav2Vec2Model")
-SCHEDULERS = (
-    "DDIMScheduler",
-    "DPMSolverMultistepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "UniPCMultistepScheduler",
-)
-"""Classes of diffusers that ``vae`` and ``scheduler`` of a folder may be."""
+DIFFUSERS: Mapping[str, tuple[str, ...]] = {
+    "vae": ("AutoencoderKL", "AutoencoderTiny"),
+    "scheduler": (
+        "DDIMScheduler",
+        "DPMSolverMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "UniPCMultistepScheduler",
+    ),
+}
+"""Classes of diffusers that these parts of a folder may be; no other name of it is looked up."""
 ABSENT = [None, None]
 OPTIONAL = ("audio_projection", "audio_to_latents", "audio_encoder")
 """Parts that a model may be without; its index says `ABSENT` then, as diffusers does."""
-
-NETWORKS = {
-    "UNet": UNet,
-    "AudioProjection": AudioProjection,
-    "AudioToLatents": AudioToLatents,
-}
-
+NETWORKS = {each.__name__: each for each in (UNet, AudioProjection, AudioToLatents)}
 COUNTS = (
     "layers_per_block", "temporal_attentions", "num_hidden_layers", "num_train_timesteps",
     "num_encoder_blocks", "num_decoder_blocks", "solver_order",
@@ -125,13 +118,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     index = read_object(folder / INDEX)
     for part, names in PARTS.items():
-        without = part in OPTIONAL and index.get(part) == ABSENT
-        said = index.get(part)
-        library, name = said if isinstance(said, list) and len(said) == 2 else (None, None)
-        other = name if library == "diffusers" else None
-        if said != list(names) and not without and not _is_ours(part, other):
+        may_be = [["diffusers", name] for name in DIFFUSERS.get(part, ())] or [list(names)]
+        if index.get(part) not in ([*may_be, ABSENT] if part in OPTIONAL else may_be):
             raise ModelError(
-                f"{folder / INDEX} says {part} is {said}, expected {list(names)}; "
+                f"{folder / INDEX} says {part} is {index.get(part)}, expected {list(names)}; "
                 "is it a model of loopy?"
             )
     further = index.get("conditions", [])
@@ -153,21 +143,25 @@ def load_part(folder: Path, part: str) -> Any:
         _check_counts(config, MOST_TIMESTEPS, path)
         return _build(_class(config, part, path).from_config, config, path)
     path, file = folder / part / "config.json", folder / _weights(part)
-    config, shapes = read_object(path), _shapes(file)
+    config = read_object(path)
+    check_there(file)
+    state = read_tensors(file).tensors  # mapped: no memory is taken yet
     if config.get("_class_name") == "AutoencoderTiny":  # writes one it does not read
         config.pop("block_out_channels", None)
-    _check_counts(config, len(shapes), path)
+    _check_counts(config, len(state), path)
     make = _audio_encoder if part == "audio_encoder" else _class(config, part, path).from_config
-    with torch.device("meta"):  # before any memory is taken
-        _put(_build(make, config, path), shapes, file)
-    built = _build(make, config, path)
+    with torch.device("meta"):
+        built = _build(make, config, path)
+    network: nn.Module = built.network if isinstance(built, AudioEncoder) else built
     try:
-        state = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} cannot be read ({error}); copy it again") from error
+        load_by_name(network, state)  # on meta: are they the names and shapes?
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
     if broken := next((name for name, t in state.items() if not t.isfinite().all()), None):
         raise ModelError(f"{file}: {broken} is not finite; export an older checkpoint of its run")
-    _put(built, state, file)
+    own = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    copies = {name: tensor.to(own[name], copy=True) for name, tensor in state.items()}
+    network.load_state_dict(copies, assign=True)
     return built.eval()
 
 
@@ -205,8 +199,7 @@ def save_part(module: Any, folder: Path, part: str, *, dtype: torch.dtype | None
     save_tensors(folder / _weights(part), state, {"format": "pt"})
     if SHA256 in index:
         index[SHA256][_weights(part)] = _sha256(folder / _weights(part))
-        with writing(folder / INDEX) as hidden:
-            hidden.write_text(json.dumps(index, indent=2) + "\n")
+        _write_index(folder, index)
 
 
 def check_saveable(module: Any, part: str) -> None:
@@ -215,7 +208,7 @@ def check_saveable(module: Any, part: str) -> None:
     Raises:
         ModelError: An audio encoder, an autoencoder or a scheduler of another class.
     """
-    known = {"vae": AUTOENCODERS, "scheduler": SCHEDULERS, "audio_encoder": AUDIO_ENCODERS}
+    known = {**DIFFUSERS, "audio_encoder": ("AudioEncoder", "Wav2Vec2Model")}
     name = type(module).__name__
     if name not in known.get(part, (name,)):
         raise ModelError(
@@ -241,18 +234,15 @@ def write_model_index(
     """
     parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}
     for part, file in (("vae", "config.json"), ("scheduler", "scheduler_config.json")):
-        parts[part] = [
-            "diffusers",
-            _class(read_object(folder / part / file), part, folder).__name__,
-        ]
+        named = _class(read_object(folder / part / file), part, folder)
+        parts[part] = ["diffusers", named.__name__]
     files = [_weights(part) for part in PARTS if part not in (*without, "scheduler")]
     files += [_weights(CONDITION + name) for name in conditions]
     hashes = {file: _sha256(folder / file) for file in files}
     if conditions:
         parts["conditions"] = list(conditions)
     index = {"_class_name": "LoopyPipeline", **parts, SHA256: hashes, "settings": settings}
-    with writing(folder / INDEX) as hidden:
-        hidden.write_text(json.dumps(index, indent=2) + "\n")
+    _write_index(folder, index)
 
 
 def check_hash(folder: Path, index: Mapping[str, Any], part: str) -> None:
@@ -274,19 +264,19 @@ def check_hash(folder: Path, index: Mapping[str, Any], part: str) -> None:
         )
 
 
-def _is_ours(part: str, name: object) -> bool:
-    """Whether a class of diffusers can be that part: no other name of it is looked up."""
-    return name in {"vae": AUTOENCODERS, "scheduler": SCHEDULERS}.get(part, ())
+def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    with writing(folder / INDEX) as hidden:
+        hidden.write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _class(config: Mapping[str, Any], part: str, path: Path) -> Any:
     """The class of a part: ours, or the one of diffusers that its configuration names."""
     if part.startswith(CONDITION):
         return FrameCondition
-    if part not in ("vae", "scheduler"):
+    if part not in DIFFUSERS:
         return NETWORKS[PARTS[part][1]]
     name = config.get("_class_name", PARTS[part][1])
-    if not _is_ours(part, name):
+    if name not in DIFFUSERS[part]:
         raise ModelError(f"{path} is a {name!r:.80}, which cannot be the {part} of a model")
     return getattr(diffusers, name)
 
@@ -325,29 +315,7 @@ def _check_counts(config: Mapping[str, Any], most: int, path: Path) -> None:
     """Refuse numbers of layers that no file of so many tensors has: they take long to build."""
     for name in COUNTS:
         value = config.get(name)
-        numbers = [n for n in (value if isinstance(value, list) else [value]) if _is_number(n)]
+        each = value if isinstance(value, list) else [value]
+        numbers = [number for number in each if isinstance(number, int | float)]
         if not 0 <= sum(numbers) <= most or min(numbers, default=0) < 0:
             raise ModelError(f"{path} describes nothing that can be built ({name}: {value!r:.80})")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float)
-
-
-def _shapes(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their shapes, without reading them."""
-    if not file.is_file():
-        raise ModelError(f"the model lacks {file}; copy the whole folder, or export it again")
-    try:
-        with safe_open(file, "pt") as opened:
-            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} cannot be read ({error}); copy it again") from error
-    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-
-
-def _put(built: nn.Module | AudioEncoder, state: Mapping[str, Tensor], file: Path) -> None:
-    try:
-        load_by_name(built.network if isinstance(built, AudioEncoder) else built, state)
-    except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error

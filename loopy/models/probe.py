@@ -4,23 +4,22 @@ A probe is trained on renders alone (`tools.judges`) and comes with the package.
 it was made and how accurate it is on faces outside of its training.
 """
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loopy.drafts import writing
-from loopy.errors import ModelError, OutputError
+from loopy.drafts import existing_folder
+from loopy.errors import ModelError
 from loopy.models.folder import ASSETS
+from loopy.models.tensor_files import read_object, read_tensors
 from loopy.models.weights import load_by_name
 from loopy.pixels import from_pixels
 from loopy.tensor_file import save_tensors
+from loopy.typed_values import write_record
 
 SIDE_PX = 128
 AT_ONCE = 32
@@ -61,10 +60,7 @@ class ToonProbe(nn.Module):
                 f"the {cls.name} lacks {path}; train it by python -m tools.judges.train_{cls.name}"
             )
         probe = cls()
-        try:
-            load_by_name(probe, {name: _full(value) for name, value in load_file(path).items()})
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); copy it again") from error
+        load_by_name(probe, read_tensors(path).tensors)
         return probe.eval()
 
     @classmethod
@@ -74,13 +70,7 @@ class ToonProbe(nn.Module):
         Raises:
             ModelError: The file is missing or damaged.
         """
-        path = Path(folder or cls.home()) / f"{cls.name}.json"
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"the {cls.name}'s {path} cannot be read ({error}); copy it again"
-            ) from error
+        return read_object(Path(folder or cls.home()) / f"{cls.name}.json")
 
     def save_pretrained(self, folder: str | Path, *, card: dict[str, Any]) -> None:
         """Write the weights and the card.
@@ -88,16 +78,11 @@ class ToonProbe(nn.Module):
         Raises:
             OutputError: It cannot be written there.
         """
-        folder = Path(folder)
+        folder = existing_folder(folder)
         half = {name: value.half() if value.is_floating_point() else value
                 for name, value in self.state_dict().items()}  # fmt: skip
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_tensors(folder / f"{self.name}.safetensors", half)
-            with writing(folder / f"{self.name}.json") as hidden:
-                hidden.write_text(json.dumps(card, indent=2) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write the {self.name} to {folder}: {error}") from error
+        save_tensors(folder / f"{self.name}.safetensors", half)
+        write_record(folder / f"{self.name}.json", card)
 
     @torch.no_grad()
     def round_weights(self) -> None:
@@ -105,7 +90,3 @@ class ToonProbe(nn.Module):
         for value in self.state_dict().values():
             if value.is_floating_point():
                 value.copy_(value.half())
-
-
-def _full(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value

@@ -148,8 +148,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: It is missing, or no JSON object.
     """
-    if not path.is_file():
-        raise ModelError(f"the model lacks {path}; copy the whole folder, or export it again")
+    check_there(path)
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -159,3 +158,13 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path} cannot be read: it holds no JSON object; copy it again")
     return content
+
+
+def check_there(path: Path) -> None:
+    """Make sure that a model has a file.
+
+    Raises:
+        ModelError: It has not.
+    """
+    if not path.is_file():
+        raise ModelError(f"the model lacks {path}; copy the whole folder, or export it again")
