@@ -4,7 +4,7 @@ Letters: b videos, f frames of the clip, m motion frames (oldest first), n audio
 k wav2vec2 layers, d their width.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopy.errors import ConfigurationError, SubjectError
+from loopy.errors import ConfigurationError
 
 
 @dataclass
@@ -155,28 +155,3 @@ class SiteFeatures:
 
     maps: Float[Tensor, "n c h w"] | None = None
     tokens: Float[Tensor, "n l c"] | None = None
-
-
-@dataclass(frozen=True)
-class ReferenceFeatures(Mapping[str, SiteFeatures]):
-    """Site name -> features; `loopy.models.DualUNet` makes the denoiser's keys and values of it."""
-
-    sites: Mapping[str, SiteFeatures]
-
-    def __getitem__(self, site: str) -> SiteFeatures:
-        """Features of a site.
-
-        Raises:
-            SubjectError: The reference net has no such site.
-        """
-        if site not in self.sites:
-            raise SubjectError(f"no features for site {site!r}; the two networks differ in shape")
-        return self.sites[site]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over site names."""
-        return iter(self.sites)
-
-    def __len__(self) -> int:
-        """Return the number of sites."""
-        return len(self.sites)

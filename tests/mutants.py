@@ -49,9 +49,9 @@ MUTANTS = (
     Mutant("motion/measures.py", "** 2 * weight)", "** 2)", "test_motion.py"),
     Mutant("motion/sequence.py", "self.points / self.size_px - 0.5", "self.points / self.size_px", "test_motion.py"),
     # guidance: a sign, a branch that is not dropped, an interval off by one step
-    Mutant("diffusion/guidance.py", "GuidanceTerm(self.reference - self.audio,", "GuidanceTerm(self.audio - self.reference,", "diffusion/test_guidance.py"),
-    Mutant("diffusion/guidance.py", "if branch.coefficient)", ")", "diffusion/test_guidance.py"),
-    Mutant("diffusion/guidance.py", "GuidanceTerm(1.0 - self.reference, False, False)", "GuidanceTerm(1.0 - self.reference, False, True)", "diffusion/test_guidance.py"),
+    Mutant("diffusion/options.py", "GuidanceTerm(self.reference_ratio - self.audio_ratio,", "GuidanceTerm(self.audio_ratio - self.reference_ratio,", "diffusion/test_guidance.py"),
+    Mutant("diffusion/options.py", "if branch.coefficient)", ")", "diffusion/test_guidance.py"),
+    Mutant("diffusion/options.py", "GuidanceTerm(1.0 - self.reference_ratio, False, False)", "GuidanceTerm(1.0 - self.reference_ratio, False, True)", "diffusion/test_guidance.py"),
     # noise: swapped shares
     Mutant("diffusion/objective.py", "return signal * latents + rest * noise", "return rest * latents + signal * noise", "diffusion/test_objective.py"),
     # rollout: history cut at the wrong end, the same noise in every clip, past as if full

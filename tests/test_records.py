@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from loopy.errors import ConfigurationError, SubjectError
-from loopy.records import BranchLayout, Clip, ConditionMask, ReferenceFeatures, SiteFeatures
+from loopy.errors import ConfigurationError
+from loopy.records import BranchLayout, Clip, ConditionMask
 
 
 def test_a_clip_moves_as_a_whole(make_clip):
@@ -55,12 +55,3 @@ def test_impossible_branches_are_refused(counts):
 def test_branches_see_the_past_with_the_reference_unless_told_otherwise():
     assert BranchLayout(3, 2, 1).seeing_past == 2
     assert BranchLayout(3, 2, 1, past=3).seeing_past == 3
-
-
-def test_reference_features_are_a_mapping_by_site():
-    features = ReferenceFeatures({"mid_block.0": SiteFeatures()})
-    assert list(features) == ["mid_block.0"]
-    assert len(features) == 1
-    assert features["mid_block.0"] == SiteFeatures()
-    with pytest.raises(SubjectError, match="down_blocks"):
-        features["down_blocks.0.0"]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.diffusion.guidance import GuidanceScales
+from loopy.diffusion.guidance import GuidanceTerm
 from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
 from loopy.typed_values import check_fields
@@ -81,14 +81,29 @@ class Sampling:
         check_fields(self)
         if self.steps < 1:
             raise ConfigurationError(f"steps must be at least 1, got {self.steps}")
-        _ = self.guidance
+        if not 0 <= self.guidance_start < self.guidance_stop <= 1:
+            raise ConfigurationError(
+                f"guidance runs from start to stop, 0 <= start < stop <= 1; got "
+                f"{self.guidance_start} to {self.guidance_stop}"
+            )
 
-    @property
-    def guidance(self) -> GuidanceScales:
-        """The ratios, and where they hold."""
-        return GuidanceScales(
-            self.audio_ratio, self.reference_ratio, self.guidance_start, self.guidance_stop
+    def branches(self, progress: float = 0.0) -> tuple[GuidanceTerm, ...]:
+        """The runs that guidance needs at a point of the sampling, those that see more first.
+
+        A branch whose coefficient is 0 is left out: e_ref when both ratios are equal, e_base when
+        the reference ratio is 1. Outside of its interval the plain conditional prediction is used.
+
+        Args:
+            progress: Share of the steps already done, in [0, 1).
+        """
+        if not self.guidance_start <= progress < self.guidance_stop:
+            return (GuidanceTerm(1.0, True, True),)
+        every = (
+            GuidanceTerm(self.audio_ratio, True, True),
+            GuidanceTerm(self.reference_ratio - self.audio_ratio, False, True),
+            GuidanceTerm(1.0 - self.reference_ratio, False, False),
         )
+        return tuple(branch for branch in every if branch.coefficient)
 
     def altered(self, options: SamplingOptions | None) -> "Sampling":
         """The same, but for what a caller gives.

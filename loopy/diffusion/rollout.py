@@ -92,7 +92,7 @@ def next_clip(
         )
 
     def predict(latents: Tensor, timestep: Tensor, progress: float) -> Tensor:
-        branches = sampling.guidance.branches(progress)
+        branches = sampling.branches(progress)
         groups = [branches] if sampling.stacked else [(branch,) for branch in branches]
         return combine(torch.cat([run(latents, timestep, g) for g in groups]), branches)
 

@@ -3,8 +3,8 @@
 Two ways in, one path through: training calls `DualUNet.forward`; inference calls the same steps
 one by one and keeps what does not change (`encode_reference` once a subject; `encode_past`, or
 `null_past`, and `project_audio` once a clip; `UNet.forward` once a diffusion step). `forward`
-calls what is beneath them: with sharded weights a public name is an entry of its own
-(`loopy.training.sharding`).
+calls them as functions of the class: with sharded weights a method of the instance is an entry
+of its own (`loopy.training.sharding`).
 """
 
 from collections.abc import Mapping
@@ -85,7 +85,13 @@ class DualUNet(nn.Module):
 
     def encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
         """Keys and values of the portrait's tokens at each site with attention; rows b."""
-        return self._encode_reference(portrait)
+        features = self.reference_net.features(portrait, collect="tokens")
+        source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
+        return {
+            name: stage.attentions[i].project_reference(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
+            for name, stage, i in source.sites()
+            if stage.attentions
+        }
 
     def encode_past(
         self, motion_frames: Float[Tensor, "b m c h w"], live: Bool[Tensor, "b"] | None = None
@@ -96,7 +102,18 @@ class DualUNet(nn.Module):
             motion_frames: Squeezed past, oldest first.
             live: Where False, features are zero: the state of a first clip (40 % of training).
         """
-        return self._encode_past(motion_frames, live)
+        if not self.sees_past:
+            return {}
+        videos, slots = motion_frames.shape[:2]
+        with nullcontext() if self.motion_gradient else torch.no_grad():
+            features = self.reference_net.features(motion_frames.flatten(0, 1), collect="maps")
+        keys = {}
+        for name, stage, i in self.denoiser.sites():
+            maps = features[name].maps.unflatten(0, (videos, slots))  # pyright: ignore[reportOptionalMemberAccess]  # asked for
+            if live is not None:
+                maps = maps * live[:, None, None, None, None].to(maps)
+            keys[name] = stage.inter_clip[i].project_past(maps)
+        return keys
 
     def null_past(self) -> dict[str, KeyValue]:
         """Keys and values of a first clip, which has no past, at each site; one row for all.
@@ -109,7 +126,14 @@ class DualUNet(nn.Module):
 
     def project_audio(self, tokens: Float[Tensor, "b f a s"]) -> dict[str, KeyValue]:
         """Keys and values of the audio tokens at each site with attention; rows (b f)."""
-        return self._project_audio(tokens)
+        if self.denoiser.config["audio_dim"] is None:
+            return {}
+        rows = tokens.flatten(0, 1)
+        return {
+            name: stage.attentions[i].block.audio_attn.project(rows)  # pyright: ignore[reportOptionalMemberAccess]  # has audio_dim
+            for name, stage, i in self.denoiser.sites()
+            if stage.attentions
+        }
 
     def embed_frames(
         self, motion: Float[Tensor, "b f e"] | None, conditions: Mapping[str, Tensor]
@@ -123,7 +147,15 @@ class DualUNet(nn.Module):
         Raises:
             ConfigurationError: Values of a condition that the network has not.
         """
-        return self._embed_frames(motion, conditions)
+        if unknown := conditions.keys() - self.conditions.keys():
+            raise ConfigurationError(
+                f"the network has no condition {sorted(unknown)}; its conditions: "
+                f"{list(self.conditions) or 'none'}"
+            )
+        for name, values in conditions.items():
+            added = self.conditions[name](values)
+            motion = added if motion is None else motion + added
+        return motion
 
     def contexts(
         self, *, reference: SiteKeys = NONE, past: SiteKeys = NONE, audio: SiteKeys = NONE
@@ -157,12 +189,13 @@ class DualUNet(nn.Module):
         audio, motion = {}, None
         if self.audio_projection is not None:
             tokens = self.audio_projection(clip.audio)
-            audio = self._project_audio(tokens * presence.audio[:, None, None, None].to(tokens))
+            heard = tokens * presence.audio[:, None, None, None].to(tokens)
+            audio = DualUNet.project_audio(self, heard)
             if self.audio_to_latents is not None:
                 motion = self.audio_to_latents(
                     tokens, landmarks=clip.landmarks, measures=clip.measures, choice=choice
                 )
-        motion = self._embed_frames(motion, clip.conditions)
+        motion = DualUNet.embed_frames(self, motion, clip.conditions)
         if motion is not None:
             motion = motion * presence.motion_latents[:, None, None].to(motion)
         present, device = clip.past_present, noisy.device
@@ -170,8 +203,8 @@ class DualUNet(nn.Module):
         live = presence.past.to(device) & present.any(1)
         present = torch.where(live[:, None], present, True)
         contexts = self.contexts(
-            reference=self._encode_reference(clip.reference),
-            past=self._encode_past(clip.motion_frames, live),
+            reference=DualUNet.encode_reference(self, clip.reference),
+            past=DualUNet.encode_past(self, clip.motion_frames, live),
             audio=audio,
         )
         return self.denoiser(
@@ -195,54 +228,6 @@ class DualUNet(nn.Module):
         attention = "attn1" if self.reference_projection == "denoiser" else "attn1.to_q"
         unread = {id(p) for p in self.reference_net.unused_for_tokens(attention)}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in unread]
-
-    def _embed_frames(
-        self, motion: Tensor | None, conditions: Mapping[str, Tensor]
-    ) -> Tensor | None:
-        if unknown := conditions.keys() - self.conditions.keys():
-            raise ConfigurationError(
-                f"the network has no condition {sorted(unknown)}; its conditions: "
-                f"{list(self.conditions) or 'none'}"
-            )
-        for name, values in conditions.items():
-            added = self.conditions[name](values)
-            motion = added if motion is None else motion + added
-        return motion
-
-    def _encode_reference(self, portrait: Float[Tensor, "b c h w"]) -> dict[str, KeyValue]:
-        features = self.reference_net.features(portrait, collect="tokens")
-        source = self.denoiser if self.reference_projection == "denoiser" else self.reference_net
-        return {
-            name: stage.attentions[i].project_reference(features[name].tokens)  # pyright: ignore[reportArgumentType]  # kept there
-            for name, stage, i in source.sites()
-            if stage.attentions
-        }
-
-    def _encode_past(
-        self, motion_frames: Float[Tensor, "b m c h w"], live: Bool[Tensor, "b"] | None = None
-    ) -> dict[str, KeyValue]:
-        if not self.sees_past:
-            return {}
-        videos, slots = motion_frames.shape[:2]
-        with nullcontext() if self.motion_gradient else torch.no_grad():
-            features = self.reference_net.features(motion_frames.flatten(0, 1), collect="maps")
-        keys = {}
-        for name, stage, i in self.denoiser.sites():
-            maps = features[name].maps.unflatten(0, (videos, slots))  # pyright: ignore[reportOptionalMemberAccess]  # asked for
-            if live is not None:
-                maps = maps * live[:, None, None, None, None].to(maps)
-            keys[name] = stage.inter_clip[i].project_past(maps)
-        return keys
-
-    def _project_audio(self, tokens: Float[Tensor, "b f a s"]) -> dict[str, KeyValue]:
-        if self.denoiser.config["audio_dim"] is None:
-            return {}
-        rows = tokens.flatten(0, 1)
-        return {
-            name: stage.attentions[i].block.audio_attn.project(rows)  # pyright: ignore[reportOptionalMemberAccess]  # has audio_dim
-            for name, stage, i in self.denoiser.sites()
-            if stage.attentions
-        }
 
 
 def _check_widths(

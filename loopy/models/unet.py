@@ -28,7 +28,7 @@ from loopy.nn.stages import (
     StageOptions,
     UpStage,
 )
-from loopy.records import BranchLayout, ReferenceFeatures, SiteFeatures
+from loopy.records import BranchLayout, SiteFeatures
 
 
 class UNet(ModelMixin, ConfigMixin):
@@ -225,7 +225,7 @@ class UNet(ModelMixin, ConfigMixin):
         *,
         text: Float[Tensor, "n s d"] | None = None,
         collect: Literal["tokens", "maps"],
-    ) -> ReferenceFeatures:
+    ) -> dict[str, SiteFeatures]:
         """What the network sees in clean images (timestep 0), at every site.
 
         Tokens are those its self-attention attends to (after the first norm), maps the outputs
@@ -239,7 +239,7 @@ class UNet(ModelMixin, ConfigMixin):
         """
         zero = torch.zeros(len(images), dtype=torch.long, device=images.device)
         call = Call(self._time(zero, images.dtype), 1, text=text, collect=collect)
-        return ReferenceFeatures(self._run(images, call, {})[1])
+        return self._run(images, call, {})[1]
 
     @property
     def last_tokens(self) -> str:

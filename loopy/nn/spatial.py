@@ -101,7 +101,8 @@ class SpatialTransformer(nn.Module):
 
     def tokens(self, x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
         """Tokens (n hw c) before and after the first norm; the latter is what is attended to."""
-        return self._tokens(x)
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        return tokens, self.block.norm1(tokens)
 
     def project_reference(self, tokens: Float[Tensor, "n l c"]) -> KeyValue:
         """Keys and values that self-attention sees of a reference's normalised tokens."""
@@ -129,7 +130,7 @@ class SpatialTransformer(nn.Module):
             The new map, and the normalised tokens that self-attention saw (for a reference net).
         """
         height, width = x.shape[-2:]
-        tokens, normalised = self._tokens(x)
+        tokens, normalised = SpatialTransformer.tokens(self, x)  # see `DualUNet`
         if self.slopes is not None:
             mask = self._local(
                 self.slopes, mask, (height, width), with_reference=reference is not None
@@ -139,10 +140,6 @@ class SpatialTransformer(nn.Module):
         )
         y = tokens.transpose(1, 2).unflatten(2, (height, width)).contiguous()
         return self.proj_out(y) + x, normalised
-
-    def _tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
-        return tokens, self.block.norm1(tokens)
 
     def _local(
         self,

@@ -68,7 +68,9 @@ class TemporalLayer(nn.Module):
 
     def project_past(self, past: Float[Tensor, "b m c h w"]) -> KeyValue:
         """Keys and values of the motion frames, oldest first: rows (b h w), tokens m."""
-        return self._project_past(past)
+        frames = self.norm(past.flatten(0, 1)).unflatten(0, past.shape[:2])
+        tokens = self.norm1(self.proj_in(frames.permute(0, 3, 4, 1, 2).flatten(0, 2)))
+        return self.attn1.project(tokens + self.positions[: self.motion_slots] + self.kinds[0])  # pyright: ignore[reportOptionalSubscript]  # inter-clip only
 
     def null_past(self) -> KeyValue:
         """Keys and values of "no past yet", the state of a first clip: one row for all places.
@@ -77,12 +79,7 @@ class TemporalLayer(nn.Module):
         """
         here, width = self.positions.device, self.positions.shape[1]
         zeros = torch.zeros(1, self.motion_slots, width, 1, 1, device=here)
-        return self._project_past(zeros.to(self.proj_in.weight))
-
-    def _project_past(self, past: Tensor) -> KeyValue:
-        frames = self.norm(past.flatten(0, 1)).unflatten(0, past.shape[:2])
-        tokens = self.norm1(self.proj_in(frames.permute(0, 3, 4, 1, 2).flatten(0, 2)))
-        return self.attn1.project(tokens + self.positions[: self.motion_slots] + self.kinds[0])  # pyright: ignore[reportOptionalSubscript]  # inter-clip only
+        return TemporalLayer.project_past(self, zeros.to(self.proj_in.weight))  # see `DualUNet`
 
     def forward(
         self,

@@ -94,7 +94,7 @@ def inference_cost(
             name: sum(x.nbytes for x in tree_leaves(values))
             for name, values in (("reference", reference), ("past", past), ("audio", audio))
         }
-        branches = sampling.guidance.branches()
+        branches = sampling.branches()
         tracker.most = tracker.held
         for group in [branches] if sampling.stacked else [(branch,) for branch in branches]:
             seeing = sum(branch.reference for branch in group)

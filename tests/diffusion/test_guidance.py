@@ -5,14 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopy.diffusion.guidance import GuidanceScales, GuidanceTerm, combine
+from loopy.diffusion.guidance import GuidanceTerm, combine
+from loopy.diffusion.options import Sampling
 from loopy.errors import ConfigurationError
 
 RATIOS = st.floats(-2, 9, allow_nan=False)
 
 
+def guided(audio, reference):
+    return Sampling(audio_ratio=audio, reference_ratio=reference)
+
+
 def test_the_papers_ratios():
-    assert GuidanceScales().branches() == (
+    assert Sampling().branches() == (
         GuidanceTerm(5, audio=True, reference=True),
         GuidanceTerm(-2, audio=False, reference=True),
         GuidanceTerm(-2, audio=False, reference=False),
@@ -28,14 +33,14 @@ def test_it_is_the_formula(audio, reference):
     }
     e_audio, e_ref, e_base = predictions.values()
     expected = audio * (e_audio - e_ref) + reference * (e_ref - e_base) + e_base
-    branches = GuidanceScales(audio, reference).branches()
+    branches = guided(audio, reference).branches()
     rows = torch.cat([predictions[branch.audio, branch.reference] for branch in branches])
     torch.testing.assert_close(combine(rows, branches), expected)
 
 
 def test_branches_without_weight_are_not_run():
     def seen(audio, reference):
-        return [(b.audio, b.reference) for b in GuidanceScales(audio, reference).branches()]
+        return [(b.audio, b.reference) for b in guided(audio, reference).branches()]
 
     assert seen(3, 3) == [(True, True), (False, False)]
     assert seen(5, 1) == [(True, True), (False, True)]
@@ -44,7 +49,7 @@ def test_branches_without_weight_are_not_run():
 
 
 def test_guidance_holds_from_start_up_to_stop():
-    scales = GuidanceScales(start=0.2, stop=0.6)
+    scales = Sampling(guidance_start=0.2, guidance_stop=0.6)
     counts = {p: len(scales.branches(p)) for p in (0, 0.19, 0.2, 0.59, 0.6, 0.96)}
     assert list(counts.values()) == [1, 1, 3, 3, 1, 1]
     assert scales.branches(0.0) == (GuidanceTerm(1, audio=True, reference=True),)
@@ -53,4 +58,4 @@ def test_guidance_holds_from_start_up_to_stop():
 @pytest.mark.parametrize(("start", "stop"), [(-0.1, 1), (0, 1.1), (0.5, 0.5), (0.6, 0.2)])
 def test_an_empty_interval_is_refused(start, stop):
     with pytest.raises(ConfigurationError, match="start < stop"):
-        GuidanceScales(start=start, stop=stop)
+        Sampling(guidance_start=start, guidance_stop=stop)
