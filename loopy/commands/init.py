@@ -1,5 +1,6 @@
 """`loopy init`: an untrained model of real size, out of the weights that others have trained."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +11,7 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
-from loopy.commands.init_report import (
-    Source,
-    init_table,
-    is_made,
-    what_decides,
-    write_init_record,
-)
+from loopy.commands.init_report import grouped, init_table, is_made, write_init_record
 from loopy.commands.parsing import parsed
 from loopy.data.media.finished import content_hash
 from loopy.data.media.outputs import check_outputs
@@ -34,7 +29,6 @@ from loopy.models.weights import fingerprint
 from loopy.randomness import generator
 
 Fill = Callable[[Any], LoadReport]
-EMPTY = Weights((), {})
 
 
 def init(
@@ -78,12 +72,17 @@ def init(
     """
     parts = {"sd15": sd15, "wav2vec2": Path(wav2vec2), "vae": vae, "motion_module": motion_module}
     check_outputs({"model": out}, {name: path for name, path in parts.items() if path is not None})
-    _check(network, scheduler, settings, inter_clip_from_motion_module and motion_module is None)
+    if network.audio_projection is None or network.audio_to_latents is None:
+        raise ConfigurationError("a whole model has audio_projection and audio_to_latents")
+    if inter_clip_from_motion_module and motion_module is None:
+        raise ConfigurationError("inter_clip_from_motion_module needs a --motion_module")
+    check_schedule(scheduler)
+    settings.check(network)
     denoiser = network.denoiser.config
     unet = read_unet(sd15, config=denoiser, text_width=text_width)
     decoder = _autoencoder(autoencoder)
     pictures = read_vae(vae or sd15, config=decoder.config)
-    motion = EMPTY
+    motion = Weights((), {})
     if motion_module is not None:
         motion = read_motion_module(
             motion_module, config=denoiser, inter_clip=inter_clip_from_motion_module
@@ -103,18 +102,14 @@ def init(
             wav2vec2, config=plans["audio_projection"].config
         )
     _say("every name and shape fits; hashing the files")
-    read = (
-        ("sd15", sd15, unet),
-        ("vae", vae or sd15, pictures),
-        ("motion_module", motion_module, motion),
-    )
-    sources = [
-        Source(name, str(path), _hashes(weights.files), weights.skipped)
-        for name, path, weights in read
-        if weights.files
-    ]
+    read = {"sd15": (sd15, unet), "vae": (vae or sd15, pictures)}
+    read |= {"motion_module": (motion_module, motion)} if motion_module is not None else {}
+    sources: dict[str, dict[str, Any]] = {
+        name: {"path": str(path), "sha256": _hashes(of.files), "skipped": grouped(of.skipped)}
+        for name, (path, of) in read.items()
+    }
     speech = _hashes(files) if files else {wav2vec2: fingerprint(hearing.network)}
-    sources.append(Source("wav2vec2", wav2vec2, speech))
+    sources["wav2vec2"] = {"path": wav2vec2, "sha256": speech, "skipped": {}}
     options = {
         "seed": seed,
         "dtype": dtype,
@@ -123,7 +118,8 @@ def init(
         "scheduler": _plain(scheduler.config),
         "networks": {part: _plain(plan.config) for part, plan in plans.items()},
     }
-    made_of = what_decides(options, sources)
+    hashes = {name: sorted(source["sha256"].values()) for name, source in sources.items()}
+    made_of = json.loads(json.dumps({"options": options, "sources": hashes}))
     if is_made(out, made_of):
         _say(f"{out} is there already, made of just this")
         print(init_table(out))
@@ -149,17 +145,6 @@ def run(words: Sequence[str]) -> None:
     with torch.device("meta"):  # names and shapes, without memory
         options = parsed(init, words[1:], verb="init", config="The model: configs/sd15/model.yaml.")
     init(**options)
-
-
-def _check(
-    network: DualUNet, scheduler: DDIMScheduler, settings: Settings, lacks_module: bool
-) -> None:
-    if network.audio_projection is None or network.audio_to_latents is None:
-        raise ConfigurationError("a whole model has audio_projection and audio_to_latents")
-    if lacks_module:
-        raise ConfigurationError("inter_clip_from_motion_module needs a --motion_module")
-    check_schedule(scheduler)
-    settings.check(network)
 
 
 def _built(plan: Any, seed: int, part: str) -> Any:

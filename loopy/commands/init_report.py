@@ -2,8 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,64 +37,30 @@ WORDS: Mapping[str, str] = {
 """Parts of names -> what they are."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where tensors came from.
-
-    Args:
-        name: The option that gave it.
-        path: As it was given.
-        hashes: SHA-256 by file; of a hub id, its fingerprint.
-        skipped: Names in it that are not needed.
-    """
-
-    name: str
-    path: str
-    hashes: Mapping[str, str]
-    skipped: tuple[str, ...] = ()
-
-
-def what_decides(options: Mapping[str, Any], sources: Sequence[Source]) -> dict[str, Any]:
-    """All that decides the result, in plain values: options, and the content of the sources."""
-    hashes = {source.name: sorted(source.hashes.values()) for source in sources}
-    return json.loads(json.dumps({"options": dict(options), "sources": hashes}))
-
-
 def write_init_record(
     folder: Path,
     made_of: Mapping[str, Any],
-    sources: Sequence[Source],
+    sources: Mapping[str, Mapping[str, Any]],
     parts: Mapping[str, LoadReport],
 ) -> None:
     """Writes ``init.json``.
 
     Args:
         folder: Of the model.
-        made_of: From `what_decides`.
-        sources: Where tensors came from.
+        made_of: All that decides the result.
+        sources: By option: "path", "sha256" by file, "skipped" kinds of names.
         parts: What each part got, by the name of its folder.
     """
-    given = {source.name for source in sources}
-    record = {
-        "parts": {
-            part: {
-                "from": [name for name in FROM.get(part, ()) if name in given],
-                "loaded": len(report.loaded),
-                "new": _grouped(report.new),
-                "skipped": _grouped(report.skipped),
-            }
-            for part, report in parts.items()
-        },
-        "sources": {
-            source.name: {
-                "path": source.path,
-                "sha256": dict(source.hashes),
-                "skipped": _grouped(source.skipped),
-            }
-            for source in sources
-        },
-        "made_of": made_of,
+    counts = {
+        part: {
+            "from": [name for name in FROM.get(part, ()) if name in sources],
+            "loaded": len(report.loaded),
+            "new": grouped(report.new),
+            "skipped": grouped(report.skipped),
+        }
+        for part, report in parts.items()
     }
+    record = {"parts": counts, "sources": sources, "made_of": made_of}
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -133,9 +98,9 @@ def is_made(out: Path, made_of: Mapping[str, Any]) -> bool:
     return True
 
 
-def _grouped(names: Iterable[str]) -> dict[str, int]:
+def grouped(names: Iterable[str]) -> dict[str, int]:
     """How many names there are of each kind."""
-    return dict(Counter(_kind(name) for name in names))
+    return dict(Counter(map(_kind, names)))
 
 
 def _kind(name: str) -> str:
