@@ -32,7 +32,10 @@ def room(tmp_path, monkeypatch):
         ("evaluate toon --model tiny --out tiny/vae", "is inside the model's vae tiny/vae"),
         ("evaluate celebv-hq --data d --out d/judged", "is inside data d"),
         ("evaluate open-set --data d --out d/sounds", "is inside sounds d/sounds"),
-        ("preprocess store/videos store --parts tiny", "is inside videos store/videos"),
+        (
+            "preprocess store/videos store --parts tiny",
+            "is inside the store's records of videos store/videos",
+        ),
         ("preprocess d tiny/vae --parts tiny", "is inside vae of --parts tiny/vae"),
         (
             "ablate --recipes recipes --variants full --out recipes/base.yaml",

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import torch
 from jaxtyping import Float, UInt8
@@ -109,7 +111,10 @@ def view_shot(
     results = {"video": video, "sheet": sheet}
     results = {word: path for word, path in results.items() if path is not None}
     inputs = {"vae of --parts": parts / "vae", "source": about["provenance"]["source"]}
-    check_outputs(results, inputs if is_address(store) else inputs | {"store": store})
+    url = urlsplit(store)
+    if url.scheme == "file" or not is_address(store):
+        inputs["store"] = url2pathname(url.path) if is_address(store) else store
+    check_outputs(results, inputs)
     remove_dead_drafts(*(path.parent for path in results.values()))
     frames, vae = about["frames"], load_part(parts, "vae")
 

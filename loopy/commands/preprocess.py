@@ -80,9 +80,13 @@ def preprocess(
     """
     found = find_videos(videos)
     check_outputs(
-        {"store": store / NAME, **{each: store / each for each in ("clips", "videos")}},
+        {
+            "store": store / NAME,
+            "the store's shots": store / "clips",
+            "the store's records of videos": store / "videos",
+        },
         {f"{part} of --parts": parts / part for part in ("vae", "audio_encoder")}
-        | {f"video of {path.parent}": path for path in _on_disk(found)},
+        | {f"video {number}": path for number, path in enumerate(_on_disk(found), 1)},
     )
     chosen = found if shard is None else part_of(found, shard)
     if engine == "ray":

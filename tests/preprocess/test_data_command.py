@@ -260,3 +260,7 @@ def test_a_view_does_not_replace_the_video_of_its_clip(store, talks, talk_parts,
     assert source.read_bytes() == before
     assert main([*words, str(store / "view.mp4")]) == 2
     assert "is inside store" in capsys.readouterr().err
+    words = ["data", "view", store.as_uri(), "--parts", str(talk_parts)]
+    assert main([*words, "--sheet", str(store / "sheet.png")]) == 2
+    assert "is inside store" in capsys.readouterr().err
+    assert not (store / "sheet.png").exists()
