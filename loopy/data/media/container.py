@@ -42,11 +42,7 @@ ALTERNATIVE = (
 
 
 def existing_file(path: AnyPath, kind: str) -> Path:
-    """The path of a file that is not empty; `kind` is the word for it in messages.
-
-    Raises:
-        MediaError: Nothing there, a folder, or zero bytes.
-    """
+    """The path of a file that is not empty, or a MediaError; `kind` is the word in messages."""
     path = path_of(path, MediaError)
     try:
         if path.is_dir():
@@ -65,12 +61,8 @@ def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
     """Opens a sound or video file; what goes wrong in reading it becomes a MediaError.
 
     Only formats that hold their sound and pictures themselves are opened (``CONTAINERS``): a
-    playlist would lead to other files, or to the network.
-
-    The kind, "sound" or "video", is the word in messages.
-
-    Raises:
-        MediaError: Not a readable file, of no known format, a playlist, or damaged.
+    playlist would lead to other files, or to the network. The kind, "sound" or "video", is the word
+    in messages.
     """
     path = existing_file(path, kind)
     try:
@@ -91,42 +83,29 @@ def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
 
 
 def sound_stream(container: InputContainer) -> AudioStream:
-    """The sound that a player would play, see `chosen_stream`.
-
-    Raises:
-        MediaError: There is none, or none whose codec is known.
-    """
-    streams = container.streams.audio
-    stream = chosen_stream(container, streams)
-    if stream is None:
-        name = file_name(container)
-        if streams:
-            raise MediaError(
-                f"the sound of {name} cannot be decoded: FFmpeg does not know its codec, or the "
-                "file is cut off; convert it, or give an intact file"
-            )
+    """The sound that a player would play (`chosen_stream`); MediaError: none, or none known."""
+    streams, name = container.streams.audio, file_name(container)
+    if not streams:
         raise MediaError(f"{name} has no sound stream; give a file with sound")
+    if (stream := chosen_stream(container, streams)) is None:
+        raise MediaError(
+            f"the sound of {name} cannot be decoded: FFmpeg does not know its codec, or the "
+            "file is cut off; convert it, or give an intact file"
+        )
     return stream
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The moving pictures that a player would show: see `chosen_stream`; None without any.
-
-    Covers, thumbnails and stills do not count.
-    """
+    """The moving pictures that a player would show: see `chosen_stream`; no covers or stills."""
     moving = [stream for stream in container.streams.video if not stream.disposition & STILLS]
     return chosen_stream(container, moving)
 
 
 def chosen_stream(container: InputContainer, streams: Sequence[Media]) -> Media | None:
-    """Which of several streams of one kind counts, as in players.
+    """Which of several streams of one kind counts, as in players; None where none is decodable.
 
-    Those of unknown codecs never do. The one with the default flag goes first, then one that is no
-    commentary and not made for hearing or visually impaired people, then the one that FFmpeg
-    thinks best, then the first.
-
-    Returns:
-        None where none can be decoded.
+    The one with the default flag goes first, then one that is no commentary and not made for
+    hearing or visually impaired people, then the one that FFmpeg thinks best, then the first.
     """
     known = [stream for stream in streams if stream.codec_context is not None]
     if len(known) < 2:

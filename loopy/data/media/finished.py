@@ -15,20 +15,12 @@ from loopy.drafts import check_output_name, has_name, writing
 
 
 def content_hash(path: Path, kind: str) -> str:
-    """SHA-256 of a file; `kind` is the word for it in messages.
-
-    Raises:
-        MediaError: No such file.
-    """
+    """SHA-256 of a file, or a MediaError; `kind` is the word for it in messages."""
     return tree_hash(existing_file(path, kind))
 
 
 def tree_hash(path: Path) -> str:
-    """SHA-256 of a file, or of all names and contents in a folder.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """SHA-256 of a file, or of all names and contents in a folder; or an OSError."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -65,35 +57,23 @@ def open_result(
     Args:
         out: The result.
         record: Hashes of its inputs, options, fingerprint of the weights: plain values.
-        sound: See `open_writer`.
-        crf: See `open_writer`.
-
-    Yields:
-        The writer.
-
-    Raises:
-        OutputError: It cannot be written there.
-        MediaError: The sound cannot be read.
+        sound: As of `open_writer`, whose writer and errors these are.
+        crf: Likewise.
     """
     check_output_name(out)
 
-    def write_record(hidden: Path) -> None:
-        with writing(record_path(out)) as file:
-            file.write_bytes(_bytes(hidden, record))
+    def whole(hidden: Path) -> None:
+        mark_finished(out, record, made=hidden)
 
     replace = _is_as_made(out)
-    with open_writer(out, sound=sound, crf=crf, replace=replace, when_whole=write_record) as writer:
+    with open_writer(out, sound=sound, crf=crf, replace=replace, when_whole=whole) as writer:
         yield writer
 
 
-def mark_finished(out: Path, record: Mapping[str, Any]) -> None:
-    """Writes the record of a result, a file or a folder; do it last.
-
-    Raises:
-        OutputError: It cannot be written, or the result is gone.
-    """
+def mark_finished(out: Path, record: Mapping[str, Any], *, made: Path | None = None) -> None:
+    """Writes the record of a result, a file or a folder, or is an OutputError; do it last."""
     with writing(record_path(out)) as hidden:
-        hidden.write_bytes(_bytes(out, record))
+        hidden.write_bytes(_bytes(made or out, record))
 
 
 def _is_as_made(out: Path) -> bool:

@@ -3,9 +3,9 @@
 from typing import NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
-from loopy.data.media.sound_blocks import PART_SAMPLES, Block, Channels
+from loopy.data.media.sound_blocks import PART_SAMPLES, Block
 
 SILENT = 1e-10
 """Under this power (-100 dB) nothing is audible, and rounding must not decide."""
@@ -14,8 +14,6 @@ FAINT = 0.01
 CANCELLED = 0.5
 """Unrelated channels add up to the sum of their powers, and all of a voice to more; a sum of less
 than this share of it says that they are in opposite phase and cancel each other."""
-
-Mono = Float32[np.ndarray, " samples"]
 
 
 class Form(NamedTuple):
@@ -38,44 +36,36 @@ class Mixer:
 
     def __init__(self, picks: dict[Form, int | None] | None = None) -> None:
         self._picks = dict(picks or {})
-        self._powers = dict[Form, Powers]()
+        self._products = dict[Form, np.ndarray]()
 
-    def __call__(self, block: Block) -> Mono:
+    def __call__(self, block: Block) -> Float32[np.ndarray, " samples"]:
         """One channel for many."""
         samples, form = block.samples, Form(len(block.samples), block.centre)
         if form.channels == 1:
             return samples[0]
-        self._powers.setdefault(form, Powers(form.channels)).add(samples)
+        products = self._products.setdefault(form, np.zeros((form.channels + 1,) * 2))
+        for start in range(0, samples.shape[1], PART_SAMPLES):
+            exact = samples[:, start : start + PART_SAMPLES].astype(np.float64)
+            exact = np.vstack([exact, np.ones(exact.shape[1])])
+            products += exact @ exact.T
         pick = self._picks.setdefault(form, form.centre)
         return samples.mean(0) if pick is None else samples[pick]
 
     def better(self) -> Self | None:
         """How to mix in a second pass so that the voice is heard; None: there is no need."""
-        picks = {form: powers.pick(form.centre) for form, powers in self._powers.items()}
+        picks = {form: _pick(each, form.centre) for form, each in self._products.items()}
         return type(self)(picks) if picks != self._picks else None
 
 
-class Powers:
-    """Sums of the products of any two channels: from them follows the power of any mixture."""
+def _pick(products: Float64[np.ndarray, "c1 c1"], centre: int | None) -> int | None:
+    """The channel to take; None: the mean of all.
 
-    def __init__(self, channels: int) -> None:
-        self._count = 0
-        self._sums = np.zeros(channels)
-        self._products = np.zeros((channels, channels))
-
-    def add(self, samples: Channels) -> None:
-        """Takes in some samples."""
-        self._count += samples.shape[1]
-        for start in range(0, samples.shape[1], PART_SAMPLES):
-            exact = samples[:, start : start + PART_SAMPLES].astype(np.float64)
-            self._sums += exact.sum(1)
-            self._products += exact @ exact.T
-
-    def pick(self, centre: int | None) -> int | None:
-        """The channel to take; None: the mean of all."""
-        means = self._sums / max(self._count, 1)
-        powers = self._products / max(self._count, 1) - np.outer(means, means)
-        each = powers.diagonal()
-        if each.max() < SILENT or (centre is not None and each[centre] >= FAINT * each.max()):
-            return centre
-        return int(each.argmax()) if powers.sum() < CANCELLED * each.sum() else None
+    Products of any two channels, the last of which is 1, are summed over time: from them follows
+    the power of any mixture.
+    """
+    *means, _ = products[-1] / max(products[-1, -1], 1)
+    powers = products[:-1, :-1] / max(products[-1, -1], 1) - np.outer(means, means)
+    each = powers.diagonal()
+    if each.max() < SILENT or (centre is not None and each[centre] >= FAINT * each.max()):
+        return centre
+    return int(each.argmax()) if powers.sum() < CANCELLED * each.sum() else None

@@ -71,8 +71,7 @@ def read_portrait(
 def read_box(text: str) -> Box:
     """Reads a box: four numbers with spaces or commas between them, in brackets or not.
 
-    Raises:
-        ConfigurationError: Other words, NaN, infinite or negative numbers, or an empty box.
+    Other words, NaN, infinite or negative numbers, or an empty box are a ConfigurationError.
     """
     inner = text.strip()
     if inner[:1] + inner[-1:] in ("[]", "()"):
@@ -94,10 +93,8 @@ def square_in(size: tuple[int, int], box: Sequence[float] | None, name: str) -> 
     """The square to cut out of a picture: around a box, or the middle.
 
     A box that is not square grows about its centre to its longer side, is moved inside the picture
-    (its size is width and height), and shrinks only if the picture itself is too small.
-
-    Raises:
-        MediaError: Not four numbers, outside the picture, or under 16 px.
+    (its size is width and height), and shrinks only if the picture itself is too small. One that is
+    not four numbers, outside the picture, or under 16 px is a MediaError.
     """
     width, height = size
     try:

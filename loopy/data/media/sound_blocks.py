@@ -60,7 +60,7 @@ def sound_blocks(
 
     Args:
         container: From ``open_media``.
-        rate_hz: Sample rate wanted.
+        rate_hz: Rate wanted.
         zero: Where the first sample is. "sound": the whole sound, wherever its pictures begin.
             "pictures": at the first picture, so that sample and picture of one time belong
             together.

@@ -15,20 +15,13 @@ from loopy.data.media.container import existing_file
 from loopy.errors import MediaError
 from loopy.paths import AnyPath
 
-PICTURE_FORMATS = {
-    "PNG": "PNG",
-    "JPEG": "JPEG",  # and MPO, which is several of them
-    "WEBP": "WebP",
-    "GIF": "GIF",
-    "BMP": "BMP",
-    "TIFF": "TIFF",
-    "AVIF": "AVIF",
-    "JPEG2000": "JPEG 2000",
-    "PPM": "PPM",
-    "ICO": "ICO",
-    "TGA": "TGA",  # the last: it has no mark at its start, and is guessed
-}
-"""What a file may be, by Pillow's names: nothing that starts a program, and no rarities."""
+PICTURE_FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO"),
+    "TGA",  # the last: it has no mark at its start, and is guessed
+)
+"""What a file may be, by Pillow's names: nothing that starts a program, and no rarities.
+
+JPEG stands for MPO too, which is several of them."""
 STARTS_A_PROGRAM = ("EPS", "WMF")
 """Pillow hands them to Ghostscript, or to Windows."""
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -65,15 +58,10 @@ def opened(portrait: Portrait, name: str) -> Image.Image:
 
 
 def of_pixels(pixels: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."], name: str) -> Image.Image:
-    """A picture of an array in memory.
+    """A picture of an array in memory; another type or shape is a MediaError.
 
-    Args:
-        pixels: uint8 of 0 to 255: red, green, blue and perhaps opacity, last or first, or grey
-            alone. No side of a portrait is that short, so that the shape says which.
-        name: For messages.
-
-    Raises:
-        MediaError: Another type or shape.
+    It holds uint8 of 0 to 255: red, green, blue and perhaps opacity, last or first, or grey alone.
+    No side of a portrait is that short, so that the shape says which.
     """
     shape, dtype = tuple(pixels.shape), str(pixels.dtype).removeprefix("torch.")
     colours = [place for place in (2, 0) if len(shape) == 3 and shape[place] in (1, 3, 4)]
@@ -86,15 +74,19 @@ def of_pixels(pixels: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."], name: s
 
 def _read(path: Path, name: str) -> Image.Image:
     Image.init()
+    formats = [each for each in PICTURE_FORMATS if each in Image.OPEN]
     with decoding(name):
         try:
-            with Image.open(
-                path, formats=[each for each in PICTURE_FORMATS if each in Image.OPEN]
-            ) as file:
+            with Image.open(path, formats=formats) as file:
                 bits = file.tile[0].args if file.tile else None
                 file.load()
         except UnidentifiedImageError as error:
-            raise ValueError(_what_else(path)) from error
+            with path.open("rb") as raw:
+                start = raw.read(12)
+            if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS:
+                raise ValueError("it is HEIC, which is not read here") from error
+            known = f"{', '.join(PICTURE_FORMATS[:-1])} nor {PICTURE_FORMATS[-1]}"
+            raise ValueError(f"it is damaged, or neither {known}") from error
         _scale_transparency(file, bits)
         return file
 
@@ -127,13 +119,3 @@ def _scale_transparency(image: Image.Image, bits: object) -> None:
         image.info["transparency"] = clear * (85 if bits == "L;2" else 17)
     elif isinstance(clear, tuple) and bits == "RGB;16B":
         image.info["transparency"] = tuple(value >> 8 for value in clear)
-
-
-def _what_else(path: Path) -> str:
-    """Why a file was not recognised."""
-    with path.open("rb") as file:
-        start = file.read(12)
-    if start[4:8] == b"ftyp" and start[8:] in HEIC_BRANDS:
-        return "it is HEIC, which is not read here"
-    *others, last = PICTURE_FORMATS.values()
-    return f"it is damaged, or neither {', '.join(others)} nor {last}"

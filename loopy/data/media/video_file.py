@@ -52,12 +52,7 @@ class VideoFile:
         self._fps, self._frames = Fraction(fps), 0
 
     def put(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Appends one RGB frame, and the sound up to its end.
-
-        Raises:
-            OutputError: Odd height or width.
-            MediaError: The sound turns out to be damaged.
-        """
+        """Appends one RGB frame of even sides, and the sound up to its end."""
         if self._frames == 0:
             self._fix_size(*frame.shape[:2])
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
@@ -114,16 +109,10 @@ class SoundTrack:
     def reach(self, seconds: Fraction) -> None:
         """Encodes the sound up to this time; silence, once it is over."""
         wanted = int(seconds * self._rate_hz) - self._samples
-        parts = [self._rest]
-        missing = wanted - self._rest.shape[1]
-        while missing > 0:
-            block = next(self._blocks, None)
-            if block is None:
-                block = np.zeros((len(self._rest), missing), np.float32)
-            parts.append(block)
-            missing -= block.shape[1]
-        joined = np.concatenate(parts, axis=1)
-        now, self._rest = np.ascontiguousarray(joined[:, :wanted]), joined[:, wanted:]
+        while (missing := wanted - self._rest.shape[1]) > 0:
+            silence = np.zeros((len(self._rest), missing), np.float32)
+            self._rest = np.concatenate([self._rest, next(self._blocks, silence)], axis=1)
+        now, self._rest = np.ascontiguousarray(self._rest[:, :wanted]), self._rest[:, wanted:]
         frame = av.AudioFrame.from_ndarray(now, format="fltp", layout=self._layout)
         frame.sample_rate, frame.pts = self._rate_hz, self._samples
         frame.time_base = Fraction(1, self._rate_hz)

@@ -114,14 +114,11 @@ def decoded(container: InputContainer) -> Iterator[Picture]:
 
 
 def pictures_from(path: AnyPath, time_s: Fraction) -> Iterator[Picture]:
-    """Pictures of a file from one on that is shown at ``time_s`` or before.
+    """Pictures of a file from one on that is shown at ``time_s`` or before; errors of `decoded`.
 
     Streams have no index, and the pictures before the key frame of an open group need the group
     before. So a seek counts only from a key frame on, and if that comes too late the next one aims
     further back; the last resort is the start of the file.
-
-    Raises:
-        MediaError: As for `decoded`, and a file that cannot be read.
     """
     for back_s in FURTHER_BACK_S:
         if time_s - back_s <= SEEK_S:

@@ -75,17 +75,13 @@ def open_writer(
 
 
 def check_result(path: AnyPath, *, replace: bool = False) -> bool:
-    """Whether the output of `open_writer` will be a folder.
-
-    Raises:
-        OutputError: No such name, suffix or folder, or something is in the way.
-    """
+    """Whether the output of `open_writer` will be a folder; or an OutputError, if it cannot be."""
     check_output_name(path)
-    kind = Path(path).suffix.lower()
-    if kind not in (*VIDEO_FORMATS, ".npy", "") and not os.path.isdir(path):
-        known = ", ".join([*VIDEO_FORMATS, ".npy"])
+    kind, known = Path(path).suffix.lower(), [*VIDEO_FORMATS, ".npy"]
+    folder = kind not in known
+    if folder and kind and not os.path.isdir(path):
+        known = ", ".join(known)
         raise OutputError(f"{path}: unknown suffix {kind}; use {known}, or none for PNG frames")
-    folder = kind not in (*VIDEO_FORMATS, ".npy")
     check_place(path, folder=folder, replace=replace)
     return folder
 
@@ -142,11 +138,7 @@ class Writer:
                 self._sink.put(np.ascontiguousarray(frame))
 
     def finish(self) -> None:
-        """Completes the output; ``open_writer`` calls it at the end of its block.
-
-        Raises:
-            OutputError: No frame was written, or the disk refuses.
-        """
+        """Completes the output; ``open_writer`` calls it at the end of its block."""
         if self._size is None:
             raise OutputError(f"{self._path}: no frame was written; write at least one")
         with output_errors(self._path, FFmpegError):
@@ -184,7 +176,7 @@ class ArrayFile(Sink):
         """Writes the final count into the header."""
         self._file.seek(0)
         self._write_header()
-        self._file.close()
+        self.close()
 
     def close(self) -> None:
         """Closes the file, finished or not."""
