@@ -15,8 +15,7 @@ from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import folder_of_results
 from loopy.errors import ConfigurationError, MediaError
 from loopy.evaluation.features.networks import EvaluationModels
-from loopy.evaluation.sets.draw import open_draw
-from loopy.evaluation.sets.drawn import DrawOptions
+from loopy.evaluation.sets.draw import DrawOptions, open_draw
 from loopy.evaluation.sets.folders import folder_pairs
 from loopy.evaluation.sets.generate import BOUNDS, Maker, bound_pairs, made_pairs
 from loopy.evaluation.sets.layouts import PORTRAIT_FOLDER, SETS, SOUND_FOLDER

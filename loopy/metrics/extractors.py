@@ -5,7 +5,8 @@ it the figure is missing, and never a number of another network under the same n
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,30 +55,14 @@ class WeightsFile:
         """What a user has to get, for a column that is not available."""
         return f"{self.name} ({self.network}; {self.source}; licence: {self.licence})"
 
-    def at(self, path: str | Path | None) -> Path:
-        """The file, if it is there.
-
-        Raises:
-            ModelError: No path, or no file there; the message names the file, source and licence.
-        """
-        if path is None or not Path(path).is_file():
-            where = "no path was given" if path is None else f"there is no file {path}"
-            raise ModelError(f"{where}; needs {self.needs}; nothing is downloaded")
-        return Path(path)
-
     def read(self, path: str | Path | None) -> dict[str, Any]:
         """The tensors of the file.
 
         Raises:
             ModelError: It is missing, damaged, or holds more than tensors.
         """
-        path = self.at(path)
-        try:
+        with self._opening(path, "file of weights") as path:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a pickle of others can fail in any way
-            raise ModelError(
-                f"{path} is no file of weights ({told(error, path)}); get {self.name}"
-            ) from error
         if not isinstance(content, dict) or any(type(name) is not str for name in content):
             raise ModelError(f"{path} holds no names and tensors; get {self.name}")
         return content
@@ -88,14 +73,22 @@ class WeightsFile:
         Raises:
             ModelError: It is missing, damaged, or no TorchScript.
         """
-        path = self.at(path)
+        with self._opening(path, "TorchScript") as path, warnings.catch_warnings():
+            # deprecated by torch; published files are in this form
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            return torch.jit.load(path, map_location="cpu").eval()
+
+    @contextmanager
+    def _opening(self, path: str | Path | None, kind: str) -> Iterator[Path]:
+        """Whatever fails inside, by a file of others, is a ModelError that says what to get."""
+        if path is None or not Path(path).is_file():
+            where = "no path was given" if path is None else f"there is no file {path}"
+            raise ModelError(f"{where}; needs {self.needs}; nothing is downloaded")
         try:
-            with warnings.catch_warnings():  # deprecated by torch; published files are in this form
-                warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-                return torch.jit.load(path, map_location="cpu").eval()
-        except Exception as error:  # torch's own, of any content
+            yield Path(path)
+        except Exception as error:
             raise ModelError(
-                f"{path} is no TorchScript ({told(error, path)}); get {self.name}"
+                f"{path} is no {kind} ({told(error, Path(path))}); get {self.name}"
             ) from error
 
 

@@ -5,7 +5,7 @@ the sum of the singular values of R1 R2', which needs no inverse and no square r
 so that it is exact where fewer rows than features make both covariances singular.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple, Self
 
 import torch
@@ -33,14 +33,10 @@ class Frechet(NamedTuple):
     width: int
 
     @property
-    def singular(self) -> bool:
-        """Whether a covariance has no full rank: then it compares only with equal N."""
-        return min(self.rows) <= self.width
-
-    @property
     def note(self) -> str:
-        """N, to stand beside the figure."""
-        rank = f", fewer than its {self.width} features + 1: singular" if self.singular else ""
+        """N, to stand beside the figure; with a singular covariance it compares with equal N."""
+        singular = min(self.rows) <= self.width
+        rank = f", fewer than its {self.width} features + 1: singular" if singular else ""
         return f"N = {self.rows[0]} and {self.rows[1]}{rank}"
 
 
@@ -57,11 +53,8 @@ def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) 
     _check(first, second)
     _check_rows(len(first), len(second))
     sets = [rows.double() for rows in (first, second)]
-    means = [rows.mean(0) for rows in sets]
-    roots = [
-        _slim(rows - mean) / (len(rows) - 1) ** 0.5 for rows, mean in zip(sets, means, strict=True)
-    ]
-    distance = _distance(means[0] - means[1], roots[0], roots[1])
+    roots = [_slim(rows - rows.mean(0)) / (len(rows) - 1) ** 0.5 for rows in sets]
+    distance = _distance(sets[0].mean(0) - sets[1].mean(0), *roots)
     return Frechet(distance, (len(first), len(second)), first.shape[1])
 
 
@@ -98,13 +91,11 @@ class Moments:
 
     def __add__(self, other: "Moments") -> "Moments":
         """Of both parts together."""
-        products = self.products + other.products
-        return Moments(self.rows + other.rows, self.sums + other.sums, products)
+        return Moments(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __sub__(self, other: "Moments") -> "Moments":
         """Without a part."""
-        products = self.products - other.products
-        return Moments(self.rows - other.rows, self.sums - other.sums, products)
+        return Moments(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
     def distance(self) -> Frechet:
         """Frechet distance of the two sets.

@@ -1,4 +1,4 @@
-"""Glo, Exp, DGlo, DExp: how much head and upper face move (Loopy sec. 4).
+"""Glo, Exp, DGlo, DExp: how much head and upper face move (Loopy sec. 4); diversity of seeds.
 
 The paper gives neither window nor unit. Windows of 12 frames, as in training, and px^2 at 512 px
 fit its figures of real videos; whole videos do not. Nearer to the real video is better, not more.
@@ -6,6 +6,7 @@ DGlo and DExp are named by the paper's reviewers without a definition: here they
 difference of a video's figure and its real one's, mean over videos (`evaluation.table.columns`).
 """
 
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import MetricError
+from loopy.metrics.extractors import check_numbers
 from loopy.motion import MotionSequence, expression_variance, head_motion_variance
 from loopy.motion.measures import REFERENCE_SIZE_PX
 from loopy.timing import FPS
@@ -70,3 +72,27 @@ def interocular_px(motion: MotionSequence) -> Float[Tensor, ""]:
     left, right = (motion.points[:, corner] for corner in OUTER_EYE_CORNERS)
     found = motion.valid[:, list(OUTER_EYE_CORNERS)].all(1)
     return (left - right)[found].norm(dim=1).mean() * (REFERENCE_SIZE_PX / motion.size_px)
+
+
+def motion_diversity(motions: list[MotionSequence]) -> float:
+    """Mean distance of a point between two seeds' videos, in px at 512; not counting lost points.
+
+    Args:
+        motions: One track for each seed, of equal length.
+
+    Raises:
+        MetricError: Fewer than 2 seeds, different lengths, or no point that all of them have.
+    """
+    if len({len(motion) for motion in motions}) > 1:
+        lengths = [len(motion) for motion in motions]
+        raise MetricError(f"tracks of different lengths {lengths}; cut them to the shortest")
+    if len(motions) < 2:
+        raise MetricError(f"diversity needs 2 seeds, got {len(motions)}")
+    found = torch.stack([motion.valid for motion in motions]).all(0)
+    if not bool(found.any()):
+        raise MetricError("no point is found in all tracks; look at them")
+    scaled = [motion.points * (REFERENCE_SIZE_PX / motion.size_px) for motion in motions]
+    tracks = torch.stack([points[found] for points in scaled]).double()
+    check_numbers(tracks.flatten(1), name="the tracks")
+    pairs = combinations(tracks, 2)
+    return float(torch.stack([(one - other).norm(dim=-1).mean() for one, other in pairs]).mean())

@@ -1,8 +1,11 @@
 """Sync-C, Sync-D and the offset: how well sound and pictures are in step (SyncNet, 2016).
 
-What is seen is compared with what is heard at every shift within `REACH` frames; outside the video
-the sound's embeddings are zero. Sync-D is the smallest mean distance, Sync-C the median over
-shifts less the smallest. Both reward a head that keeps still: aim at the real video's figure.
+What is seen is compared with what is heard at every shift within 15 frames. Sync-D is the smallest
+mean distance, Sync-C the median over shifts less the smallest. Both reward a head that keeps still:
+aim at the real video's figure.
+
+Toons have a judge of our own. Its vectors have length 1, so that distances lie between 0 and 2:
+never compare them with SyncNet's. It has seen toons alone; of other faces its figures mean nothing.
 """
 
 from typing import NamedTuple
@@ -14,9 +17,13 @@ from torch.nn import functional
 
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
+from loopy.models import AudioEncoder
+from loopy.models.folder import ASSETS, load_part
+from loopy.models.sync import LARGEST_OFFSET, WINDOW, SyncJudge, offset_distances
 
 REACH = 15
-"""Largest shift in frames, to either side."""
+FEWEST_FRAMES = 2 * LARGEST_OFFSET + WINDOW
+"""Of toons: below, the largest offset leaves less than half of the windows."""
 
 
 class SyncScores(NamedTuple):
@@ -34,11 +41,7 @@ class SyncScores(NamedTuple):
 
 
 def sync_scores(pictures: Float[Tensor, "f d"], sound: Float[Tensor, "f d"]) -> SyncScores:
-    """Scores of one video.
-
-    Args:
-        pictures: Embeddings of what is seen, one a frame.
-        sound: Embeddings of what is heard, in step with them.
+    """Scores of one video by SyncNet's embeddings; outside of the sound they are zero, as there.
 
     Raises:
         MetricError: Different lengths, NaN, or not more frames than `REACH`.
@@ -54,12 +57,36 @@ def sync_scores(pictures: Float[Tensor, "f d"], sound: Float[Tensor, "f d"]) -> 
     check_numbers(pictures, name="the embeddings of pictures")
     check_numbers(sound, name="the embeddings of sound")
     padded = functional.pad(sound.double(), (0, 0, REACH, REACH))
-    distances = torch.stack(
-        [
-            functional.pairwise_distance(pictures.double(), padded[shift : shift + len(sound)])
-            for shift in range(2 * REACH + 1)
-        ]
-    ).mean(1)
+    shifted = (padded[shift : shift + len(sound)] for shift in range(2 * REACH + 1))
+    distances = [functional.pairwise_distance(pictures.double(), each) for each in shifted]
+    return _scores(torch.stack(distances).mean(1), REACH)
+
+
+def scores_of(sound: Float[Tensor, "g d"], mouth: Float[Tensor, "g d"]) -> SyncScores:
+    """Scores by unit vectors of the same frames; windows without a partner do not count.
+
+    Raises:
+        MetricError: At some offset no window is left.
+    """
+    if len(mouth) <= LARGEST_OFFSET:
+        raise MetricError(
+            f"{len(mouth)} windows are too few for offsets of {LARGEST_OFFSET} frames; give more"
+        )
+    distances = offset_distances(sound, mouth).double()
+    if not bool(distances.isfinite().all()):
+        raise MetricError("at some offsets no window is whole; give a longer or a better track")
+    return _scores(distances, LARGEST_OFFSET)
+
+
+def load_judge() -> tuple[SyncJudge, AudioEncoder]:
+    """The judge of the package, and the ears of the toon model that it was trained with.
+
+    Raises:
+        ModelError: A file is missing or damaged.
+    """
+    return SyncJudge.from_pretrained(), load_part(ASSETS / "toon", "audio_encoder").float()
+
+
+def _scores(distances: Float[Tensor, "shifts"], reach: int) -> SyncScores:
     smallest, place = distances.min(0)
-    confidence = distances.median() - smallest
-    return SyncScores(float(confidence), float(smallest), REACH - int(place))
+    return SyncScores(float(distances.median() - smallest), float(smallest), reach - int(place))

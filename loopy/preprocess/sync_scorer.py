@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from loopy.data.media.sound import read_audio
-from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
+from loopy.metrics.sync_scores import FEWEST_FRAMES, load_judge, scores_of
 from loopy.models.probe import SIDE_PX
 from loopy.preprocess.crop import Box, crop_frames
 from loopy.preprocess.measurements import Sync

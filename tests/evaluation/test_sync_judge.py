@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from loopy.evaluation.toon.talks import pixels
-from loopy.metrics.sync_judge import load_judge, scores_of
+from loopy.metrics.sync_scores import load_judge, scores_of
 from loopy.models.probe import AT_ONCE
 from loopy.models.sync import WINDOW, SyncJudge
 from loopy.randomness import generator

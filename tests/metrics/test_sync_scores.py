@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from loopy.errors import MetricError
-from loopy.metrics.sync_scores import sync_scores
+from loopy.metrics.sync_scores import scores_of, sync_scores
 
 
 def by_numpy(pictures, sound, reach=15):
@@ -60,3 +60,10 @@ def test_bad_input_is_named():
         sync_scores(rows[:15], rows[:15])
     with pytest.raises(MetricError, match="of sound hold NaN"):
         sync_scores(rows, rows.log())
+
+
+@pytest.mark.parametrize("windows", [1, 14, 15])
+def test_windows_that_do_not_reach_the_largest_offset_are_refused(windows):
+    with pytest.raises(MetricError, match=f"{windows} windows are too few"):
+        scores_of(torch.randn(windows, 64), torch.randn(windows, 64))
+    assert scores_of(torch.randn(16, 64), torch.randn(16, 64)).distance > 0

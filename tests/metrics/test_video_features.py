@@ -7,8 +7,7 @@ from PIL import Image
 from torch.nn import functional
 
 from loopy.errors import MetricError, ModelError
-from loopy.metrics.resnet3d import ResNet3D
-from loopy.metrics.video_features import i3d, resnet_3d, segments
+from loopy.metrics.video_features import ResNet3D, i3d, resnet_3d, segments
 
 SHAPES = {  # of resnet-50-kinetics.pth
     "conv1.weight": (64, 3, 7, 7, 7),

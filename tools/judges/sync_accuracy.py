@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.evaluation.toon.talks import pixels
-from loopy.metrics.sync_judge import scores_of
+from loopy.metrics.sync_scores import scores_of
 from loopy.models.folder import ASSETS, load_part
 from loopy.models.latents import encode_images
 from loopy.models.probe import AT_ONCE

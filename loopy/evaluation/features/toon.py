@@ -15,7 +15,7 @@ from loopy.errors import MetricError, ModelError
 from loopy.evaluation.features.extract import Derive, ExtractorSet, Start, VideoFeatures, VideoInput
 from loopy.evaluation.features.frames import FrameRows
 from loopy.metrics.beat import smoothed
-from loopy.metrics.sync_judge import FEWEST_FRAMES, load_judge, scores_of
+from loopy.metrics.sync_scores import FEWEST_FRAMES, load_judge, scores_of
 from loopy.metrics.video_features import SEGMENT
 from loopy.models import AudioEncoder
 from loopy.models.probe import to_pictures

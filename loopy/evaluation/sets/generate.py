@@ -6,7 +6,7 @@ codec and quality, the same sound.
 ::
 
     out/
-      draw.json               which videos, see `loopy.evaluation.sets.drawn`
+      draw.json               which videos, see `loopy.evaluation.sets.draw`
       videos/NAME.mp4         what the model made; NAME.mp4.json says from what
       real/NAME.mp4           the real one
       seeds/1/NAME.mp4        what other noise made
@@ -18,7 +18,8 @@ codec and quality, the same sound.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from loopy.diffusion.options import SamplingOptions
 from loopy.diffusion.sampler import schedule_record
 from loopy.drafts import existing_folder
 from loopy.errors import LoopyError, MediaError
-from loopy.evaluation.sets.drawn import Item
+from loopy.evaluation.sets.draw import Item
 from loopy.evaluation.sets.layouts import PICTURES, check_audible
 from loopy.evaluation.table.evaluate import OF_ALL, Pair
 from loopy.models.weights import fingerprint
@@ -60,8 +61,8 @@ Frames = Iterable[UInt8[Tensor, "n h w 3"]]
 class Maker:
     """Makes the videos of a test set with a model, each unless it is there, made of the same.
 
-    Its methods say whether a video had to be made. They raise MediaError where a file of the set
-    cannot be used, OutputError where the video cannot be written.
+    `make`, `film` and `bound` say whether a video had to be made. They raise MediaError where a
+    file of the set cannot be used, OutputError where the video cannot be written.
 
     Args:
         pipe: The model.
@@ -90,25 +91,23 @@ class Maker:
         """The real video, written as the made one is."""
         return self._write(out, item, lambda _: self.real(item), self._form)
 
-    def again(self, item: Item, real: Path, out: Path) -> bool:
-        """A ceiling: the real video that `film` wrote, written once more."""
+    def bound(self, name: str, item: Item, out: Path, *, real: Path, other: Item) -> bool:
+        """A ceiling or a floor.
 
-        def frames(_: object) -> Frames:
-            return (torch.from_numpy(frame)[None] for frame in iterate_frames(real))
-
-        return self._write(out, item, frames, self._form | {"again": True})
-
-    def still(self, item: Item, out: Path) -> bool:
-        """A floor: the portrait, which does not move, with the sound."""
-
-        def frames(_: object) -> Frames:
-            frame = self.shown_portrait(item)[None]
-            return (frame for _ in range(item.frames))
-
-        return self._write(out, item, frames, self._form | {"still": True})
-
-    def mismatched(self, item: Item, other: Item, out: Path) -> bool:
-        """A floor: the real pictures with the sound of another video, repeated to their length."""
+        Args:
+            name: Of `BOUNDS`.
+            item: Which video.
+            out: Where it goes.
+            real: The real one, as `film` wrote it.
+            other: Whose sound is the other one, repeated to the length of the pictures.
+        """
+        if name == "compressed":
+            again = (torch.from_numpy(frame)[None] for frame in iterate_frames(real))
+            return self._write(out, item, lambda _: again, self._form | {"again": True})
+        if name == "still":
+            still = self._form | {"still": True}
+            portrait = self.shown_portrait(item)[None]
+            return self._write(out, item, lambda _: repeat(portrait, item.frames), still)
         return self._write(out, item, lambda _: self.real(item), self._form, other)
 
     def real(self, item: Item) -> Iterator[UInt8[Tensor, "1 h w 3"]]:
@@ -200,21 +199,18 @@ def made_pairs(maker: Maker, items: Sequence[Item], out: Path, *, seeds: int = 1
         seeds: How many videos of each, with other noise; the first one is evaluated.
 
     Raises:
-        OutputError: The folder cannot be written.
-        ConfigurationError: Options exclude each other.
-        DependencyError: A library is missing.
+        LoopyError: One of `OF_ALL`.
     """
-    others = [replace(maker, seed=maker.seed + i) for i in range(1, seeds)]
+    makers = [maker, *(replace(maker, seed=maker.seed + i) for i in range(1, seeds))]
     for item in items:
-        places = tuple(_place(out / "seeds" / str(i), item) for i in range(1, seeds))
+        others = tuple(_place(out / "seeds" / str(i), item) for i in range(1, seeds))
 
-        def make(path: Path, item: Item = item, places: tuple[Path, ...] = places) -> None:
-            maker.make(item, path)
-            for other, place in zip(others, places, strict=True):
-                other.make(item, place)
+        def make(path: Path, item: Item = item, others: tuple[Path, ...] = others) -> None:
+            for each, place in zip(makers, (path, *others), strict=True):
+                each.make(item, place)
 
         pair = _pair(maker, item, out, out, make)
-        yield pair if pair.problem else replace(pair, seeds=places)
+        yield pair if pair.problem else replace(pair, seeds=others)
 
 
 def bound_pairs(maker: Maker, items: Sequence[Item], out: Path, bound: str) -> Iterator[Pair]:
@@ -227,23 +223,17 @@ def bound_pairs(maker: Maker, items: Sequence[Item], out: Path, bound: str) -> I
         bound: Of `BOUNDS`.
 
     Raises:
-        OutputError: The folder cannot be written.
-        ConfigurationError: Options exclude each other.
-        DependencyError: A library is missing.
+        LoopyError: One of `OF_ALL`.
     """
     filmed = [item for item in items if item.filmed]
     for item, other in zip(filmed, [*filmed[1:], *filmed[:1]], strict=True):
+        place, real = out / "bounds" / bound, _place(out / "real", item)
         if bound == "other sound" and other is item:
-            path = _place(out / "bounds" / bound / "videos", item)
-            yield Pair(item.name, path, problem=f"{bound} needs two videos, {item.name} is alone")
-            continue
-        real = out / "real" / f"{item.name}.mp4"
-        ways: dict[str, Callable[[Path], object]] = {
-            "compressed": lambda path, item=item, real=real: maker.again(item, real, path),
-            "still": lambda path, item=item: maker.still(item, path),
-            "other sound": lambda path, item=item, other=other: maker.mismatched(item, other, path),
-        }
-        yield _pair(maker, item, out / "bounds" / bound, out, ways[bound])
+            problem = f"{bound} needs two videos, {item.name} is alone"
+            yield Pair(item.name, _place(place / "videos", item), problem=problem)
+        else:
+            make = partial(maker.bound, bound, item, real=real, other=other)
+            yield _pair(maker, item, place, out, make)
 
 
 def _pair(
@@ -267,9 +257,8 @@ def _place(folder: Path, item: Item) -> Path:
 
 
 def _content(item: Item) -> dict[str, Any]:
-    content = asdict(item)
-    hashes = content.pop("hashes")
-    return {**content, "hashes": list(hashes)}
+    rest = {name: value for name, value in asdict(item).items() if name != "hashes"}
+    return rest | {"hashes": item.hashes}
 
 
 def _square(picture: Portrait, size_px: int) -> UInt8[Tensor, "h w 3"]:

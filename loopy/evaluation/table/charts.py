@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -27,12 +26,7 @@ REAL = ", real"
 
 
 class Line(NamedTuple):
-    """A curve.
-
-    Attributes:
-        label: "made" or "real".
-        path: What an SVG path draws; a gap where a figure is not known.
-    """
+    """A curve, "made" or "real", as an SVG path draws it; a gap where a figure is not known."""
 
     label: str
     path: str
@@ -45,8 +39,7 @@ class Tick(NamedTuple):
     label: str
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     """Curves in one field.
 
     Attributes:
@@ -60,10 +53,10 @@ class Chart:
 
     title: str
     seconds: float
-    lines: tuple[Line, ...]
+    lines: list[Line]
     band: str
-    times: tuple[Tick, ...]
-    values: tuple[Tick, ...]
+    times: list[Tick]
+    values: list[Tick]
 
 
 def charts(curves: dict[str, list[float]]) -> list[Chart]:
@@ -124,12 +117,10 @@ def _chart(
     return Chart(
         title,
         seconds,
-        tuple(Line(label, path(curve)) for label, curve in lines.items()),
+        [Line(label, path(curve)) for label, curve in lines.items()],
         "" if band is None else outline(band),
-        tuple(
-            Tick(x(second * float(FPS)), f"{second:g} s") for second in round_steps(0, seconds, 6)
-        ),
-        tuple(Tick(y(value), f"{value:g}") for value in values),
+        [Tick(x(second * float(FPS)), f"{second:g} s") for second in round_steps(0, seconds, 6)],
+        [Tick(y(value), f"{value:g}") for value in values],
     )
 
 
@@ -138,7 +129,7 @@ def round_steps(low: float, high: float, most: int) -> list[float]:
 
     Their step is 1, 2 or 5 times a power of ten.
     """
-    if high - low <= 1e-6 * max(abs(low), abs(high)):
+    if high - low <= max(1e-6 * max(abs(low), abs(high)), 1e-100):
         low, high = low - 0.5, high + 0.5
     size = 10 ** math.floor(math.log10((high - low) / most))
     step = next(size * nice for nice in (1, 2, 5, 10, 20) if size * nice * most >= high - low)
@@ -152,9 +143,9 @@ def round_steps(low: float, high: float, most: int) -> list[float]:
 def _thinned(curve: Float[Tensor, " f"]) -> list[tuple[int, float]]:
     """Frames and figures; of a long curve the extremes of each span."""
     values = curve.tolist()
-    span = math.ceil(2 * len(values) / POINTS) if len(values) > POINTS else 1
-    if span == 1:
+    if len(values) <= POINTS:
         return list(enumerate(values))
+    span = math.ceil(2 * len(values) / POINTS)
     kept: list[int] = []
     for start in range(0, len(values), span):
         frames = range(start, min(start + span, len(values)))
@@ -166,8 +157,6 @@ def _thinned(curve: Float[Tensor, " f"]) -> list[tuple[int, float]]:
 def _table(name: str, videos: Sequence[VideoResult]) -> Float[Tensor, "n f"]:
     """A curve of all videos that have it, as long as the longest one, NaN behind the others."""
     curves = [torch.tensor(video.curves[name]) for video in videos if video.curves.get(name)]
-    return (
-        pad_sequence(curves, batch_first=True, padding_value=math.nan)
-        if curves
-        else torch.empty(0, 0)
-    )
+    if not curves:
+        return torch.empty(0, 0)
+    return pad_sequence(curves, batch_first=True, padding_value=math.nan)

@@ -1,6 +1,7 @@
 """Two evaluations of one test set: what differs by more than the luck of its videos."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.errors import ConfigurationError
-from loopy.evaluation.sets.drawn import FILE as DRAW
-from loopy.evaluation.sets.drawn import Draw
+from loopy.evaluation.sets.draw import FILE as DRAW
+from loopy.evaluation.sets.draw import Draw
 from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
 from loopy.evaluation.table.statistics import FEWEST_VIDEOS, Figure, bootstrap, mean, student
 from loopy.evaluation.table.text import DIRECTIONS, aligned, count, interval, short, together
@@ -25,7 +26,7 @@ FEWEST = FEWEST_VIDEOS
 SAME, SAME_ABS = 0.01, 1e-4
 """Real figures of one video differ by no more between two machines, relatively and absolutely."""
 
-Winner = Literal["a", "b", ""]
+Pairs = list[tuple[VideoResult, VideoResult]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Difference:
         return self.n >= FEWEST and _excludes_zero(self.difference)
 
     @property
-    def winner(self) -> Winner:
+    def winner(self) -> Literal["a", "b", ""]:
         """Which one is better beyond noise; "" where none is, or no way is better."""
         gain = self.nearer if self.column.better == "truth" else self.difference
         if not (self.column.better and self.n >= FEWEST and _excludes_zero(gain)):
@@ -69,6 +70,15 @@ class Difference:
         own = {"a": self.a, "b": self.b, "": math.nan}[self.winner]
         sign = {"higher": 1, "lower": -1}.get(self.column.better, math.nan)
         return sign * (own - self.real) > 0
+
+    @property
+    def verdict(self) -> str:
+        """In words of a table."""
+        if self.n < FEWEST:
+            return f"too few: {FEWEST} needed"
+        if self.winner:
+            return f"{self.winner.upper()} better"
+        return "differ" if self.beyond_noise else "-"
 
 
 @dataclass(frozen=True)
@@ -93,21 +103,17 @@ class Comparison:
     only_b: tuple[str, ...]
     unpaired: dict[str, str]
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything, with what follows from the intervals."""
-        rows = [
-            {**asdict(row), "beyond_noise": row.beyond_noise, "winner": row.winner}
-            for row in self.differences
-        ]
-        return {**asdict(self), "differences": rows}
-
     def write(self, folder: Path) -> Path:
-        """Writes comparison.json, whole or not at all.
+        """Writes comparison.json, with what follows from the intervals; whole or not at all.
 
         Raises:
             OutputError: It cannot be written there.
         """
-        write_record(folder / FILE, self.as_json())
+        rows: list[dict[str, Any]] = [
+            asdict(row) | {"beyond_noise": row.beyond_noise, "winner": row.winner}
+            for row in self.differences
+        ]
+        write_record(folder / FILE, asdict(self) | {"differences": rows})
         return folder / FILE
 
     def __str__(self) -> str:
@@ -119,12 +125,11 @@ class Comparison:
                 str(row.n),
                 *map(short, (row.a, row.b, row.real, row.difference.value)),
                 interval(row.difference.low, row.difference.high),
-                _verdict(row),
+                row.verdict,
             ]
             for row in self.differences
         ]
         head = ["what", "better", "n", "A", "B", "real", "B - A", "95 %", "verdict"]
-        unpaired = together(self.unpaired).items()
         alone = {"A": self.only_a, "B": self.only_b}
         return "\n".join(
             [
@@ -132,11 +137,35 @@ class Comparison:
                 "",
                 *aligned(head, rows),
                 "",
-                *_in_words(self.differences),
-                *(f"Not compared: {columns}; {why}" for columns, why in unpaired),
+                *self._in_words(),
+                *(f"Not compared: {each}; {why}" for each, why in together(self.unpaired).items()),
                 *(f"Judged in {x} alone, left out: {', '.join(v)}" for x, v in alone.items() if v),
             ]
         )
+
+    def _in_words(self) -> Iterator[str]:
+        """What the table says, and how much of it luck would say."""
+        tested = [row for row in self.differences if row.n >= FEWEST]
+        columns = count(self.differences, "column")
+        yield f"{columns} compared, {len(tested)} with enough videos for a verdict."
+        groups = {
+            "A is better beyond noise in": [row for row in tested if row.winner == "a"],
+            "B is better beyond noise in": [row for row in tested if row.winner == "b"],
+            "Better, but beyond the real videos": [row for row in tested if row.beyond_real],
+            "Different beyond noise, neither better": [
+                row for row in tested if row.verdict == "differ"
+            ],
+        }
+        for words, group in groups.items():
+            if group:
+                yield f"{words}: {', '.join(row.column.name for row in group)}."
+        if not any(groups.values()):
+            yield "Nothing differs beyond noise."
+        if tested:
+            yield (
+                f"Each verdict errs once in 20: were both the same, about {len(tested) / 20:.1f} "
+                f"of {len(tested)} columns would still be named by luck."
+            )
 
 
 def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
@@ -161,22 +190,18 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
         {video.name: video for video in results.videos if not video.problem}
         for results in (first, second)
     )
-    common = [name for name in ours if name in theirs]
-    if problem := _problem(a, b, first, second, common):
+    pairs = [(video, theirs[name]) for name, video in ours.items() if name in theirs]
+    if problem := _problem(a, b, first, second, pairs):
         raise ConfigurationError(problem)
-    pairs = [(ours[name], theirs[name]) for name in common]
-    if others := _redrawn(a, b, common) or [x.name for x, y in pairs if _other_real(x, y)]:
-        raise ConfigurationError(
-            f"{count(others, 'video')} of {a} and {b} share a name alone, for one {others[0]}: "
-            "other spans, sounds, real videos or sizes; compare evaluations of one draw at one size"
-        )
     rows, unpaired = [], {}
     for column in first.columns:
         if why := _incomparable(column, first, second):
             unpaired[column.name] = why
         elif (row := difference(column, pairs, seed)) is None:
-            sets = _of_sets(column.name, first, second)
-            unpaired[column.name] = f"no video has a figure of its own{sets}"
+            both = [r.figures[column.name] for r in (first, second) if column.name in r.figures]
+            sets = " and ".join(f"{short(f.value)} {interval(f.low, f.high)}" for f in both)
+            why = "no video has a figure of its own"
+            unpaired[column.name] = f"{why}; of the whole sets: {sets}" if sets else why
         else:
             rows.append(row)
     known = {column.name for column in first.columns}
@@ -192,9 +217,7 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
     )
 
 
-def difference(
-    column: ColumnInfo, pairs: list[tuple[VideoResult, VideoResult]], seed: int | None
-) -> Difference | None:
+def difference(column: ColumnInfo, pairs: Pairs, seed: int | None) -> Difference | None:
     """Compares one column over pairs of videos; None where no pair has it.
 
     The real figure of a video is the same in both evaluations; the first one that has it counts.
@@ -204,36 +227,30 @@ def difference(
         pairs: The same video of both.
         seed: Of the draws; None takes Student's t in place of the bootstrap, for few videos.
     """
-    name = column.name
-    triples = torch.tensor(
-        [
-            [
-                a.values.get(name, math.nan),
-                b.values.get(name, math.nan),
-                a.real.get(name, b.real.get(name, math.nan)),
-            ]
-            for a, b in pairs
-        ],
-        dtype=torch.float64,
-    )
+    name, nan = column.name, math.nan
+    known = [
+        (a.values.get(name, nan), b.values.get(name, nan), (b.real | a.real).get(name, nan))
+        for a, b in pairs
+    ]
+    triples = torch.tensor(known, dtype=torch.float64).view(-1, 3)
     triples = triples[triples[:, :2].isfinite().all(1)]
     if not len(triples):
         return None
     real = triples[triples[:, 2].isfinite()]
     way = student if seed is None else partial(bootstrap, seed=seed)
-    means = triples.mean(0)
+    first, second, _ = triples.mean(0).tolist()
     return Difference(
         column,
         len(triples),
-        float(means[0]),
-        float(means[1]),
+        first,
+        second,
         float(real[:, 2].mean()),
         way(mean, triples[:, 1:2] - triples[:, :1], fewest=FEWEST),
         way(_nearer, real if len(real) >= FEWEST else real[:0]),
     )
 
 
-def _problem(a: Path, b: Path, first: Results, second: Results, common: list[str]) -> str:
+def _problem(a: Path, b: Path, first: Results, second: Results, pairs: Pairs) -> str:
     """Why two evaluations as a whole cannot be compared; "" where they can."""
     if first.test_set != second.test_set:
         return (
@@ -248,15 +265,19 @@ def _problem(a: Path, b: Path, first: Results, second: Results, common: list[str
             f"{a} and {b} were judged by others: {', '.join(others)}; judge one again by the "
             "networks and the loopy of the other"
         )
-    return "" if common else f"{a} and {b} have judged no video in common; nothing to compare"
-
-
-def _redrawn(a: Path, b: Path, names: list[str]) -> list[str]:
-    """Videos that were drawn otherwise in both; none where a draw is not written down."""
-    if not ((a / DRAW).is_file() and (b / DRAW).is_file()):
-        return []
-    ours, theirs = ({i.name: i for i in Draw.read(each / DRAW).items} for each in (a, b))
-    return [name for name in names if ours.get(name) != theirs.get(name)]
+    if not pairs:
+        return f"{a} and {b} have judged no video in common; nothing to compare"
+    others = [one.name for one, other in pairs if _other_real(one, other)]
+    if (a / DRAW).is_file() and (b / DRAW).is_file():
+        ours, theirs = ({i.name: i for i in Draw.read(each / DRAW).items} for each in (a, b))
+        drawn = [one.name for one, _ in pairs if ours.get(one.name) != theirs.get(one.name)]
+        others = drawn or others
+    if not others:
+        return ""
+    return (
+        f"{count(others, 'video')} of {a} and {b} share a name alone, for one {others[0]}: "
+        "other spans, sounds, real videos or sizes; compare evaluations of one draw at one size"
+    )
 
 
 def _other_real(ours: VideoResult, theirs: VideoResult) -> bool:
@@ -274,19 +295,10 @@ def _incomparable(column: ColumnInfo, first: Results, second: Results) -> str:
     for letter, results in (("A", first), ("B", second)):
         if name in results.missing:
             return f"in {letter} {results.missing[name]}"
-    about = {each.name: each.about for each in second.columns}
-    if name not in about:
+    about = next((each.about for each in second.columns if each.name == name), None)
+    if about is None:
         return "B lacks it"
-    if about[name] != column.about:
-        return f"measured in different ways: {column.about} / {about[name]}"
-    return ""
-
-
-def _of_sets(name: str, *results: Results) -> str:
-    """Figures of whole sets, which have no pairs."""
-    figures = [each.figures[name] for each in results if name in each.figures]
-    words = (f"{short(each.value)} {interval(each.low, each.high)}" for each in figures)
-    return f"; of the whole sets: {' and '.join(words)}" if figures else ""
+    return "" if about == column.about else f"measured in different ways: {column.about} / {about}"
 
 
 def _nearer(triples: Float[Tensor, "*r n 3"]) -> Float[Tensor, "*r"]:
@@ -297,35 +309,3 @@ def _nearer(triples: Float[Tensor, "*r n 3"]) -> Float[Tensor, "*r"]:
 
 def _excludes_zero(figure: Figure) -> bool:
     return figure.low > 0 or figure.high < 0
-
-
-def _verdict(row: Difference) -> str:
-    if row.n < FEWEST:
-        return f"too few: {FEWEST} needed"
-    if row.winner:
-        return f"{row.winner.upper()} better"
-    return "differ" if row.beyond_noise else "-"
-
-
-def _in_words(rows: tuple[Difference, ...]) -> list[str]:
-    """What the table says, and how much of it luck would say."""
-    tested = [row for row in rows if row.n >= FEWEST]
-    lines = [f"{count(rows, 'column')} compared, {len(tested)} with enough videos for a verdict."]
-    groups = {
-        "A is better beyond noise in": [row for row in tested if row.winner == "a"],
-        "B is better beyond noise in": [row for row in tested if row.winner == "b"],
-        "Better, but beyond the real videos": [row for row in tested if row.beyond_real],
-        "Different beyond noise, neither better": [
-            row for row in tested if row.beyond_noise and not row.winner
-        ],
-    }
-    for words, group in groups.items():
-        lines += [f"{words}: {', '.join(row.column.name for row in group)}."] if group else []
-    if not any(row.beyond_noise or row.winner for row in tested):
-        lines.append("Nothing differs beyond noise.")
-    if tested:
-        lines.append(
-            f"Each verdict errs once in 20: were both the same, about {len(tested) / 20:.1f} of "
-            f"{len(tested)} columns would still be named by luck."
-        )
-    return lines

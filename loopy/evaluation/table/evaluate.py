@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import isfinite
 from os.path import relpath
 from pathlib import Path
@@ -88,9 +87,7 @@ class VideoEvaluator:
             seed: Of the intervals.
 
         Raises:
-            OutputError: The folder cannot be written.
-            ConfigurationError: Options exclude each other.
-            DependencyError: A library is missing.
+            LoopyError: One of `OF_ALL`.
         """
         videos, seeded = list[VideoResult](), False
         for pair in pairs:
@@ -101,12 +98,11 @@ class VideoEvaluator:
         missing = dict[str, str]()
         for column in self.columns:
             name = column.name
-            if not self.lacking(column) and fit:
-                with self._noting(name, "all"):
-                    if (figure := self.set_figure(column, fit, seed)) is not None:
-                        figures[name] = figure
-                if (figure := mean_figure([video.real for video in fit], name, seed)) is not None:
-                    real_figures[name] = figure
+            with self._noting(name, "all"):
+                if figure := self.set_figure(column, fit, seed):
+                    figures[name] = figure
+            if figure := mean_figure([video.real for video in fit], name, seed):
+                real_figures[name] = figure
             if name not in figures:
                 missing[name] = f"not available: {self._reason(column, videos, seeded=seeded)}"
             elif gaps := self.gaps.get(name):
@@ -135,9 +131,7 @@ class VideoEvaluator:
         in `gaps`.
 
         Raises:
-            OutputError: The folder cannot be written.
-            ConfigurationError: Options exclude each other.
-            DependencyError: A library is missing.
+            LoopyError: One of `OF_ALL`.
         """
         shown = [relpath(p, self.out) if p and p.is_file() else "" for p in (pair.made, pair.real)]
         result = VideoResult(pair.name, video=shown[0], real_video=shown[1])
@@ -179,22 +173,20 @@ class VideoEvaluator:
         """
         if column.kind not in ("frames", "rows"):
             return mean_figure([video.values for video in videos], column.name, seed)
-        if not all(video.real_video for video in videos):
+        if not videos or not all(video.real_video for video in videos) or self.lacking(column):
             return None
-        (need,) = column.needs
-        usable = []
+        distance = distance_of_frames if column.kind == "frames" else distance_of_videos
+        return distance(self._rows(column, videos))
+
+    def _rows(self, column: Column, videos: Sequence[VideoResult]) -> Iterator[tuple[Rows, Rows]]:
+        """What a column needs of the real and the made video; those without it are noted."""
         for video in videos:
-            paths = self.cache_path(REAL, video.name), self.cache_path(MADE, video.name)
-            rows = partial(_rows, *paths, need)
             with self._noting(column.name, video.name):
-                rows()
-                usable.append(rows)
-        if len(usable) < 2:
-            raise MetricError(f"{len(usable)} video has no spread; give 2 or more")
-        if column.kind == "frames":
-            return distance_of_frames(usable)
-        real, made = zip(*(rows() for rows in usable), strict=True)
-        return distance_of_videos(torch.stack(real), torch.stack(made))
+                real, made = (
+                    cached_tensor(self.cache_path(what, video.name), column.needs[0])
+                    for what in (REAL, MADE)
+                )
+                yield real, made
 
     def lacking(self, column: Column) -> str:
         """What a column needs and no extractor gives; empty if nothing."""
@@ -245,13 +237,7 @@ class VideoEvaluator:
 
 
 def mean_figure(videos: Sequence[dict[str, float]], name: str, seed: int) -> SetFigure | None:
-    """Mean of a column over the videos that have it, with its interval; None where none has.
-
-    Args:
-        videos: Column to figure, for each video.
-        name: Of the column.
-        seed: Of the draws.
-    """
+    """Mean of a column over the videos that have it, with its interval; None where none has."""
     values = [values[name] for values in videos if name in values]
     if not values:
         return None
@@ -276,7 +262,3 @@ def _finite(column: Column, features: VideoFeatures | list[VideoFeatures]) -> fl
     if not isfinite(value):
         raise MetricError(f"{column.name} is {value}")
     return value
-
-
-def _rows(real: Path, made: Path, name: str) -> tuple[Rows, Rows]:
-    return cached_tensor(real, name), cached_tensor(made, name)

@@ -5,7 +5,7 @@ its interval can lie above the figure. The jackknife leaves each video out in tu
 Tukey 1958): the interval is the figure and 1.96 standard errors to either side, where it is cheap.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -19,44 +19,41 @@ from loopy.metrics.frechet import Frechet, Moments, frechet_distance
 WIDEST = 128
 """Rows a frame of more numbers have no interval: each video left out costs seconds to minutes."""
 
+_ALONE = "{} video has no spread; give 2 or more"
 Rows = Float[Tensor, "n d"]
 
 
-def distance_of_frames(pairs: Sequence[Callable[[], tuple[Rows, Rows]]]) -> SetFigure:
-    """Distance of the real set and the made one, of rows a frame.
-
-    Args:
-        pairs: For each video a call that gives rows of the real and the made one.
+def distance_of_frames(pairs: Iterable[tuple[Rows, Rows]]) -> SetFigure:
+    """Distance of the real set and the made one, of rows a frame: for each video real and made.
 
     Raises:
-        MetricError: Too few rows, or rows that are NaN.
+        MetricError: Too few videos or rows, or rows that are NaN.
     """
-    whole, parts = None, list[Moments]()
-    for rows_of in pairs:
-        part = Moments.of(*rows_of())
+    whole, parts, count = None, list[Moments](), 0
+    for count, pair in enumerate(pairs, 1):  # noqa: B007 (used below)
+        part = Moments.of(*pair)
         whole = part if whole is None else whole + part
         if part.sums.shape[1] <= WIDEST:
             parts.append(part)
-    if whole is None:
-        raise MetricError("no video has rows of features")
-    whole_set, others = whole.distance(), list[float]()
-    if len(parts) >= FEWEST_VIDEOS:
-        others = [(whole - part).distance().distance for part in parts]
-    return _jackknife(whole_set, others, n=len(pairs))
+    if whole is None or count < 2:
+        raise MetricError(_ALONE.format(count))
+    few = len(parts) < FEWEST_VIDEOS
+    others = [] if few else [(whole - part).distance().distance for part in parts]
+    return _jackknife(whole.distance(), others, n=count)
 
 
-def distance_of_videos(real: Rows, made: Rows) -> SetFigure:
-    """Distance of the real set and the made one, of a row a video, in equal order.
+def distance_of_videos(pairs: Iterable[tuple[Rows, Rows]]) -> SetFigure:
+    """Distance of the real set and the made one, of a row a video.
 
     Raises:
-        MetricError: Too few rows, or rows that are NaN.
+        MetricError: Too few videos, or rows that are NaN.
     """
-    whole_set = frechet_distance(real, made)
-    others = []
-    if len(real) >= FEWEST_VIDEOS:
-        kept = ~torch.eye(len(real)).bool()
-        others = [frechet_distance(real[rest], made[rest]).distance for rest in kept]
-    return _jackknife(whole_set, others, n=len(real))
+    if len(rows := list(pairs)) < 2:
+        raise MetricError(_ALONE.format(len(rows)))
+    real, made = (torch.stack(each) for each in zip(*rows, strict=True))
+    kept = ~torch.eye(len(rows)).bool() if len(rows) >= FEWEST_VIDEOS else []
+    others = [frechet_distance(real[rest], made[rest]).distance for rest in kept]
+    return _jackknife(frechet_distance(real, made), others, n=len(rows))
 
 
 def _jackknife(whole_set: Frechet, others: Sequence[float], *, n: int) -> SetFigure:

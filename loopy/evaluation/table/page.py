@@ -3,14 +3,13 @@
 import base64
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
 from loopy.drafts import writing
-from loopy.evaluation.table.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, charts, overview
-from loopy.evaluation.table.results import ColumnInfo, Results, VideoResult
+from loopy.evaluation.table.charts import BOTTOM, LEFT, RIGHT, TOP, charts, overview
+from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.evaluation.table.templates import fill
 from loopy.evaluation.table.text import DIRECTIONS, figure_cells, short, together
 
@@ -32,38 +31,6 @@ KINDS = {
 """What a browser shows; other files are links."""
 
 
-class IntervalBar(NamedTuple):
-    """A figure, its interval and the real figure as places from 0 to 100; NaN for none."""
-
-    value: float
-    low: float
-    high: float
-    real: float
-
-
-class TableRow(NamedTuple):
-    """A line of the table of the set, ready to be shown."""
-
-    column: ColumnInfo
-    better: str
-    figure: str
-    ends: str
-    n: str
-    real: str
-    real_ends: str
-    bar: IntervalBar | None
-    note: str
-
-
-class Card(NamedTuple):
-    """A video of the set, ready to be shown: its number, curves, and column, figure, real one."""
-
-    number: int
-    video: VideoResult
-    charts: list[Chart]
-    figures: list[tuple[str, str, str]]
-
-
 def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES) -> Path:
     """Writes report.html beside results.json.
 
@@ -83,31 +50,31 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
     """
     orders = worst_first(results)
     order = next(iter(orders.values()))
-    names = [column.name for column in results.columns if column.name not in results.missing]
-    cards = [_card(number, results.videos[number], names) for number in order]
-    files = [
-        *(card.video.strip for card in cards),
-        *(path for card in cards for path in (card.video.video, card.video.real_video)),
-    ]
+    shown = [results.videos[number] for number in order]
+    files = [video.strip for video in shown]
+    files += [path for video in shown for path in (video.video, video.real_video)]
     inside = embedded(files, folder, embed_bytes)
-    shown = {path for path in files if path and (folder / path).is_file()}
+    there = {path for path in files if path and (folder / path).is_file()}
+    names = [column.name for column in results.columns if column.name not in results.missing]
     page = fill(
         "report.html",
         results=results,
-        rows=[_row(column, results) for column in results.columns if column.name in names],
+        columns=[column for column in results.columns if column.name in names],
         missing=together(results.missing),
         overview=overview(results.videos),
-        cards=cards,
-        columns=[name for name in names if any(name in v.values for v in results.videos)],
+        videos=list(zip(order, shown, strict=True)),
+        sortable=[name for name in names if any(name in v.values for v in results.videos)],
         orders=orders,
-        sources={path: inside.get(path, quote(path)) for path in shown},
+        sources={path: inside.get(path, quote(path)) for path in there},
         inside=len(inside),
-        links=len(shown) - len(inside),
+        links=len(there) - len(inside),
         megabytes=embed_bytes / 1e6,
         field=(LEFT, RIGHT, TOP, BOTTOM),
         open=OPEN,
-        short=short,
         nan=math.nan,
+        bar=_bar,
+        **{each.__name__: each for each in (charts, figure_cells, short)},
+        directions=DIRECTIONS,
     )
     with writing(folder / FILE) as hidden:
         hidden.write_text(page, encoding="utf-8")
@@ -169,24 +136,11 @@ def _badness(video: VideoResult, column: ColumnInfo, results: Results) -> float:
     return value * {"higher": -1, "lower": 1, "": math.nan}[column.better]
 
 
-def _card(number: int, video: VideoResult, names: Sequence[str]) -> Card:
-    figures = [
-        (name, short(video.values.get(name, math.nan)), short(video.real.get(name, math.nan)))
-        for name in names
-        if name in video.values or name in video.real
-    ]
-    return Card(number, video, charts(video.curves), figures)
-
-
-def _row(column: ColumnInfo, results: Results) -> TableRow:
-    figure = results.figures.get(column.name)
-    real = results.real_figures.get(column.name)
-    bar = None
-    if figure and math.isfinite(figure.low + figure.high):
-        places = (figure.value, figure.low, figure.high, real.value if real else math.nan)
-        known = [place for place in places if math.isfinite(place)]
-        low, span = min(known), (max(known) - min(known)) or 1.0
-        bar = IntervalBar(*(4 + 92 * (place - low) / span for place in places))
-    cells = *figure_cells(figure), *figure_cells(real)[:2]
-    note = figure.note if figure else ""
-    return TableRow(column, DIRECTIONS[column.better], *cells, bar, note)
+def _bar(figure: SetFigure | None, real: SetFigure | None) -> tuple[float, ...]:
+    """A figure, its interval and the real figure as places from 0 to 100; () without interval."""
+    if figure is None or not math.isfinite(figure.low + figure.high):
+        return ()
+    places = (figure.value, figure.low, figure.high, real.value if real else math.nan)
+    known = [place for place in places if math.isfinite(place)]
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    return tuple(4 + 92 * (place - low) / span for place in places)

@@ -30,10 +30,8 @@ def curves_of(made: VideoFeatures, real: VideoFeatures | None) -> dict[str, list
             first = colours[: int(FPS)].mean(0)
             curves[f"colour drift{mark}"] = (colours - first).norm(dim=1).tolist()
         for rows, portrait in (("face", "portrait"), ("toon_face", "toon_portrait")):
-            if rows in features.tensors and portrait in features.tensors:
-                alike = torch.cosine_similarity(
-                    features.tensors[rows], features.tensors[portrait][None]
-                )
+            if rows in (known := features.tensors) and portrait in known:
+                alike = torch.cosine_similarity(known[rows], known[portrait][None])
                 curves[f"identity{mark}"] = alike.tolist()
     return curves
 

@@ -28,8 +28,7 @@ from loopy.evaluation.features.toon import FEATURES, toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
 from loopy.metrics.drift import mean_colours
 from loopy.metrics.smoothness import linear, smoothness
-from loopy.metrics.sync_judge import load_judge
-from loopy.metrics.sync_scores import sync_scores
+from loopy.metrics.sync_scores import load_judge, sync_scores
 from loopy.metrics.syncnet import SyncNet
 from loopy.metrics.video_features import segments
 from loopy.models.weights import fingerprint

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from loopy.errors import ConfigurationError, MediaError
-from loopy.evaluation.sets.drawn import Draw, DrawOptions, Item
+from loopy.evaluation.sets.draw import Draw, DrawOptions, Item
 from loopy.evaluation.table.compare import compare
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 

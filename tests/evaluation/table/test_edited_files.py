@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loopy.errors import LoopyError, MediaError
-from loopy.evaluation.sets.drawn import Draw, DrawOptions, Item
+from loopy.evaluation.sets.draw import Draw, DrawOptions, Item
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
 from loopy.evaluation.table.text import results_table

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -15,8 +16,7 @@ from loopy.cli import main
 from loopy.data.media.video import Video
 from loopy.data.media.video_reader import iterate_frames
 from loopy.evaluation.features.cache import cached_tensor
-from loopy.evaluation.sets.draw import draw_set
-from loopy.evaluation.sets.drawn import Draw, DrawOptions
+from loopy.evaluation.sets.draw import Draw, DrawOptions, draw_set
 from loopy.evaluation.sets.generate import Maker, bound_pairs, made_pairs
 from loopy.evaluation.sets.layouts import SETS
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
@@ -174,9 +174,10 @@ def test_another_sound_is_of_another_video(desk):
     (alone,) = bound_pairs(maker, [first], desk / "out", "other sound")
     assert "needs two videos" in alone.problem
     assert not list((desk / "out").rglob("*.mp4"))
-    assert maker.mismatched(first, second, desk / "a.mp4")
-    assert not maker.mismatched(first, second, desk / "a.mp4")
-    assert maker.mismatched(first, third, desk / "a.mp4")  # another sound is another video
+    bound = partial(maker.bound, "other sound", first, desk / "a.mp4", real=desk / "real.mp4")
+    assert bound(other=second)
+    assert not bound(other=second)
+    assert bound(other=third)  # another sound is another video
 
 
 def test_a_folder_that_cannot_be_written_ends_the_run(data, capsys):

@@ -20,22 +20,18 @@ def videos(count, rows=40, width=5, seed=0, shift=0.0):
     ]
 
 
-def calls(pairs):
-    return [lambda pair=pair: pair for pair in pairs]
-
-
-@given(st.integers(1, 6), st.floats(0, 3))
+@given(st.integers(2, 6), st.floats(0, 3))
 def test_rows_of_frames_are_pooled(count, shift):
     pairs = videos(count, shift=shift)
     real, made = (torch.cat(rows) for rows in zip(*pairs, strict=True))
-    figure = distance_of_frames(calls(pairs))
+    figure = distance_of_frames(pairs)
     assert figure.value == pytest.approx(frechet_distance(real, made).distance, rel=1e-6, abs=1e-6)
     assert figure.n == count
 
 
 def test_the_interval_is_that_of_leaving_each_video_out():
     pairs = videos(6, shift=0.5)
-    figure = distance_of_frames(calls(pairs))
+    figure = distance_of_frames(pairs)
     left = torch.tensor(
         [
             frechet_distance(
@@ -56,7 +52,7 @@ def test_the_interval_holds_the_true_distance_of_two_normal_sets():
     for seed in range(20):
         dice = torch.Generator().manual_seed(seed)
         real, made = torch.randn(2, 200, 3, generator=dice)
-        figure = distance_of_videos(real, made + 1)
+        figure = distance_of_videos(zip(real, made + 1, strict=True))
         held += figure.low <= 3 <= figure.high
     assert held >= 17
 
@@ -64,8 +60,8 @@ def test_the_interval_holds_the_true_distance_of_two_normal_sets():
 @pytest.mark.parametrize("count", [2, 5, 6])
 def test_few_videos_have_no_interval(count):
     figures = (
-        distance_of_frames(calls(videos(count))),
-        distance_of_videos(torch.randn(count, 4), torch.randn(count, 4)),
+        distance_of_frames(videos(count)),
+        distance_of_videos(torch.randn(count, 2, 4)),
     )
     for figure in figures:
         assert figure.value > 0
@@ -73,13 +69,13 @@ def test_few_videos_have_no_interval(count):
 
 
 def test_what_a_distance_rests_on_goes_with_it():
-    few = distance_of_videos(torch.randn(7, 9), torch.randn(7, 9))
+    few = distance_of_videos(torch.randn(7, 2, 9))
     assert few.note == "N = 7 and 7, fewer than its 9 features + 1: singular"
-    assert distance_of_frames(calls(videos(3, rows=20))).note == "N = 60 and 60"
+    assert distance_of_frames(videos(3, rows=20)).note == "N = 60 and 60"
 
 
 def test_wide_rows_have_no_interval():
-    figure = distance_of_frames(calls(videos(3, rows=20, width=130)))
+    figure = distance_of_frames(videos(3, rows=20, width=130))
     assert (figure.value > 0, math.isnan(figure.low), figure.n) == (True, True, 3)
 
 
@@ -87,4 +83,7 @@ def test_broken_rows_are_refused():
     pairs = videos(3)
     pairs[1][1][4, 2] = torch.nan
     with pytest.raises(MetricError, match="NaN"):
-        distance_of_frames(calls(pairs))
+        distance_of_frames(pairs)
+    for distance in (distance_of_frames, distance_of_videos):
+        with pytest.raises(MetricError, match="1 video has no spread"):
+            distance(pairs[:1])
