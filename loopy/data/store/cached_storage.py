@@ -46,27 +46,15 @@ class CachedStorage(ObjectStorage):
         self._added = most_bytes
 
     def start(self, path: str, count: int) -> tuple[bytes, int]:
-        """See `Storage.start`.
-
-        Raises:
-            OutputError: The folder cannot be written.
-        """
+        """See `Storage.start`; a folder that cannot be written is an OutputError."""
         return self._from_copy(path, lambda: self._local.start(path, count))
 
     def fill(self, path: str, ranges: Sequence[ByteRange]) -> None:
-        """See `Storage.fill`.
-
-        Raises:
-            OutputError: The folder cannot be written.
-        """
+        """See `Storage.fill`, and `start`."""
         self._from_copy(path, lambda: self._local.fill(path, ranges))
 
     def forget(self, path: str) -> bool:
-        """Deletes the copy of a file, so that the next read fetches it again.
-
-        Raises:
-            OutputError: It cannot be deleted.
-        """
+        """Deletes the copy of a file, so that the next read fetches it again; or an OutputError."""
         copy = self._local.root / path
         existed = copy.is_file()
         with output_errors(copy):
@@ -102,11 +90,8 @@ class CachedStorage(ObjectStorage):
         found = list[tuple[float, int, Path]]()
         # only folders of the names that __init__ gives: a store beside them stays whole
         for path in self.folder.glob(f"{'[0-9a-f]' * 16}/clips/*/*.safetensors"):
-            try:
-                status = path.stat()
-            except FileNotFoundError:  # another process makes room too
-                continue
-            found.append((status.st_mtime, status.st_size, path))
+            with suppress(FileNotFoundError):  # another process makes room too
+                found.append(((status := path.stat()).st_mtime, status.st_size, path))
         over = needed + sum(size for _, size, _ in found) - self.most_bytes
         for _, size, path in sorted(found):
             if over <= 0:

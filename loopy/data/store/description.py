@@ -109,9 +109,7 @@ class StoreDescription:
 def create_store(root: AnyPath, description: StoreDescription) -> None:
     """Makes the folder of a store and its store.json; a store of the same kind is left as it is.
 
-    Raises:
-        ConfigurationError: The folder holds a store of another kind.
-        OutputError: It cannot be made there.
+    One of another kind is a ConfigurationError.
     """
     path = Path(root) / NAME
     if path.exists():
@@ -129,37 +127,26 @@ def create_store(root: AnyPath, description: StoreDescription) -> None:
 
 
 def load_description(root: AnyPath) -> StoreDescription:
-    """What a store on this disk holds.
-
-    Raises:
-        StoreError: No store there, or of another schema.
-    """
+    """What a store on this disk holds; none there, or one of another schema, is a StoreError."""
     path = Path(root) / NAME
     with naming(path):
         try:
             return StoreDescription.from_json(read_file(path))
         except OSError as error:
+            why = error.strerror or error
             raise StoreError(
-                f"there is no shot store ({error.strerror or error}); make one with loopy "
-                "preprocess"
+                f"there is no shot store ({why}); make one with loopy preprocess"
             ) from error
 
 
 def estimate_size(frames: int, description: StoreDescription) -> int:
-    """Bytes of a store of so many frames (90,000 an hour).
-
-    Without headers (about 2 kB a shot) and index (64 bytes a shot).
-    """
+    """Bytes of so many frames (90,000 an hour), without header and index (2 kB a shot)."""
     tensors = description.tensors(frames).values()
     return sum(prod(shape) * dtype.itemsize + shape[0] * CHECKSUM_BYTES for dtype, shape in tensors)
 
 
 def check_space(root: AnyPath, needed_bytes: int, *, yes: bool = False) -> None:
-    """Refuses a store that would fill the disk, unless the user said yes.
-
-    Raises:
-        OutputError: It would take more than `LARGEST_SHARE` of what is free.
-    """
+    """Refuses, by an OutputError, more than `LARGEST_SHARE` of free space, without a yes."""
     folder = Path(root).absolute()
     while not folder.exists():
         folder = folder.parent

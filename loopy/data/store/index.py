@@ -40,13 +40,11 @@ TYPES = {
 class Index:
     """Columns of one build, sorted by id: `index["frames"][row]`, `len(index)`.
 
-    It pickles as the name of its folder, so that each process maps the same build itself.
+    It pickles as the name of its folder, so that each process maps the same build itself. One that
+    is missing, cut off, or of another schema is a StoreError.
 
     Args:
         folder: Of the build.
-
-    Raises:
-        StoreError: Missing, cut off, or of another schema.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,11 +71,7 @@ class Index:
 
     @classmethod
     def open(cls, root: AnyPath) -> "Index":
-        """The current build of the store at `root`.
-
-        Raises:
-            StoreError: The store has no index, or a damaged one.
-        """
+        """The current build of the store at `root`; without one, or damaged, a StoreError."""
         path = Path(root) / FOLDER / CURRENT
         with naming(path):
             try:
@@ -100,11 +94,7 @@ class Index:
         return Index, (self.folder,)
 
     def id(self, row: int) -> str:
-        """Id of a shot, by its row.
-
-        Raises:
-            StoreError: What stands there is no id.
-        """
+        """Id of a shot, by its row; what stands there and is none is a StoreError."""
         with naming(f"{self.folder}, row {row}"):
             try:
                 return checked_id(self._columns["id"][row].decode("ascii", "backslashreplace"))
@@ -112,11 +102,7 @@ class Index:
                 raise StoreError(f"{error}; build the index again") from error
 
     def verify(self) -> None:
-        """Reads the whole index and compares it with its checksums.
-
-        Raises:
-            StoreError: A column is damaged.
-        """
+        """Compares the whole index with its checksums; a damaged column is a StoreError."""
         for name, column in self._columns.items():
             if crc32(column.data) != self._checksums[name]:
                 raise StoreError(f"{self.folder}/{name}.npy is damaged; build the index again")
@@ -125,9 +111,8 @@ class Index:
 def fetch_index(storage: ObjectStorage, cache: AnyPath | None) -> Index:
     """The current index of a bucket, copied once to this disk, so that it can be mapped.
 
-    A build is named by its content, so stores and processes can share the folder.
-
-    The folder is `cache`, or in the user's cache folder; the `MOST_BUILDS` last used stay.
+    A build is named by its content, so stores and processes can share the folder: `cache`, or one
+    in the user's cache folder. The `MOST_BUILDS` last used stay.
 
     Raises:
         StoreError: The store has no index, or it was damaged on the way.
@@ -179,7 +164,5 @@ def _column(path: Path) -> np.ndarray:
     open_file(path).close()  # NumPy would wait at a pipe
     try:
         return np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise
     except Exception as error:  # its head is text in Python: a flipped bit raises anything
         raise ValueError(f"{path.name}: {error}") from error

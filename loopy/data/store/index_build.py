@@ -14,8 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from loopy.data.store.description import load_description
-from loopy.data.store.headers import read_abouts
+from loopy.data.store.description import StoreDescription, load_description
 from loopy.data.store.index import (
     BUILD,
     COLUMNS,
@@ -28,8 +27,9 @@ from loopy.data.store.index import (
     Index,
     build_named,
 )
-from loopy.data.store.shot_file import SCHEMA
-from loopy.data.store.storage import read_file
+from loopy.data.store.shot_file import SCHEMA, naming
+from loopy.data.store.shot_store import read_header
+from loopy.data.store.storage import LocalStorage, read_file
 from loopy.drafts import draft, output_errors, remove_dead_drafts
 from loopy.errors import ConfigurationError, StoreError
 from loopy.paths import AnyPath
@@ -74,7 +74,7 @@ def build_index(
         shares = {"validation": SHARE, "test": SHARE} | _shares(Path(root) / FOLDER)
         given = {"validation": validation, "test": test}
         shares |= {name: share for name, share in given.items() if share is not None}
-        abouts, damaged = read_abouts(root, description, keep=keep)
+        abouts, damaged = _read_abouts(root, description, keep)
         if left_out is not None:
             for error in damaged:
                 left_out(error)
@@ -93,11 +93,8 @@ def remove_drafts(root: AnyPath, *, older_than_s: float = 3600) -> int:
 def write_build(root: AnyPath, columns: Mapping[str, np.ndarray]) -> Index:
     """Writes columns, of the `TYPES` and sorted by id, and makes them the current build.
 
-    The build before it stays, older ones go. It waits for another process that writes one. A
-    build of the same name is replaced if it is damaged.
-
-    Raises:
-        OutputError: It cannot be written.
+    The build before it stays, older ones go; one of the same name is replaced if it is damaged. It
+    waits for another process that writes one. What cannot be written is an OutputError.
     """
     with _alone(root):
         return _write(root, columns, {})
@@ -112,10 +109,8 @@ def identity_hash(identity: str) -> int:
 def split_of(identity: int, *, validation: float, test: float) -> int:
     """The split of all shots of an identity, by its hash and the shares of identities held out.
 
-    The test split takes the lowest hashes, validation the next; other shots do not matter.
-
-    Raises:
-        ConfigurationError: Shares below 0, or of more than 1 in sum.
+    The test split takes the lowest hashes, validation the next; other shots do not matter. Shares
+    below 0, or of more than 1 in sum, are a ConfigurationError.
     """
     if min(validation, test) < 0 or validation + test > 1:
         raise ConfigurationError(
@@ -145,6 +140,24 @@ def _shares(folder: Path) -> dict[str, float]:
             about = plain_values(read_file(build / COLUMNS))
             return {name: float(about[name]) for name in ("validation", "test")}
     return {}
+
+
+def _read_abouts(
+    root: AnyPath, description: StoreDescription, keep: Collection[str] | None
+) -> tuple[list[dict[str, Any]], list[StoreError]]:
+    """What shots say of themselves, by id, and what is wrong with the others; one must be whole."""
+    storage, abouts, damaged = LocalStorage(Path(root)), list[dict[str, Any]](), list[StoreError]()
+    for path in sorted(Path(root).glob("clips/*/[!.]*.safetensors")):
+        if keep is None or path.stem in keep:
+            try:
+                with naming(path):
+                    inside = path.relative_to(root).as_posix()
+                    abouts.append(read_header(storage, inside, description).about)
+            except StoreError as error:
+                damaged.append(error)
+    if damaged and not abouts:
+        raise StoreError(f"{len(damaged)} shots cannot be read: {'; '.join(map(str, damaged))}")
+    return sorted(abouts, key=lambda about: about["id"]), damaged
 
 
 def _columns(
@@ -203,10 +216,7 @@ def _write(root: AnyPath, columns: Mapping[str, np.ndarray], shares: Mapping[str
 
 def _is_whole(build: Path, text: str) -> bool:
     """Whether a build is there, to the byte."""
-    try:
-        if read_file(build / COLUMNS) != text.encode():
-            return False
+    with suppress(OSError, StoreError):
         Index(build).verify()
-    except (OSError, StoreError):
-        return False
-    return True
+        return read_file(build / COLUMNS) == text.encode()
+    return False

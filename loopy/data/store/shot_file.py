@@ -63,12 +63,7 @@ class TensorPlace(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What the start of a file says.
-
-    Attributes:
-        about: What is known of the shot: id, frames, measures and provenance.
-        tensors: Name -> place, checksums included.
-    """
+    """What the start of a file says: `ShotRecord.about`, and the place of each tensor by name."""
 
     about: dict[str, Any]
     tensors: dict[str, TensorPlace]
@@ -102,9 +97,7 @@ def header_length(start: bytes, size: int) -> int:
 def parse_header(text: bytes, size: int) -> Header:
     """What the text of a header says, once its checksum, schema and sizes fit a file of this size.
 
-    Raises:
-        CorruptFileError: Damaged or cut off.
-        StoreError: Of another schema.
+    One that is damaged or cut off is a CorruptFileError, one of another schema a StoreError.
     """
     digits = text[len(BEFORE_CHECKSUM) : AFTER_CHECKSUM]
     if not text.startswith(BEFORE_CHECKSUM) or digits != _checksum(text):

@@ -3,24 +3,35 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
 from loopy.data.store.cached_storage import CachedStorage
 from loopy.data.store.description import NAME, StoreDescription, load_description
-from loopy.data.store.headers import read_header
 from loopy.data.store.index import Index, fetch_index
 from loopy.data.store.rows import RowRead, Rows
-from loopy.data.store.shot_file import CHECKSUM, CURE, Header, naming
-from loopy.data.store.shots import shot_path
+from loopy.data.store.shot_file import (
+    CHECKSUM,
+    CURE,
+    Header,
+    header_length,
+    naming,
+    parse_header,
+)
+from loopy.data.store.shots import Provenance, checked_id, shot_path
 from loopy.data.store.storage import LocalStorage, ObjectStorage, Storage, is_address
 from loopy.errors import CorruptFileError, StoreError
 from loopy.paths import AnyPath, path_of
+from loopy.typed_values import record_of
 
 T = TypeVar("T")
 
+FIRST_BYTES = 4096  # one page; most headers fit
+LARGEST_MEASURE = torch.finfo(torch.float32).max
 HEADERS = 1024
 """Of shots, remembered by a store: the last used ones."""
 CHECKED_BYTES = 2**24
@@ -174,3 +185,48 @@ class ShotStore:
                 self._headers.popitem(last=False)
         self._headers.move_to_end(path)
         return self._headers[path]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a header tells of its shot; see `ShotRecord.about`."""
+
+    id: str
+    frames: int
+    provenance: Provenance
+    head_motion: float | None
+    expression: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse what no shot has."""
+        checked_id(self.id)
+        for name in ("head_motion", "expression"):
+            if not 0 <= (getattr(self, name) or 0) <= LARGEST_MEASURE:
+                raise ValueError(f"{name} is {getattr(self, name)}")
+
+
+def read_header(storage: Storage, path: str, description: StoreDescription) -> Header:
+    """The header of a shot, by its path in a store of this description.
+
+    Raises:
+        CorruptFileError: Missing, damaged, cut off, renamed, or not as the store's shots are.
+        StoreError: Of another schema, or out of reach.
+    """
+    start, size = storage.start(path, FIRST_BYTES)
+    end = 8 + header_length(start, size)
+    if end > len(start):
+        start, size = storage.start(path, end)
+    header = parse_header(start[8:end], size)
+    try:
+        known = _About.__dataclass_fields__
+        about = record_of(_About, {n: v for n, v in header.about.items() if n in known})
+        for name, kind in description.tensors(about.frames).items():
+            if name not in header.tensors:
+                raise ValueError(f"it has no {name}")
+            if (found := header.tensors[name][:2]) != kind:
+                raise ValueError(f"{name} is {found}, expected {kind}")
+    except ValueError as error:
+        raise CorruptFileError(f"its header makes no sense ({error}); {CURE}") from error
+    if path != (right := shot_path(about.id)):
+        raise CorruptFileError(f"it holds shot {about.id}; give it that name again, {right}")
+    return header

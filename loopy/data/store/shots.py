@@ -142,16 +142,9 @@ def shot_path(name: str) -> str:
 
 
 def write_shot(root: AnyPath, record: ShotRecord) -> Path:
-    """Adds a shot to a store, whole or not at all; the same shot written before is replaced.
+    """Adds a shot to a store made by `create_store`; the same one written before is replaced.
 
-    The index knows it after the next `build_index`.
-
-    Args:
-        root: The store, made by `create_store`.
-        record: The shot.
-
-    Returns:
-        Its file.
+    It is there whole or not at all, and the index knows it after the next `build_index`.
 
     Raises:
         StoreError: There is no store.
@@ -173,14 +166,9 @@ def write_shot(root: AnyPath, record: ShotRecord) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft(path) as hidden:
             write_shot_file(hidden, tensors, record.about())
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the disk knows the new name: else a power cut may lose the shot
+        finally:
+            os.close(folder)
     return path
-
-
-def _sync_folder(folder: Path) -> None:
-    """Waits until the disk knows the new name; without it a power cut may lose the shot."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

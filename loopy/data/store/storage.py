@@ -42,7 +42,7 @@ class Storage(ABC):
         """The first `count` bytes of a file, or all it has, and the size of the file.
 
         Raises:
-            CorruptFileError: There is no such file.
+            CorruptFileError: It is gone; of `fill` also: it ends too early.
             StoreError: It cannot be read, or reached.
         """
         found, size = self._start(path, count)
@@ -50,12 +50,7 @@ class Storage(ABC):
         return found, size
 
     def fill(self, path: str, ranges: Sequence[ByteRange]) -> None:
-        """Reads each range into its memory.
-
-        Raises:
-            CorruptFileError: The file is gone, or ends too early.
-            StoreError: It cannot be read, or reached.
-        """
+        """Reads each range into its memory; raises what `start` raises."""
         groups = merge(ranges, self.gap_bytes)
         spans = [(group[0].start, group[-1].stop) for group in groups]
         for group, (start, stop), found in zip(groups, spans, self._read(path, spans), strict=True):
@@ -153,12 +148,15 @@ class ObjectStorage(Storage):
 
 
 def open_file(path: Path) -> FileIO:
-    """Opens a file for reading, unbuffered; a pipe is refused, at which one would wait for ever.
+    """Opens a regular file for reading, unbuffered, or is an OSError.
 
-    Raises:
-        OSError: It cannot be opened, or is no regular file.
+    A pipe is refused, at which one would wait for ever.
     """
-    file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115 (given away)
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    file = open(path, "rb", buffering=0, opener=without_waiting)  # noqa: SIM115 (given away)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(f"{path.name} is a pipe or a device; put the file there, or delete it")
@@ -193,9 +191,7 @@ def library(address: str) -> Any:
 def connect(address: str, options: Mapping[str, Any] | None = None) -> Any:
     """A connection by obstore (`options` of `from_url`); no forked process may use it.
 
-    Raises:
-        StoreError: No address that obstore knows, or no such options.
-        DependencyError: It is not installed.
+    No address that obstore knows, or no such options, are a StoreError.
     """
     obstore = library(address)
     insecure = {"client_options": {"allow_http": True}} if address.startswith("http:") else {}
@@ -222,10 +218,6 @@ def _span(file: int, start: int, stop: int) -> bytes:
     return b"".join(parts)
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 @contextmanager
 def _store_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Errors of the system, and of these kinds, as those of a store."""
@@ -233,9 +225,8 @@ def _store_errors(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except (OSError, *kinds) as error:
         if isinstance(error, FileNotFoundError):
-            raise CorruptFileError(
-                "it is not there; check the address, or preprocess again"
-            ) from error
+            words = "it is not there; check the address, or preprocess again"
+            raise CorruptFileError(words) from error
         raise StoreError(
             f"it cannot be read ({first_line(error)}); check permission and connection"
         ) from error

@@ -59,7 +59,7 @@ def draw_window(
     """Draw a place in a video.
 
     Args:
-        frames: Length of the video.
+        frames: Of the video.
         generator: The sample's.
         clip_frames: Frames to learn.
         history: Frames wanted before them. A shorter video gives whole clips as far as it goes.
@@ -164,9 +164,8 @@ def _audio_rows(
 ) -> Int[Tensor, "f n r"]:
     """Rows of audio of each frame and its neighbours; two a frame in a store of 50 Hz."""
     frames = int(store.index["frames"][row])
-    around = window.indices(span, frames)
     each = store.description.audio_rate_hz // store.description.fps
-    return around[..., None] * each + torch.arange(each)
+    return window.indices(span, frames)[..., None] * each + torch.arange(each)
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:

@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from loopy.data.store.description import StoreDescription, check_space, create_store, estimate_size
-from loopy.data.store.headers import FIRST_BYTES
 from loopy.data.store.index_build import build_index, remove_drafts
 from loopy.data.store.shot_file import SCHEMA
-from loopy.data.store.shot_store import ShotStore
+from loopy.data.store.shot_store import FIRST_BYTES, ShotStore
 from loopy.data.store.shots import shot_path, write_shot
 from loopy.errors import ConfigurationError, CorruptFileError, LoopyError, OutputError, StoreError
 
