@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from loopy.commands import evaluate_reports
+from jsonargparse import ArgumentParser, Namespace
+
 from loopy.commands.evaluate_sets import evaluate_set, evaluate_videos
-from loopy.commands.parsing import chosen, parsed
+from loopy.commands.parsing import chosen, parsed, read_words
 from loopy.data.media.outputs import check_outputs
 from loopy.devices import Precision, dtype_of, named
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import folder_of_results, writing
 from loopy.errors import ConfigurationError
 from loopy.evaluation.sets.layouts import SETS
+from loopy.evaluation.table.compare import compare
 from loopy.evaluation.toon.conditions import (
     CLIPS,
     QUICK_CLIPS,
@@ -29,6 +31,9 @@ from loopy.models.recogniser import Recogniser
 from loopy.models.tracker import Tracker, unread
 from loopy.pipeline import LoopyPipeline
 from loopy.typed_values import write_record
+
+MOVED = {"--study": "pages", "--votes": "votes"}
+"""Older words, and what `tools.study` calls them."""
 
 
 def evaluate(
@@ -101,11 +106,11 @@ def evaluate(
 def run(words: Sequence[str]) -> None:
     """Runs what the word after the verb names."""
     functions = {"toon": evaluate, **dict.fromkeys(SETS, evaluate_set), "videos": evaluate_videos}
-    functions |= dict.fromkeys(evaluate_reports.WAYS, evaluate_reports.run)
-    way = [word for word in words if word in evaluate_reports.WAYS]  # other options may be first
+    functions |= dict.fromkeys(("--compare", *MOVED), _compare)
+    way = [word for word in words if word in ("--compare", *MOVED)]  # other options may be first
     name = chosen(functions, way or words[1:], verb="evaluate")
     if way:
-        evaluate_reports.run(words)
+        _compare(words)
     elif name == "videos":
         evaluate_videos(**parsed(evaluate_videos, words[2:], verb="evaluate videos"))
     elif name == "toon":
@@ -115,12 +120,31 @@ def run(words: Sequence[str]) -> None:
         evaluate_set(**parsed(evaluate_set, words[1:], verb=verb, flat=flat))
 
 
-def _workers(wanted: int | None, device: str) -> int:
-    """Processes that make and measure talks.
+def _compare(words: Sequence[str]) -> None:
+    """Compares two evaluations."""
+    if moved := [word for word in words if word in MOVED]:
+        raise ConfigurationError(
+            f"studies are now in the repository: python -m tools.study {MOVED[moved[0]]} --help"
+        )
+    parser = ArgumentParser(
+        prog="loopy evaluate --compare", description=_compare.__doc__, exit_on_error=False
+    )
+    add = parser.add_argument
+    add("--compare", nargs="*", type=Path, help="Folders of two evaluations of one test set.")
+    add("--out", type=Path, help="A folder for comparison.json.")
+    add("--seed", type=int, default=0, help="Of intervals.")
+    options = Namespace(**read_words(parser, words[1:]))
+    if len(options.compare) != 2:
+        raise ConfigurationError(f"--compare of {len(options.compare)} folders; give two")
+    found = compare(*options.compare, seed=options.seed)
+    print(found)
+    if options.out is not None:
+        folder_of_results(options.out)
+        print(f"\n{found.write(options.out)}")
 
-    Raises:
-        ConfigurationError: Less than none, or some where the model is on a GPU.
-    """
+
+def _workers(wanted: int | None, device: str) -> int:
+    """Processes that make and measure talks; none where the model is on a GPU."""
     cpu = device.startswith("cpu")
     if wanted is None:
         return (os.cpu_count() or 1) if cpu else 0

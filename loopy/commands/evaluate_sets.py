@@ -1,31 +1,41 @@
 """`loopy evaluate celebv-hq`, `ravdess`, `hdtf`, `open-set`, `videos`: the table of the paper."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from loopy.commands.judges import extractors_of
+from loopy.data.media.finished import content_hash
 from loopy.data.media.outputs import check_outputs
-from loopy.devices import Precision, dtype_of, named
+from loopy.devices import Precision, dtype_of, named, usable
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import folder_of_results
-from loopy.errors import ConfigurationError, MediaError
-from loopy.evaluation.features.networks import EvaluationModels
+from loopy.errors import ConfigurationError, MediaError, MetricError
+from loopy.evaluation.features.extract import ExtractorSet
+from loopy.evaluation.features.faces import FindPoints, Points
+from loopy.evaluation.features.networks import EvaluationModels, build_extractors
+from loopy.evaluation.features.toon import toon_extractors
 from loopy.evaluation.sets.draw import DrawOptions, open_draw
-from loopy.evaluation.sets.folders import folder_pairs
-from loopy.evaluation.sets.generate import BOUNDS, Maker, bound_pairs, made_pairs
+from loopy.evaluation.sets.generate import (
+    BOUNDS,
+    Maker,
+    bound_pairs,
+    folder_pairs,
+    made_pairs,
+)
 from loopy.evaluation.sets.layouts import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
-from loopy.evaluation.table.evaluate import Pair, VideoEvaluator
+from loopy.evaluation.table.evaluate import VideoEvaluator
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import FILE, Results
 from loopy.evaluation.table.text import aligned, results_table, short, write_csv
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
+from loopy.preprocess.landmarks import estimator
+from loopy.preprocess.landmarks.precomputed import tracks_path
 
 
 def evaluate_set(
@@ -84,18 +94,20 @@ def evaluate_set(
     count = len(chosen.items)
     evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
     pairs = made_pairs(maker, chosen.items, out, seeds=seeds)
-    who = {"model": named(model, dtype), "test_set": test_set, "seed": seed}
-    results = _evaluated(evaluator, pairs, count, **who)
+    name = named(model, dtype)
+    results = evaluator.results(
+        tqdm(pairs, total=count, desc=name, unit="video"), model=name, test_set=test_set, seed=seed
+    )
     tell(results, out)
     if bounds:
         beside = {"made": results}
         for bound in BOUNDS:
             place = folder_of_results(out / "bounds" / bound)
             evaluator = VideoEvaluator(place, extractors, evaluator.columns, out)
-            pairs = bound_pairs(maker, chosen.items, out, bound)
-            beside[bound] = _evaluated(
-                evaluator, pairs, count, model=bound, test_set=test_set, seed=seed
+            pairs = tqdm(
+                bound_pairs(maker, chosen.items, out, bound), total=count, desc=bound, unit="video"
             )
+            beside[bound] = evaluator.results(pairs, model=bound, test_set=test_set, seed=seed)
             beside[bound].write(place)
         print("\n".join(["", *side_by_side(beside)]))
 
@@ -134,8 +146,9 @@ def evaluate_videos(
     tracks = files if landmarks == "precomputed" else None
     extractors = extractors_of(weights, toons=toons, device=device, tracks=tracks)
     evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
-    who = {"model": name or made.resolve().name, "test_set": "videos", "seed": seed}
-    tell(_evaluated(evaluator, pairs, len(pairs), **who), out)
+    name = name or made.resolve().name
+    shown = tqdm(pairs, desc=name, unit="video")
+    tell(evaluator.results(shown, model=name, test_set="videos", seed=seed), out)
 
 
 def tell(results: Results, out: Path) -> None:
@@ -172,14 +185,42 @@ def side_by_side(beside: dict[str, Results]) -> list[str]:
     return [*aligned(["what", *figures], rows), "", *legend]
 
 
-def _evaluated(
-    evaluator: VideoEvaluator,
-    pairs: Iterable[Pair],
-    count: int,
-    *,
-    model: str,
-    test_set: str,
-    seed: int,
-) -> Results:
-    shown = tqdm(pairs, total=count, desc=model, unit="video")
-    return evaluator.results(shown, model=model, test_set=test_set, seed=seed)
+def extractors_of(
+    weights: EvaluationModels, *, toons: bool, device: str, tracks: Sequence[Path] | None = None
+) -> ExtractorSet:
+    """All extractors that the given files allow, with the judges of toons where asked for.
+
+    Landmarks are found by DWPose, or known: `tracks` are the videos that have theirs beside them.
+    """
+    found_by, points = "dwpose", _dwpose(weights, device)
+    if tracks is not None:
+        known = [tracks_path(video) for video in tracks if tracks_path(video).is_file()]
+        found_by, points = " ".join(content_hash(path, "track") for path in known), known_track
+    own = build_extractors(weights, points=points, found_by=found_by, device=str(usable(device)))
+    return own | toon_extractors() if toons else own
+
+
+def _dwpose(weights: EvaluationModels, device: str) -> Points | None:
+    """DWPose; None without its files."""
+    if weights.detector is None and weights.pose is None:
+        return None
+    if weights.detector is None or weights.pose is None:
+        raise ConfigurationError(
+            "landmarks need both --weights.detector (yolox_l.onnx) and --weights.pose "
+            "(dw-ll_ucoco_384.onnx)"
+        )
+    found = estimator("dwpose", detector=weights.detector, pose=weights.pose, device=device)
+    return lambda _: lambda frames: found(frames).points
+
+
+def known_track(video: Path | None) -> FindPoints:
+    """The track in the file of a video; it goes on by itself from call to call.
+
+    Raises:
+        MetricError: A single picture.
+        MediaError: The video has no track, or one that does not fit.
+    """
+    if video is None:
+        raise MetricError("a portrait has no track; find landmarks by DWPose")
+    found = estimator("precomputed", video=video)
+    return lambda frames: found(frames).points

@@ -27,13 +27,7 @@ they reach 0.02, those of toons who talk 1 at least."""
 
 
 class BeatAlignment(NamedTuple):
-    """How well the beats of head and voice meet.
-
-    Attributes:
-        score: In [0, 1].
-        chance: The mean score over all shifts of the voice: what this head has by chance.
-        gain: Their difference; above 0 where the head moves with the voice.
-    """
+    """How well the beats of head and voice meet, in [0, 1], and what this head has by chance."""
 
     score: float
     chance: float
@@ -79,11 +73,7 @@ def beats(track: Float[Tensor, "f"]) -> Int[Tensor, "n"]:
 
 
 def beat_alignment(speed: Float[Tensor, "f"], energy: Float[Tensor, "f"]) -> BeatAlignment:
-    """Alignment of one video.
-
-    Args:
-        speed: Of the head in each frame, as `head_speed` gives it.
-        energy: Of the voice in each frame.
+    """Alignment of one video, of `head_speed` and the voice's energy in each frame.
 
     Raises:
         MetricError: Different lengths, NaN, or a head or a voice without a beat.

@@ -36,14 +36,7 @@ Interpolator = Callable[[Frames, Frames], Frames]
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of trained weights that a figure needs.
-
-    Attributes:
-        name: As its authors call it.
-        network: What is in it.
-        source: Where to get it, in words.
-        licence: Of the weights, as far as their authors say.
-    """
+    """A file of weights that a figure needs: what is in it, and where to get it, in words."""
 
     name: str
     network: str

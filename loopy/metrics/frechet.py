@@ -20,13 +20,7 @@ EXPRESSIONS = 64
 
 
 class Frechet(NamedTuple):
-    """A Frechet distance, and what it rests on.
-
-    Attributes:
-        distance: The squared distance, as FID and FVD are always given.
-        rows: Rows of the two sets: frames of FID and E-FID, videos of FVD.
-        width: Numbers in a row.
-    """
+    """A Frechet distance, squared as always, of two sets with so many rows of so many numbers."""
 
     distance: float
     rows: tuple[int, int]
@@ -41,11 +35,7 @@ class Frechet(NamedTuple):
 
 
 def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) -> Frechet:
-    """Frechet distance of two sets of rows; covariances by n - 1, as pytorch-fid has them.
-
-    Args:
-        first: Features of the real set.
-        second: Those of the generated one.
+    """Frechet distance of real and generated rows; covariances by n - 1, as pytorch-fid has them.
 
     Raises:
         MetricError: A set of fewer than 2 rows, sets of different widths, NaN or infinity.
@@ -62,12 +52,7 @@ def frechet_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "m d"]) 
 class Moments:
     """What the distance needs of a real and a generated set; it does not grow with them.
 
-    Those of parts add up, also those of other ranks.
-
-    Attributes:
-        rows: How many the real and the generated set have.
-        sums: Of their rows.
-        products: Sums of the outer product of each row with itself.
+    Rows, their sums, and sums of the outer product of each row with itself: those of parts add up.
     """
 
     rows: Int[Tensor, "2"]

@@ -12,10 +12,8 @@ from loopy.metrics.extractors import check_numbers
 def identity_similarity(frames: Float[Tensor, "f d"], portrait: Float[Tensor, "d"]) -> float:
     """Mean over a video of the cosine of each frame's embedding with the portrait's, in [-1, 1].
 
-    Args:
-        frames: Embeddings of the faces in a video, of any length; of a network that the caller
-            names beside the figure (ArcFace is the usual one, its weights are not for commerce).
-        portrait: Embedding of the portrait.
+    Embeddings of a network that the caller names beside the figure; ArcFace is the usual one, its
+    weights are not for commerce.
 
     Raises:
         MetricError: No frames, different widths, NaN, or an embedding that is zero.

@@ -17,12 +17,8 @@ _AT_ONCE = 32
 def inception(path: str | Path | None, *, device: str | torch.device = "cpu") -> FrameFeatures:
     """The 2048 numbers behind the last pooling; pictures are resized to 299 x 299 inside.
 
-    Args:
-        path: The file of weights; see `INCEPTION`.
-        device: Where it runs.
-
     Raises:
-        ModelError: The file is missing or does not fit.
+        ModelError: The file of weights is missing or does not fit.
         DependencyError: torch-fidelity, which has the network, is not installed.
     """
     INCEPTION.read(path)  # first: torch-fidelity reaches for the network, and unpickles anything

@@ -42,12 +42,10 @@ class MotionVariances(NamedTuple):
 def motion_variances(motion: MotionSequence) -> MotionVariances:
     """Glo and Exp of one video.
 
-    Args:
-        motion: Its track at 25 frames a second; frames behind the last whole window are not seen,
-            nor are windows in which more than half of the points were not found.
+    Without frames behind the last whole window, and windows without half of the points.
 
     Raises:
-        MetricError: Another frame rate, fewer frames than a window, or no window with a face.
+        MetricError: Not 25 frames a second, fewer than a window, or no window with a face.
     """
     if motion.fps != FPS:
         raise MetricError(
@@ -76,9 +74,6 @@ def interocular_px(motion: MotionSequence) -> Float[Tensor, ""]:
 
 def motion_diversity(motions: list[MotionSequence]) -> float:
     """Mean distance of a point between two seeds' videos, in px at 512; not counting lost points.
-
-    Args:
-        motions: One track for each seed, of equal length.
 
     Raises:
         MetricError: Fewer than 2 seeds, different lengths, or no point that all of them have.

@@ -17,11 +17,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from loopy.commands.judges import extractors_of
+from loopy.commands.evaluate_sets import extractors_of
 from loopy.data.media.video_reader import iterate_frames
 from loopy.data.media.writer import open_writer
 from loopy.evaluation.features.networks import EvaluationModels
-from loopy.evaluation.sets.folders import folder_pairs
+from loopy.evaluation.sets.generate import folder_pairs
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
 from loopy.evaluation.table.evaluate import VideoEvaluator
 from loopy.evaluation.table.results import Results

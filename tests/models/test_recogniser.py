@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from loopy.evaluation.toon.gallery import SHARED, gallery, look_alikes, nearest_is_own
+from loopy.evaluation.toon.talks import SHARED, gallery, look_alikes, nearest_is_own
 from loopy.models.recogniser import CROP, Recogniser
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS, random_identities, render

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopy.evaluation.toon.gallery import gallery, look_alikes, nearest_is_own
+from loopy.evaluation.toon.talks import gallery, look_alikes, nearest_is_own
 from loopy.models.probe import SIDE_PX
 from loopy.models.recogniser import Recogniser
 from loopy.randomness import generator

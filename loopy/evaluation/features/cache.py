@@ -17,11 +17,6 @@ from loopy.tensor_file import save_tensors
 def cached_features(video: VideoInput, extractors: ExtractorSet, path: Path) -> VideoFeatures:
     """The features of a video, from a file where the same extractors have left them.
 
-    Args:
-        video: The video.
-        extractors: What computes the features.
-        path: The file.
-
     Raises:
         MediaError: The video cannot be read.
         OutputError: The file cannot be written.

@@ -7,7 +7,7 @@ later frames too. An extractor that fails says why; the others go on.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,20 +23,14 @@ from loopy.errors import LoopyError, MetricError
 from loopy.metrics.video_features import SEGMENT
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
-PART = 64
-"""Frames in memory at a time: whole segments of 16, and an even number."""
-PART_BYTES = 2**29
-"""Most bytes of them: 64 frames of 1920 x 1080; of larger ones 48, 32 or 16."""
+PART, PART_BYTES = 64, 2**29
+"""Frames in memory at a time (whole segments of 16, and an even number), and their most bytes: 64
+frames of 1920 x 1080; of larger ones 48, 32 or 16."""
 
 
 @dataclass(frozen=True, eq=False)
 class VideoInput:
-    """A video to extract features from, 25 frames a second.
-
-    Attributes:
-        path: The file.
-        portrait: The picture that it was made from; None where there is none.
-    """
+    """A video of 25 frames a second, and the portrait that it was made from, if there is one."""
 
     path: Path
     portrait: UInt8[Tensor, "h w 3"] | None = None
@@ -44,7 +38,7 @@ class VideoInput:
     def parts(self) -> Iterator[UInt8[Tensor, "_n h w 3"]]:
         """Its frames, `PART` at a time, of large ones fewer."""
         frames = iterate_frames(self.path)
-        yield from in_parts(frames, most=PART, most_bytes=PART_BYTES, multiple=SEGMENT)
+        return in_parts(frames, most=PART, most_bytes=PART_BYTES, multiple=SEGMENT)
 
     @cached_property
     def sound(self) -> Float[Tensor, " samples"]:
@@ -70,12 +64,7 @@ class VideoInput:
 
 @dataclass(frozen=True, eq=False)
 class VideoFeatures:
-    """The features of a video.
-
-    Attributes:
-        tensors: By name; "size" is frames, height and width.
-        problems: Why a feature is missing.
-    """
+    """The features of a video ("size": frames, height and width), and why others are missing."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -119,14 +108,11 @@ Derive = Callable[[VideoInput, VideoFeatures], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class ExtractorSet:
-    """All extractors of an evaluation.
+    """All extractors of an evaluation, by the feature's name.
 
-    Attributes:
-        first: Those that need frames alone, by the feature's name.
-        second: Those that need features of the first pass.
-        derived: Features out of others.
-        missing: Features that nothing computes, with what is needed for them.
-        record: All that decides the features: hashes of networks and versions of code.
+    `first` need frames alone, `second` features of the first pass; `derived` come out of others,
+    `missing` says what features need that nothing computes. `record` is all that decides the
+    features: hashes of networks and versions of code.
     """
 
     first: Mapping[str, Start]
@@ -141,13 +127,7 @@ class ExtractorSet:
 
     def __or__(self, more: "ExtractorSet") -> "ExtractorSet":
         """Both together."""
-        return ExtractorSet(
-            {**self.first, **more.first},
-            {**self.second, **more.second},
-            {**self.derived, **more.derived},
-            {**self.missing, **more.missing},
-            {**self.record, **more.record},
-        )
+        return ExtractorSet(*({**vars(self)[f.name], **vars(more)[f.name]} for f in fields(self)))
 
     def extract(self, video: VideoInput) -> VideoFeatures:
         """The features of a video.
@@ -156,7 +136,7 @@ class ExtractorSet:
             MediaError: The video cannot be read, or is empty.
         """
         features = VideoFeatures()
-        for starts in ({"size": lambda *_: FrameSize(), **self.first}, self.second):
+        for starts in ({"size": lambda *_: _FrameSize(), **self.first}, self.second):
             running = dict[str, Extractor]()
             for name, start in starts.items():
                 with features.noting(name):
@@ -174,13 +154,7 @@ def run_extractors(
     parts: Iterable[UInt8[Tensor, "_n h w 3"]],
     features: VideoFeatures,
 ) -> None:
-    """Runs extractors over the frames of a video.
-
-    Args:
-        extractors: By the feature's name.
-        parts: The frames, some at a time.
-        features: Where features and problems go.
-    """
+    """Runs extractors, by the feature's name, over the frames of a video; fills `features`."""
     for part in parts:
         for name, extractor in extractors.items():
             if name not in features.problems:
@@ -192,16 +166,14 @@ def run_extractors(
                 features.tensors[name] = extractor.compute()
 
 
-class FrameSize:
+class _FrameSize:
     """Frames, height and width of a video."""
 
     def __init__(self) -> None:
         self._size = [0, 0, 0]
 
     def update(self, frames: UInt8[Tensor, "n h w 3"]) -> None:
-        """Takes the next frames."""
         self._size = [self._size[0] + len(frames), *frames.shape[1:3]]
 
     def compute(self) -> Tensor:
-        """The three numbers."""
         return torch.tensor(self._size)

@@ -3,6 +3,7 @@
 Nothing is downloaded. What is missing is named, with what a user has to get.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ LANDMARKS = (
     "Apache-2.0), by --weights.detector and --weights.pose; or tracks beside the videos, by loopy "
     "evaluate videos --landmarks precomputed"
 )
+_OF_FRAMES: dict[str, tuple[WeightsFile, Callable[..., Any], Callable[[Any], Any]]] = {
+    "inception": (INCEPTION, inception, FrameRows),
+    "resnet_3d": (RESNET_3D, resnet_3d, SegmentMean),
+    "i3d": (I3D, i3d, SegmentMean),
+    "amt": (AMT_S, amt, PartSmoothness),
+}
+_OF_FACES: dict[str, tuple[WeightsFile, Callable[..., Any], Callable[..., Start]]] = {
+    "syncnet": (SYNCNET, load_syncnet, syncnet),
+    "face": (FACE, FACE.script, faces),
+    "expression": (EXPRESSION, EXPRESSION.script, expressions),
+}
 
 
 @dataclass(frozen=True)
@@ -103,9 +115,7 @@ def build_extractors(
         device: Where the networks compute.
 
     Raises:
-        ModelError: A file that is given is missing or does not fit.
-        MediaError: Likewise.
-        DependencyError: A library that a file needs is not installed.
+        LoopyError: A file is missing or does not fit, or a library that it needs is not installed.
     """
     record = models.record() | {"points": found_by if points else "", "looks": FEATURES}
     first: dict[str, Start] = {
@@ -114,42 +124,31 @@ def build_extractors(
         "linear": lambda *_: PartSmoothness(linear),
     }
     second, derived = dict[str, Start](), dict[str, Derive]({"energy": energy})
-    missing = dict[str, str]()
-    for name, weights, load, kind in (
-        ("inception", INCEPTION, inception, FrameRows),
-        ("resnet_3d", RESNET_3D, resnet_3d, SegmentMean),
-        ("i3d", I3D, i3d, SegmentMean),
-        ("amt", AMT_S, amt, PartSmoothness),
-    ):
-        if (path := getattr(models, name)) is None:
-            missing[name] = f"{weights.needs}, by --weights.{name}"
-        else:
-            first[name] = _each(kind, load(path, device=device))
+    missing = {
+        name: f"{weights.needs}, by --weights.{name}"
+        for name, (weights, *_) in (_OF_FRAMES | _OF_FACES).items()
+        if getattr(models, name) is None
+    }
+    for name, (_, load, kind) in _OF_FRAMES.items():
+        if name not in missing:
+            first[name] = _each(kind, load(getattr(models, name), device=device))
     if models.q_align:
         first["quality"] = _each(FrameRows, q_align(device=device))
     else:
         missing["quality"] = f"{NEEDS}, by --weights.q_align true"
     if points is None:
-        missing["points"] = LANDMARKS
-    else:
-        first["points"] = lambda video, _: FrameRows(points(video.path))
-    for name, weights, start in (
-        ("syncnet", SYNCNET, syncnet),
-        ("face", FACE, faces),
-        ("expression", EXPRESSION, expressions),
-    ):
-        if (path := getattr(models, name)) is None:
-            missing[name] = f"{weights.needs}, by --weights.{name}"
-        elif points is None:
-            missing[name] = LANDMARKS
-        else:
-            network = load_syncnet(path) if name == "syncnet" else weights.script(path)
-            second[name] = start(network.to(device), device)
+        missing = dict.fromkeys(("points", *_OF_FACES), LANDMARKS) | missing
+        return ExtractorSet(first, second, derived, missing, record)
+    first["points"] = lambda video, _: FrameRows(points(video.path))
+    for name, (_, load, start) in _OF_FACES.items():
+        if name not in missing:
+            network = load(getattr(models, name)).to(device)
+            second[name] = start(network, device)
             if name == "face":
                 derived["portrait"] = portrait_face(network, device, points)
     return ExtractorSet(first, second, derived, missing, record)
 
 
-def _each(kind: type[Any], network: Any) -> Start:
+def _each(kind: Callable[[Any], Any], network: Any) -> Start:
     """A new extractor for each video, all with one network."""
     return lambda *_: kind(network)

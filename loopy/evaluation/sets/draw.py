@@ -81,13 +81,8 @@ class Item:
 class Draw:
     """A test set as it was drawn.
 
-    Attributes:
-        test_set: Its name.
-        seed: Of the draw.
-        options: How it was drawn.
-        folder: Hash of names and sizes of all candidates.
-        items: What was drawn.
-        left_out: Candidates that cannot be used, with the reasons.
+    `folder` is a hash of names and sizes of all candidates; `left_out` are those that cannot be
+    used, with the reasons.
     """
 
     test_set: str
@@ -124,14 +119,7 @@ class Draw:
 
 
 def open_draw(kind: PaperSet, folder: Path, out: Path, *, seed: int, options: DrawOptions) -> Draw:
-    """The draw in ``out``; where there is none yet, it is drawn and written there.
-
-    Args:
-        kind: Which test set.
-        folder: Where its files are.
-        out: A folder that exists.
-        seed: Of the draw.
-        options: How.
+    """The draw in ``out``, a folder that exists; where there is none yet, it is drawn and written.
 
     Raises:
         MediaError: No usable file, or not the files that the draw was made from.

@@ -1,7 +1,7 @@
-"""The videos of a draw: made by a model, the real ones, and ceilings and floors; each once.
+"""The videos to judge: of a draw, made each once, with ceilings and floors; or given in a folder.
 
-All are treated alike: 25 frames a second, the largest centred square, the model's size, the same
-codec and quality, the same sound.
+Those of a draw are treated alike: 25 frames a second, the largest centred square, the model's size,
+the same codec and quality, the same sound.
 
 ::
 
@@ -18,6 +18,7 @@ codec and quality, the same sound.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
@@ -27,17 +28,19 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from loopy.data.media.container import length_s, open_media
 from loopy.data.media.finished import is_finished, open_result
 from loopy.data.media.portrait import read_portrait
 from loopy.data.media.sound import read_audio
 from loopy.data.media.still import Portrait
+from loopy.data.media.video_pictures import moving_pictures
 from loopy.data.media.video_reader import iterate_frames, read_frames
 from loopy.diffusion.options import SamplingOptions
 from loopy.diffusion.sampler import schedule_record
 from loopy.drafts import existing_folder
 from loopy.errors import LoopyError, MediaError
 from loopy.evaluation.sets.draw import Item
-from loopy.evaluation.sets.layouts import PICTURES, check_audible
+from loopy.evaluation.sets.layouts import PICTURES, VIDEOS, check_audible, check_utf8
 from loopy.evaluation.table.evaluate import OF_ALL, Pair
 from loopy.models.weights import fingerprint
 from loopy.pipeline import LoopyPipeline
@@ -54,21 +57,19 @@ BOUNDS = {
     "other sound": "floor: the real pictures with the sound of the next video",
 }
 
+SPARE = 1
+"""Frames by which a codec may make a video longer or shorter than the real one."""
+
 Frames = Iterable[UInt8[Tensor, "n h w 3"]]
 
 
 @dataclass(frozen=True, eq=False)
 class Maker:
-    """Makes the videos of a test set with a model, each unless it is there, made of the same.
+    """Makes the videos of a test set in `folder`, each unless it is there, made of the same.
 
     `make`, `film` and `bound` say whether a video had to be made. They raise MediaError where a
-    file of the set cannot be used, OutputError where the video cannot be written.
-
-    Args:
-        pipe: The model.
-        folder: Where the files of the test set are.
-        seed: Of the noise; each video has its own.
-        options: How it samples otherwise than the model says.
+    file of the set cannot be used, OutputError where the video cannot be written. Each video has
+    noise of its own, by the seed; `options` are how to sample otherwise than the model says.
     """
 
     pipe: LoopyPipeline
@@ -92,14 +93,10 @@ class Maker:
         return self._write(out, item, lambda _: self.real(item), self._form)
 
     def bound(self, name: str, item: Item, out: Path, *, real: Path, other: Item) -> bool:
-        """A ceiling or a floor.
+        """A ceiling or a floor, one of `BOUNDS`.
 
-        Args:
-            name: Of `BOUNDS`.
-            item: Which video.
-            out: Where it goes.
-            real: The real one, as `film` wrote it.
-            other: Whose sound is the other one, repeated to the length of the pictures.
+        `real` is the real video as `film` wrote it, `other` the item with the other sound, which is
+        repeated to the length of the pictures.
         """
         if name == "compressed":
             again = (torch.from_numpy(frame)[None] for frame in iterate_frames(real))
@@ -190,13 +187,9 @@ class Maker:
 
 
 def made_pairs(maker: Maker, items: Sequence[Item], out: Path, *, seeds: int = 1) -> Iterator[Pair]:
-    """Makes each video when it is asked for; a video that cannot be made has a problem.
+    """Makes each video when it is asked for, in ``out``; one that cannot be made has a problem.
 
-    Args:
-        maker: Makes them.
-        items: Which.
-        out: Where they go.
-        seeds: How many videos of each, with other noise; the first one is evaluated.
+    With `seeds` also videos of other noise; the first one is evaluated.
 
     Raises:
         LoopyError: One of `OF_ALL`.
@@ -214,13 +207,7 @@ def made_pairs(maker: Maker, items: Sequence[Item], out: Path, *, seeds: int = 1
 
 
 def bound_pairs(maker: Maker, items: Sequence[Item], out: Path, bound: str) -> Iterator[Pair]:
-    """The videos of something that bounds the model, in ``out/bounds/NAME``.
-
-    Args:
-        maker: Of the model.
-        items: Which; those with a real video are bounded.
-        out: Where the model's videos are.
-        bound: Of `BOUNDS`.
+    """The videos of one of `BOUNDS`, in ``out/bounds/NAME``; of items that have a real video.
 
     Raises:
         LoopyError: One of `OF_ALL`.
@@ -234,6 +221,36 @@ def bound_pairs(maker: Maker, items: Sequence[Item], out: Path, bound: str) -> I
         else:
             make = partial(maker.bound, bound, item, real=real, other=other)
             yield _pair(maker, item, place, out, make)
+
+
+def folder_pairs(made: Path, real: Path | None) -> Iterator[Pair]:
+    """Pairs of the made videos in one folder and the real ones in another, by name without suffix.
+
+    A video that cannot be judged has a problem, in words: not readable, without sound or
+    silent, not 25 frames a second, without a real one, or not as long as it. Where there are no
+    real ones it has no portrait: its own first frame would be near to it whoever it shows.
+
+    Raises:
+        MediaError: A folder is missing, holds no video, two of one name, or one that is no UTF-8.
+    """
+    ours = _videos(made)
+    theirs = {} if real is None else _videos(real)
+    for name, path in ours.items():
+        partner = theirs.get(name)
+        try:
+            if real is not None and partner is None:
+                raise MediaError(f"{real} holds no video named {name}; put the real one there")
+            frames = _frames_of(path)
+            if partner is not None and abs(frames - (length := _frames_of(partner))) > SPARE:
+                raise MediaError(
+                    f"{path} has {frames} frames, the real one {length}; cut both to one length"
+                )
+            portrait = None if partner is None else read_frames(partner, [0])[0]
+            yield Pair(name, path, partner, portrait)
+        except OF_ALL:
+            raise
+        except LoopyError as error:
+            yield Pair(name, path, partner, problem=str(error))
 
 
 def _pair(
@@ -268,3 +285,35 @@ def _square(picture: Portrait, size_px: int) -> UInt8[Tensor, "h w 3"]:
 
 def _samples(frames: int) -> int:
     return frames * SAMPLE_RATE_HZ // int(FPS)
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    """Videos directly in a folder, by name without suffix."""
+    if not folder.is_dir():
+        raise MediaError(f"{folder} is no folder; give one with videos")
+    found = dict[str, Path]()
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in VIDEOS or path.name.startswith("."):
+            continue
+        check_utf8(path)
+        if path.stem in found:
+            raise MediaError(f"{path} and {found[path.stem]} have one name; rename one of them")
+        found[path.stem] = path
+    if not found:
+        raise MediaError(f"{folder} holds no videos ({', '.join(VIDEOS)})")
+    return found
+
+
+def _frames_of(path: Path) -> int:
+    """Frames of a video that can be judged."""
+    with open_media(path, "video") as container:
+        stream = moving_pictures(container)
+        rate = stream.average_rate or Fraction(0)
+        if abs(rate - FPS) > Fraction(1, 100):
+            raise MediaError(
+                f"video {path} has {float(rate):.6g} frames a second, all figures are of {FPS}; "
+                f"write it anew with ffmpeg -i IN -r {FPS} OUT"
+            )
+        seconds = length_s(container, stream)
+    check_audible(read_audio(path, zero="pictures"), f"the sound of {path}")
+    return round(seconds * FPS)

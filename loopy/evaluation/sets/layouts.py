@@ -72,10 +72,9 @@ SETS: Mapping[str, PaperSet] = MappingProxyType(
 
 
 def candidates(kind: PaperSet, folder: Path) -> dict[str, list[str]]:
-    """All files that a set may be drawn from: paths relative to the folder, sorted, by kind.
+    """All files that a set may be drawn from, relative to the folder, sorted.
 
-    Returns:
-        "videos", or "portraits" and "sounds".
+    By kind: "videos", or "portraits" and "sounds".
 
     Raises:
         MediaError: No such folder, nothing in it that has the layout, or a name that is no UTF-8.
@@ -112,13 +111,8 @@ def candidates(kind: PaperSet, folder: Path) -> dict[str, list[str]]:
 def fit_video(path: Path, *, portrait_frame: int = 0, shortest_s: float = SHORTEST_S) -> int:
     """Frames at 25 a second that have pictures and sound.
 
-    Args:
-        path: A video.
-        portrait_frame: A frame of it that must exist.
-        shortest_s: Minimum length.
-
     Raises:
-        MediaError: No video, no sound, a silent or too short one, or without that frame.
+        MediaError: No video, no sound, a silent or too short one, or without the portrait's frame.
     """
     with open_media(path, "video") as container:
         seconds = length_s(container, moving_pictures(container))

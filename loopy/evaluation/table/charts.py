@@ -40,15 +40,9 @@ class Tick(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """Curves in one field.
+    """Curves in one field, the real one first, so that the made one lies above it.
 
-    Attributes:
-        title: What they show.
-        seconds: From the left end to the right one.
-        lines: The real one first, so that the made one lies above it.
-        band: An area, as what an SVG path draws; "" for none.
-        times: Ticks below.
-        values: Ticks at the left.
+    `band` is an area, as an SVG path or "" for none; `times` are ticks below, `values` at the left.
     """
 
     title: str

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import Tensor
-
 from loopy.evaluation.features.extract import VideoFeatures
 from loopy.evaluation.table.results import ColumnInfo
 from loopy.metrics.beat import beat_alignment, head_speed
@@ -57,17 +55,6 @@ def motion_of(features: VideoFeatures, points: str) -> MotionSequence:
     track, (_, height, width) = features.get(points), features.get("size").tolist()
     pose = track.new_zeros(len(track), 3)  # the figures do not ask for it
     return MotionSequence(track, pose, ~track.isnan().any(-1), min(height, width))
-
-
-def mouth_curve(features: VideoFeatures) -> Tensor | None:
-    """How open the mouth is in each frame: of toons as read, else lips over eyes' distance."""
-    if "toon_tracks" in features.tensors:
-        return features.tensors["toon_tracks"][:, OUTPUTS.index("open")]
-    if "points" not in features.tensors:
-        return None
-    points = features.tensors["points"]
-    between = (points[:, 36] - points[:, 45]).norm(dim=1)
-    return (points[:, 62] - points[:, 66]).norm(dim=1) / between
 
 
 GLO = "variance of the nose tip inside windows of 12 frames, x and y summed"

@@ -83,16 +83,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two evaluations, compared.
+    """Two evaluations, compared: their models and folders, and a row for each column of both.
 
-    Attributes:
-        a: The first one's model and folder.
-        b: The second one's.
-        test_set: Of both.
-        differences: A row for each column that both have for the same videos.
-        only_a: Videos that only the first one has.
-        only_b: Videos that only the second one has.
-        unpaired: Columns that cannot be compared video by video, with the reason.
+    `unpaired` are columns that cannot be compared video by video, with the reason.
     """
 
     a: str
@@ -182,8 +175,7 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
 
     Raises:
         MediaError: A folder holds no results.
-        ConfigurationError: Of different test sets, seeds, networks or videos, or with no video in
-            common.
+        ConfigurationError: Of other test sets, seeds, networks or videos, or no video in common.
     """
     first, second = Results.read(a), Results.read(b)
     ours, theirs = (
@@ -221,11 +213,7 @@ def difference(column: ColumnInfo, pairs: Pairs, seed: int | None) -> Difference
     """Compares one column over pairs of videos; None where no pair has it.
 
     The real figure of a video is the same in both evaluations; the first one that has it counts.
-
-    Args:
-        column: Which.
-        pairs: The same video of both.
-        seed: Of the draws; None takes Student's t in place of the bootstrap, for few videos.
+    No seed takes Student's t in place of the bootstrap, for few videos.
     """
     name, nan = column.name, math.nan
     known = [

@@ -12,8 +12,11 @@ from typing import cast
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from torch.nn import functional
 
-from loopy.drafts import existing_folder
+from loopy.data.media.video import contact_sheet, evenly_spread
+from loopy.data.media.video_reader import read_frames
+from loopy.drafts import existing_folder, writing
 from loopy.errors import (
     ConfigurationError,
     DependencyError,
@@ -25,12 +28,22 @@ from loopy.errors import (
 from loopy.evaluation.features.cache import cached_features, cached_tensor
 from loopy.evaluation.features.extract import ExtractorSet, VideoFeatures, VideoInput
 from loopy.evaluation.table.columns import Column
-from loopy.evaluation.table.frechet import Rows, distance_of_frames, distance_of_videos
 from loopy.evaluation.table.results import Results, SetFigure, VideoResult
-from loopy.evaluation.table.statistics import FEWEST_VIDEOS, bootstrap, mean
-from loopy.evaluation.table.strips import curves_of, write_strip
+from loopy.evaluation.table.statistics import (
+    FEWEST_VIDEOS,
+    Rows,
+    bootstrap,
+    distance_of_frames,
+    distance_of_videos,
+    mean,
+)
+from loopy.models.tracker import OUTPUTS
+from loopy.timing import FPS
 
 MADE, REAL = "made", "real"
+
+SHOWN, HEIGHT_PX = 10, 96
+"""Frames in a row, and how high they are shown."""
 
 OF_ALL = (OutputError, ConfigurationError, DependencyError)
 """Errors that are not of one video: the next one would meet them too."""
@@ -38,15 +51,10 @@ OF_ALL = (OutputError, ConfigurationError, DependencyError)
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A made video and the real one.
+    """A made video and the real one, if there is one.
 
-    Attributes:
-        name: Of the video.
-        made: The file.
-        real: The real one; None where there is none.
-        portrait: The picture that it was made from; without one its identity has no figure.
-        seeds: Videos of other seeds, of the same portrait and sound.
-        problem: Why it cannot be evaluated.
+    `portrait` is what it was made from; without one its identity has no figure. `seeds` are videos
+    of other noise; `problem` says why it cannot be evaluated.
     """
 
     name: str
@@ -59,14 +67,10 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class VideoEvaluator:
-    """Evaluates videos, one after the other. Features are cached.
+    """Evaluates videos, one after the other, into a folder that exists. Features are cached.
 
-    Attributes:
-        out: The folder of the results, which exists.
-        extractors: Of the features.
-        columns: Of the table.
-        real_out: The folder for features of the real videos; None: `out` too.
-        gaps: By column: the videos without a figure, with the reasons.
+    Those of the real videos in `real_out`, if it is given. `gaps` are by column the videos without
+    a figure, with the reasons.
     """
 
     out: Path
@@ -76,15 +80,9 @@ class VideoEvaluator:
     gaps: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def results(self, pairs: Iterable[Pair], *, model: str, test_set: str, seed: int) -> Results:
-        """Evaluates a set of videos.
+        """Evaluates a set of videos; one that is made when it is asked for is evaluated at once.
 
         Warns where a figure is of fewer videos than were evaluated.
-
-        Args:
-            pairs: The videos; one that is made when it is asked for is evaluated at once.
-            model: What made them.
-            test_set: Which set.
-            seed: Of the intervals.
 
         Raises:
             LoopyError: One of `OF_ALL`.
@@ -156,17 +154,12 @@ class VideoEvaluator:
                 with self._noting(f"{column.name}, real", pair.name):
                     result.real[column.name] = _finite(column, real)
         strip = self._strip(pair, [made] if real is None else [made, real])
-        return replace(result, curves=curves_of(made, real), strip=strip)
+        return replace(result, curves=_curves_of(made, real), strip=strip)
 
     def set_figure(
         self, column: Column, videos: Sequence[VideoResult], seed: int
     ) -> SetFigure | None:
-        """The figure of a set; None where it has none by its nature.
-
-        Args:
-            column: Which figure.
-            videos: Of the set, evaluated by this evaluator, without those that have a problem.
-            seed: Of the interval.
+        """The figure of a set, of videos without a problem; None where it has none by its nature.
 
         Raises:
             MetricError: It cannot be computed.
@@ -214,7 +207,7 @@ class VideoEvaluator:
         path = existing_folder(self.out / "strips") / f"{pair.name}.jpg"
         frames = min(int(video.get("size")[0]) for video in videos)
         try:
-            write_strip(path, pair.made, pair.real, frames=frames)
+            _write_strip(path, pair.made, pair.real, frames=frames)
         except MediaError as error:  # the figures stand without it
             warnings.warn(f"{pair.name} has no strip of frames: {error}", stacklevel=2)
             return ""
@@ -262,3 +255,56 @@ def _finite(column: Column, features: VideoFeatures | list[VideoFeatures]) -> fl
     if not isfinite(value):
         raise MetricError(f"{column.name} is {value}")
     return value
+
+
+def _mouth_curve(features: VideoFeatures) -> Tensor | None:
+    """How open the mouth is in each frame: of toons as read, else lips over eyes' distance."""
+    if "toon_tracks" in features.tensors:
+        return features.tensors["toon_tracks"][:, OUTPUTS.index("open")]
+    if "points" not in features.tensors:
+        return None
+    points = features.tensors["points"]
+    between = (points[:, 36] - points[:, 45]).norm(dim=1)
+    return (points[:, 62] - points[:, 66]).norm(dim=1) / between
+
+
+def _curves_of(made: VideoFeatures, real: VideoFeatures | None) -> dict[str, list[float]]:
+    """Mouth, colours against the first second, and likeness to the portrait, frame by frame."""
+    curves = dict[str, list[float]]()
+    for features, mark in ((made, ""), (real, ", real")):
+        if features is None:
+            continue
+        if (mouth := _mouth_curve(features)) is not None:
+            curves[f"mouth{mark}"] = mouth.tolist()
+        if (colours := features.tensors.get("colours")) is not None:
+            first = colours[: int(FPS)].mean(0)
+            curves[f"colour drift{mark}"] = (colours - first).norm(dim=1).tolist()
+        for rows, portrait in (("face", "portrait"), ("toon_face", "toon_portrait")):
+            if rows in (known := features.tensors) and portrait in known:
+                alike = torch.cosine_similarity(known[rows], known[portrait][None])
+                curves[f"identity{mark}"] = alike.tolist()
+    return curves
+
+
+def _write_strip(path: Path, made: Path, real: Path | None, *, frames: int) -> None:
+    """Writes a picture: frames of the real video in a row, those of the made one below.
+
+    Raises:
+        MediaError: A video ends before `frames`.
+        OutputError: It cannot be written.
+    """
+    places = evenly_spread(frames, SHOWN).tolist()
+    rows = [_small(read_frames(video, places)) for video in (real, made) if video is not None]
+    width = min(row.shape[2] for row in rows)
+    rows = [row[:, :, (over := (row.shape[2] - width) // 2) : over + width] for row in rows]
+    with writing(path) as hidden:
+        contact_sheet(torch.cat(rows), columns=len(places)).save(hidden)
+
+
+def _small(frames: UInt8[Tensor, "n h w 3"]) -> UInt8[Tensor, "n 96 w 3"]:
+    height, width = frames.shape[1:3]
+    size = (HEIGHT_PX, max(1, round(width * HEIGHT_PX / height)))
+    shown = functional.interpolate(
+        frames.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True
+    )
+    return shown.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -4,13 +4,15 @@ import base64
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from loopy.drafts import writing
 from loopy.evaluation.table.charts import BOTTOM, LEFT, RIGHT, TOP, charts, overview
 from loopy.evaluation.table.results import ColumnInfo, Results, SetFigure, VideoResult
-from loopy.evaluation.table.templates import fill
 from loopy.evaluation.table.text import DIRECTIONS, figure_cells, short, together
 
 FILE = "report.html"
@@ -37,14 +39,6 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
     Pictures, then videos, the worst ones first, are put inside the page up to a bound; the rest are
     relative links, for which the page must stay in its folder. The page says which.
 
-    Args:
-        results: What to show.
-        folder: Where its videos and strips are.
-        embed_bytes: The bound: size of the files inside, in all.
-
-    Returns:
-        The page.
-
     Raises:
         OutputError: It cannot be written there.
     """
@@ -56,25 +50,28 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
     inside = embedded(files, folder, embed_bytes)
     there = {path for path in files if path and (folder / path).is_file()}
     names = [column.name for column in results.columns if column.name not in results.missing]
-    page = fill(
-        "report.html",
-        results=results,
-        columns=[column for column in results.columns if column.name in names],
-        missing=together(results.missing),
-        overview=overview(results.videos),
-        videos=list(zip(order, shown, strict=True)),
-        sortable=[name for name in names if any(name in v.values for v in results.videos)],
-        orders=orders,
-        sources={path: inside.get(path, quote(path)) for path in there},
-        inside=len(inside),
-        links=len(there) - len(inside),
-        megabytes=embed_bytes / 1e6,
-        field=(LEFT, RIGHT, TOP, BOTTOM),
-        open=OPEN,
-        nan=math.nan,
-        bar=_bar,
-        **{each.__name__: each for each in (charts, figure_cells, short)},
-        directions=DIRECTIONS,
+    page = (
+        _templates()
+        .get_template("report.html")
+        .render(
+            results=results,
+            columns=[column for column in results.columns if column.name in names],
+            missing=together(results.missing),
+            overview=overview(results.videos),
+            videos=list(zip(order, shown, strict=True)),
+            sortable=[name for name in names if any(name in v.values for v in results.videos)],
+            orders=orders,
+            sources={path: inside.get(path, quote(path)) for path in there},
+            inside=len(inside),
+            links=len(there) - len(inside),
+            megabytes=embed_bytes / 1e6,
+            field=(LEFT, RIGHT, TOP, BOTTOM),
+            open=OPEN,
+            nan=math.nan,
+            bar=_bar,
+            **{each.__name__: each for each in (charts, figure_cells, short)},
+            directions=DIRECTIONS,
+        )
     )
     with writing(folder / FILE) as hidden:
         hidden.write_text(page, encoding="utf-8")
@@ -82,13 +79,10 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
 
 
 def worst_first(results: Results) -> dict[str, list[int]]:
-    """Orders of the videos, by what they are ordered; a video that could not be judged is worst.
+    """Places in `results.videos` by name of an order; a video that could not be judged is worst.
 
     The first order is of all columns: by the mean of a video's ranks in them, of 0 (best) to 1.
     Then one for each column that has a better way; a video without a figure is the last.
-
-    Returns:
-        Name of the order to places in `results.videos`.
     """
     judged = [number for number, video in enumerate(results.videos) if not video.problem]
     problems = [number for number, video in enumerate(results.videos) if video.problem]
@@ -144,3 +138,18 @@ def _bar(figure: SetFigure | None, real: SetFigure | None) -> tuple[float, ...]:
     known = [place for place in places if math.isfinite(place)]
     low, span = min(known), (max(known) - min(known)) or 1.0
     return tuple(4 + 92 * (place - low) / span for place in places)
+
+
+@cache
+def _templates() -> Environment:
+    """Text is escaped, an unknown value is an error."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1] / "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    return templates

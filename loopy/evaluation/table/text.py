@@ -56,9 +56,6 @@ def write_csv(results: Results, folder: Path) -> tuple[Path, Path]:
     A figure that is not known is an empty cell. In `videos.csv` a column "X, real" is that of the
     real video.
 
-    Returns:
-        Both files.
-
     Raises:
         OutputError: They cannot be written there.
     """

@@ -46,15 +46,8 @@ def held_out_clips(
 ) -> Clip:
     """Clips of held-out speech with their whole true past, in one batch, with a progress bar.
 
-    Their weight is 1 at the mouth, else 0.
-
-    Args:
-        pipe: Its autoencoder, audio encoder and layout.
-        clips: How many.
-        seed: Of the benchmark.
-        past_frames: Least frames of the talk before each clip, so that models of other layouts are
-            measured on the same clips.
-        workers: Processes.
+    Their weight is 1 at the mouth, else 0. At least `past_frames` of the talk lie before each clip,
+    so that models of other layouts are measured on the same clips.
     """
     past = max(past_frames, pipe.settings.contract.layout.past_frames)
     made = partial(_held_out_clip, pipe, seed, past)

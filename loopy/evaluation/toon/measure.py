@@ -29,8 +29,7 @@ from loopy.data.media.writer import open_writer
 from loopy.evaluation.features.extract import VideoFeatures, run_extractors
 from loopy.evaluation.features.frames import FrameRows
 from loopy.evaluation.toon import steadiness
-from loopy.evaluation.toon.gallery import gallery
-from loopy.evaluation.toon.talks import Scene, held_out_portrait, pixels, portrait_controls
+from loopy.evaluation.toon.talks import Scene, gallery, held_out_portrait, pixels, portrait_controls
 from loopy.models.latents import decode_latents, encode_images
 from loopy.models.recogniser import Recogniser
 from loopy.models.tracker import Tracker
@@ -53,14 +52,10 @@ class Probes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MeasuredTalk:
-    """A held-out talk, and the features of each film of it.
+    """A held-out talk with its true controls, and the features of each film of it, by source.
 
-    Attributes:
-        scene: Which talk.
-        controls: Its truth.
-        people: The talker and look-alikes, see `loopy.evaluation.toon.gallery.gallery`.
-        portrait: The model's input.
-        films: By source, see `film_features`.
+    `people` are the talker and look-alikes (`loopy.evaluation.toon.talks.gallery`), `portrait` is
+    the model's input.
     """
 
     scene: Scene
@@ -78,7 +73,7 @@ def measure_talks(
     videos: Path | None = None,
     workers: int = 0,
 ) -> dict[str, list[MeasuredTalk]]:
-    """Make and measure talks in every way that their sets ask for, with a progress bar over talks.
+    """Makes and measures talks as their sets ask for, with a progress bar over talks.
 
     Args:
         pipe: The model.
@@ -157,19 +152,11 @@ def film_features(
     face: Bool[Tensor, "H W"],
     shown: Bool[Tensor, "f"],
 ) -> VideoFeatures:
-    """Features of a film: the same whatever its source.
+    """Features of a film, the same whatever its source.
 
-    Args:
-        parts: The frames, in order.
-        probes: The networks.
-        background: Pixels that show nothing but background.
-        face: Pixels of the face's box.
-        shown: Frames to keep.
-
-    Returns:
-        "tracks" of the tracker, "identity" of the recogniser, "colours" of cells (f k 3), "flicker"
-        (f-1), the mean absolute difference to the frame before over the background in 1/255,
-        "unrest", the same over the face after rigid alignment, and the frames "shown".
+    "tracks" of the tracker, "identity" of the recogniser, "colours" of cells (f k 3), "flicker"
+    (f-1), the mean absolute difference to the frame before over the background in 1/255, "unrest",
+    the same over the face's box after rigid alignment, and the frames "shown".
     """
     features = VideoFeatures()
     extractors = {

@@ -28,12 +28,8 @@ In brackets: 95 % interval, talks redrawn. ~ where an end of it says otherwise t
 class Report:
     """Figures of the toon benchmark.
 
-    Attributes:
-        model: Which model.
-        seed: Of the talks.
-        talks: How many of each set.
-        probes: Accuracy of the measuring networks, by network and kind of picture.
-        rows: The rows of the table.
+    `talks` are how many of each set, `probes` the accuracy of the measuring networks, by network
+    and kind of picture.
     """
 
     model: str

@@ -23,8 +23,8 @@ from loopy.evaluation.table.statistics import (
     ratio_of_medians,
     ratio_of_sums,
 )
-from loopy.evaluation.toon.gallery import nearest_is_own
 from loopy.evaluation.toon.measure import MeasuredTalk
+from loopy.evaluation.toon.talks import nearest_is_own
 from loopy.evaluation.toon.thresholds import RowResult, Threshold
 from loopy.evaluation.toon.tracks import (
     STILL,
@@ -49,13 +49,7 @@ SOURCES = ("made", "truth", "vae", "still", "mismatched", "no_past")
 
 @dataclass(frozen=True, eq=False)
 class ToonMeasurements:
-    """All that was measured.
-
-    Attributes:
-        talks: By set.
-        clip_frames: Frames of the model's clips.
-        sensitivity: See `loopy.evaluation.toon.conditions.condition_sensitivity`.
-    """
+    """All that was measured: talks by set, and `condition_sensitivity`."""
 
     talks: dict[str, list[MeasuredTalk]]
     clip_frames: int
@@ -229,12 +223,8 @@ def _scale(measurements: ToonMeasurements, names: tuple[str, ...]) -> Float[Tens
 class ToonRow(NamedTuple):
     """A row of the table.
 
-    Attributes:
-        name: For people and for JSON.
-        values: Of each talk.
-        statistic: One figure of them.
-        threshold: Where it should lie; None is for information.
-        reads: An output that the tracker must follow for it; empty: none in doubt.
+    `statistic` makes one figure of the values of each talk; without a threshold it is for
+    information. Where the tracker does not follow what it `reads`, it says nothing.
     """
 
     name: str
@@ -292,13 +282,7 @@ ENDLESS_ROWS = (
 def row_results(
     measurements: ToonMeasurements, *, seed: int = 0, unread: Collection[str] = ()
 ) -> list[RowResult]:
-    """Every row of the table, for every source.
-
-    Args:
-        measurements: All that was measured.
-        seed: Of the bootstrap.
-        unread: Outputs that the tracker does not follow; rows about them say nothing.
-    """
+    """Every row of the table for every source; rows about `unread` outputs say nothing."""
     results = []
     for row in (*ROWS, *(ENDLESS_ROWS if "endless" in measurements.talks else ())):
         found = {source: row.values(measurements, source) for source in SOURCES}

@@ -1,16 +1,19 @@
-"""The talks of the toon benchmark: faces and voices that no training saw, made from a seed."""
+"""The talks of the toon benchmark: faces and voices that no training saw, and look-alikes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from loopy.errors import ConfigurationError
+from loopy.models.probe import AT_ONCE, SIDE_PX
+from loopy.models.recogniser import Recogniser
 from loopy.pixels import to_pixels
 from loopy.randomness import generator
-from loopy.synthetic.face import CONTROLS, render
+from loopy.synthetic.face import CONTROLS, Identity, random_identities, render
 from loopy.synthetic.talker import Kind, Talk, random_talk
 
 HELD_OUT = 2**62
@@ -20,6 +23,19 @@ POSE_SPANS = {"yaw": 0.10, "pitch": 0.05, "roll": 0.04}
 """How far the head of a portrait is turned at most, in radians."""
 
 SHORTEST_S = 2.0
+
+PEOPLE = 32
+SHARED = (
+    "skin", "lips", "shoulders", "clothes", "trim", "collar", "backdrop", "near", "far",
+)  # fmt: skip
+"""Traits that look-alikes share: the whole picture but the face; the lips' colour follows skin."""
+
+_VIEWS = (
+    {"yaw": -0.2, "pitch": 0.05, "open": 0.3},
+    {"yaw": -0.05, "pitch": -0.05},
+    {"yaw": 0.05, "pitch": 0.05, "smile": 0.3},
+    {"yaw": 0.2, "pitch": -0.05, "open": 0.1, "wide": 0.4},
+)
 
 
 class Group(NamedTuple):
@@ -45,15 +61,7 @@ ENDLESS = Group("endless", "speech", 1, 1, 600.0, 400)
 
 @dataclass(frozen=True)
 class Scene:
-    """A held-out talk before it is made.
-
-    Attributes:
-        group: Name of its set.
-        number: Which talk of the benchmark.
-        kind: What it is.
-        seconds: Its length.
-        seed: Of the benchmark.
-    """
+    """A held-out talk before it is made: its set, number, kind, length; the benchmark's seed."""
 
     group: str
     number: int
@@ -82,13 +90,7 @@ class Scene:
 def scenes(
     seed: int = 0, *, quick: bool = False, endless: bool = False, seconds: float | None = None
 ) -> list[Scene]:
-    """The talks of the benchmark.
-
-    Args:
-        seed: Of all of them; 0 is the one to report.
-        quick: Only a few of each set.
-        endless: Also the one of ten minutes.
-        seconds: Cut all talks to this length.
+    """The talks of the benchmark: a few of each set, with the one of ten minutes, cut to a length.
 
     Raises:
         ConfigurationError: Too short for a first and a last second.
@@ -105,16 +107,10 @@ def scenes(
 
 
 def held_out_talk(seed: int, number: int, *, seconds: float, kind: Kind = "speech") -> Talk:
-    """A talk that no training saw.
+    """A talk that no training saw, by the benchmark's seed and its number.
 
     torch's CPU generator uses only the lower 32 bits of a seed, so a range of its own is not
     enough. Those bits are hashed: a talk with a random seed is this one with a chance of 2**-32.
-
-    Args:
-        seed: Of the benchmark.
-        number: Which of its talks.
-        seconds: Its length.
-        kind: What it is, see `loopy.synthetic.talker.random_talk`.
     """
     return random_talk(HELD_OUT + _entropy(seed, number), seconds=seconds, kind=kind)
 
@@ -139,3 +135,39 @@ def pixels(pictures: Float[Tensor, "n 3 H W"]) -> UInt8[Tensor, "n H W 3"]:
 
 def _entropy(seed: int, number: int) -> int:
     return int(torch.randint(2**32, (), generator=generator(seed, "held-out talk", number)))
+
+
+def look_alikes(identity: Identity, n: int, generator: torch.Generator) -> Identity:
+    """Random people with the background, clothes and skin tone of a given one."""
+    own = identity.expand(n)
+    shared = {name: getattr(own, name) for name in SHARED}
+    return replace(random_identities(n, generator), **shared)
+
+
+def gallery(
+    recogniser: Recogniser, identity: Identity, generator: torch.Generator, *, people: int = PEOPLE
+) -> Float[Tensor, "people d"]:
+    """A person in row 0, look-alikes in the others: the mean of four views of each."""
+    others = look_alikes(identity, people - 1, generator)
+    return torch.cat([_mean_of_views(recogniser, who) for who in (identity, others)])
+
+
+def nearest_is_own(
+    embedded: Float[Tensor, "f d"], people: Float[Tensor, "people d"], *, own: int = 0
+) -> Bool[Tensor, "f"]:
+    """Whether the nearest person of a gallery is the right one, frame by frame."""
+    return (embedded @ people.T).argmax(1) == own
+
+
+@torch.no_grad()
+def _mean_of_views(recogniser: Recogniser, people: Identity) -> Float[Tensor, "n d"]:
+    controls = torch.zeros(len(_VIEWS), len(CONTROLS))
+    for row, view in zip(controls, _VIEWS, strict=True):
+        for name, value in view.items():
+            row[CONTROLS.index(name)] = value
+    each = torch.arange(len(people)).repeat_interleave(len(_VIEWS))
+    seen = [
+        recogniser(render(people[each[rows]], controls[rows % len(_VIEWS)], size_px=SIDE_PX))
+        for rows in torch.arange(len(each)).split(AT_ONCE)
+    ]
+    return functional.normalize(torch.cat(seen).unflatten(0, (len(people), -1)).mean(1), dim=1)

@@ -8,13 +8,9 @@ from loopy.evaluation.table.statistics import Figure
 
 
 class Threshold(NamedTuple):
-    """Where a figure should lie.
+    """Where a figure should lie: from low to high, and below a floor if one is named.
 
-    Attributes:
-        low: From here.
-        high: To here.
-        sure: Its whole interval must lie beyond `low`; else the figure itself.
-        below: A floor that it must lie below, too.
+    If it is to be `sure`, the whole interval must lie above `low`.
     """
 
     low: float = -math.inf
@@ -34,14 +30,9 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True)
 class RowResult:
-    """What a row of the table says.
+    """What a row of the table says: by source its figure, and a list of values a group of talks.
 
-    Attributes:
-        name: Of the row.
-        threshold: Its threshold.
-        figures: By source, where it has films.
-        values: One list a group of talks, likewise.
-        unread: The tracker does not follow what it is about, so it says nothing.
+    Where the tracker does not follow what it is about, it is `unread` and says nothing.
     """
 
     name: str

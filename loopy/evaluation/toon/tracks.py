@@ -33,12 +33,8 @@ def correlation(first: Float[Tensor, "*n f"], second: Float[Tensor, "*n f"]) -> 
 def best_lag(truth: Float[Tensor, "f"], measured: Float[Tensor, "f"], *, reach: int = 5) -> float:
     """How many frames late (negative: early) a measured track correlates best with the true one.
 
-    At each shift r is taken over the frames that both tracks have. NaN where no shift has an r.
-
-    Args:
-        truth: The true track.
-        measured: The measured one, of the same length.
-        reach: Largest shift tried, to either side.
+    At each shift, of `reach` frames at most to either side, r is taken over the frames that both
+    tracks have. NaN where no shift has an r.
     """
     frames = len(truth)
     scores = {
@@ -65,10 +61,8 @@ def mismatched_correlation(
 def variance(tracks: Float[Tensor, "f k"], *, window: int | None = None) -> Float[Tensor, "k"]:
     """Variance over time of each track.
 
-    Args:
-        tracks: One in each column.
-        window: Frames of the windows inside which it is taken, and then averaged over them; a
-            rest after the last whole one does not count. None: over the whole track.
+    Inside windows of so many frames, averaged over them; a rest after the last whole one does not
+    count. None: over the whole track.
     """
     window = len(tracks) if window is None else window
     whole = tracks[: len(tracks) // window * window].unflatten(0, (-1, window))
@@ -76,15 +70,11 @@ def variance(tracks: Float[Tensor, "f k"], *, window: int | None = None) -> Floa
 
 
 def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int = 3) -> Jumps:
-    """How far a position goes between two neighbouring means of a few frames.
+    """How far a position goes between two neighbouring means of `span` frames.
 
-    At borders of clips the means touch at the border; inside, no mean reaches over one. A mean of
-    frames, since the noise of what is read would hide the jumps of single ones.
-
-    Args:
-        tracks: The position's coordinates.
-        clip_frames: A clip begins at each multiple of it.
-        span: Frames of a mean.
+    A clip begins at each multiple of `clip_frames`. At borders of clips the means touch at the
+    border; inside, no mean reaches over one. Of means, since the noise of what is read would hide
+    the jumps of single frames.
     """
     before, after = _blocks(tracks, (-span, 0), span)
     return _jumps((after - before).norm(dim=1), reach=span, clip_frames=clip_frames)

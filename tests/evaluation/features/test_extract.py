@@ -11,17 +11,16 @@ from loopy.data.media.video import Video
 from loopy.data.media.video_pictures import READING
 from loopy.errors import MediaError, MetricError
 from loopy.evaluation.features.cache import cached_features, cached_tensor
-from loopy.evaluation.features.crops import (
+from loopy.evaluation.features.extract import PART, ExtractorSet, VideoFeatures, VideoInput
+from loopy.evaluation.features.faces import (
     NEEDED,
     TEMPLATE,
+    SyncNetScores,
     align,
     crop,
-    fill_missing,
-    has_eyes_nose_mouth,
+    steady_face,
     sync_boxes,
 )
-from loopy.evaluation.features.extract import PART, ExtractorSet, VideoFeatures, VideoInput
-from loopy.evaluation.features.faces import SyncNetScores
 from loopy.evaluation.features.frames import FrameRows, PartSmoothness, SegmentMean
 from loopy.evaluation.features.networks import EvaluationModels, build_extractors
 from loopy.evaluation.features.toon import FEATURES, toon_extractors
@@ -202,11 +201,11 @@ def test_a_cut_is_the_square_and_grey_outside():
 def test_gaps_of_a_track_take_the_nearest_frame_and_lost_faces_are_said():
     track = torch.arange(10.0)[:, None, None].expand(10, 68, 2).clone()
     track[[0, 5]] = torch.nan
-    whole = fill_missing(track, has_eyes_nose_mouth(track))
+    whole = steady_face(track)
     assert whole[:, 0, 0].tolist() == [1, 1, 2, 3, 4, 4, 6, 7, 8, 9]
     track[1:7] = torch.nan
     with pytest.raises(MetricError, match="in 3 of 10 frames"):
-        fill_missing(track, has_eyes_nose_mouth(track))
+        steady_face(track)
 
 
 def test_the_audio_encoder_is_part_of_the_record_of_toons():
@@ -223,13 +222,11 @@ def test_points_that_nobody_needs_may_be_missing():
     sharp = align(frames, track)
     rest = [point for point in range(68) if point not in NEEDED]
     track[:, rest[::2]] = torch.nan
-    torch.testing.assert_close(
-        align(frames, fill_missing(track, has_eyes_nose_mouth(track))), sharp
-    )
+    torch.testing.assert_close(align(frames, steady_face(track)), sharp)
     assert (sync_boxes(track) - whole).abs().max() < 0.2 * (whole[0, 2] - whole[0, 0])
     track[:20, 48] = torch.nan
     with pytest.raises(MetricError, match="in 10 of 30 frames"):
-        fill_missing(track, has_eyes_nose_mouth(track))
+        steady_face(track)
     assert sync_boxes(track).isfinite().all()
     track[:20, ::2] = torch.nan
     with pytest.raises(MetricError, match="in 10 of 30 frames"):

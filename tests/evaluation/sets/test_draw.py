@@ -1,7 +1,7 @@
 """Test sets: what is drawn, what is left out and why, and that a draw holds."""
 
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -199,10 +199,10 @@ def test_a_folder_without_the_layout_is_named(tmp_path, out):
 
 
 @pytest.mark.parametrize("layout", sorted(SETS))
-def test_toons_come_in_each_layout(tmp_path, out, layout):
+def test_toons_come_in_each_layout(tmp_path, out, layout, monkeypatch):
     words = ["--layout", layout, "--videos", "2", "--seconds", "1.2", "--size", "16"]
-    script = [sys.executable, ROOT / "examples/toon_videos.py", tmp_path / "data", *words]
-    subprocess.run(script, check=True, capture_output=True)
+    monkeypatch.setattr(sys, "argv", ["toon_videos.py", str(tmp_path / "data"), *words])
+    runpy.run_path(str(ROOT / "examples/toon_videos.py"), run_name="__main__")
     draw = drawn(tmp_path / "data", out, layout)
     assert len(draw.items) == (4 if layout == "open-set" else 2)
     assert not draw.left_out

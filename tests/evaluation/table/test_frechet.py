@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopy.errors import MetricError
-from loopy.evaluation.table.frechet import distance_of_frames, distance_of_videos
+from loopy.evaluation.table.statistics import distance_of_frames, distance_of_videos
 from loopy.metrics.frechet import frechet_distance
 
 

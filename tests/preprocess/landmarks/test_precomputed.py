@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from loopy.commands.judges import KnownTrack
+from loopy.commands.evaluate_sets import known_track
 from loopy.errors import ConfigurationError, MediaError, MetricError, OutputError
 from loopy.preprocess.landmarks import estimator
 from loopy.preprocess.landmarks.precomputed import Tracks, load_tracks, save_tracks, tracks_path
@@ -48,12 +48,12 @@ def test_a_span_is_looked_up(video, points):
 
 def test_the_track_beside_a_video_is_read_once(video, points):
     save_tracks(video, Tracks(points))
-    find = KnownTrack(video)
+    find = known_track(video)
     first = find(frames(4))
     tracks_path(video).unlink()
     assert torch.equal(torch.cat([first, find(frames(6))]), points)
     with pytest.raises(MetricError, match="portrait"):
-        KnownTrack(None)(frames(1))
+        known_track(None)
 
 
 def test_unknown_points_are_missing_and_never_zero(video, points):
