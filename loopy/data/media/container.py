@@ -64,22 +64,21 @@ def open_media(path: AnyPath, kind: str) -> Iterator[InputContainer]:
     playlist would lead to other files, or to the network. The kind, "sound" or "video", is the word
     in messages.
     """
-    path = existing_file(path, kind)
+    path, container = existing_file(path, kind), None
     try:
         # old mp3 tags are not always UTF-8
-        container = av.open(f"file:{path}", options=SAFELY, metadata_errors="replace")
-    except ArgumentError as error:  # what FFmpeg says of a format that is not on the list
-        raise MediaError(
-            f"{kind} {path} cannot be decoded: it is a text, a playlist, a picture or of a format "
-            f"that is not read here; give a {kind}, or convert it with ffmpeg first"
-        ) from error
-    except FFmpegError as error:
-        raise _undecodable(path, kind, error) from error
-    try:
-        with container:
+        with av.open(f"file:{path}", options=SAFELY, metadata_errors="replace") as container:
             yield container
     except FFmpegError as error:
-        raise _undecodable(path, kind, error) from error
+        why = f" ({error.strerror}); give an intact file"
+        if container is None and isinstance(error, ArgumentError):  # its format is not on the list
+            why = (
+                ": it is a text, a playlist, a picture or of a format that is not read here; give "
+            )
+            why += f"a {kind}"
+        raise MediaError(
+            f"{kind} {path} cannot be decoded{why}, or convert it with ffmpeg first"
+        ) from error
 
 
 def sound_stream(container: InputContainer) -> AudioStream:
@@ -145,10 +144,3 @@ def length_s(container: InputContainer, stream: VideoStream) -> Fraction:
 def file_name(container: Container) -> str:
     """The path of an open file, for messages."""
     return container.name.removeprefix("file:")
-
-
-def _undecodable(path: Path, kind: str, error: FFmpegError) -> MediaError:
-    return MediaError(
-        f"{kind} {path} cannot be decoded ({error.strerror}); give an intact file, "
-        "or convert it with ffmpeg first"
-    )

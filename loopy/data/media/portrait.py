@@ -11,8 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.media.srgb import upright_srgb
-from loopy.data.media.still import Portrait, decoding, opened
+from loopy.data.media.still import Portrait, decoding, opened, upright_srgb
 from loopy.errors import ConfigurationError, MediaError
 from loopy.pixels import from_pixels
 from loopy.typed_values import check_number

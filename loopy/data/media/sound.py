@@ -24,7 +24,7 @@ LOUD = 1.25
 """Lossy codecs and resampling go that far beyond full scale; the cut is not audible."""
 LOUDEST = 2
 """More was never meant as a share of full scale: the numbers are those of integers."""
-INTEGERS = {8_388_608: "24-bit", 2_147_483_648: "32-bit"}
+INTEGERS = {32_768: "16-bit", 8_388_608: "24-bit", 2_147_483_648: "32-bit"}
 MOST_CHANNELS = 64
 
 Samples = (
@@ -126,12 +126,9 @@ def peak_of(samples: Float[np.ndarray, "*shape"], name: str) -> float:
 def check_peak(peak: float, name: str) -> None:
     """Refuses, by a MediaError, numbers that are no sound of full scale 1."""
     if peak > LOUDEST:
-        scale = next((s for s in (32_768, *INTEGERS) if peak <= LOUD * s), None)
-        cure = (
-            "export it again"
-            if scale is None
-            else f"divide by {scale}, if these are {INTEGERS.get(scale, '16-bit')} integers"
-        )
+        scales = (scale for scale in INTEGERS if peak <= LOUD * scale)
+        cures = (f"divide by {scale}, if these are {INTEGERS[scale]} integers" for scale in scales)
+        cure = next(cures, "export it again")
         raise MediaError(f"{name} peaks at {peak:.6g}; full scale is 1; {cure}")
 
 

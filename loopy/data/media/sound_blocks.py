@@ -1,6 +1,7 @@
 """Decoding sound piece by piece: on an exact clock, at any rate, in flat memory."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, groupby
 from operator import itemgetter
@@ -165,11 +166,14 @@ def _resampled(
 ) -> Iterator[Block]:
     """The samples of frames of one form."""
     graph: Graph | None = None
-    for frame in frames:
-        graph = graph or _filter_graph(frame, rate_hz=rate_hz, layout=layout)
-        yield from _pushed(graph, frame)
-    if graph is not None:
-        yield from _pushed(graph, None)
+    for frame in chain(frames, [None]):
+        if frame is not None and graph is None:
+            graph = _filter_graph(frame, rate_hz=rate_hz, layout=layout)
+        if graph is not None:
+            graph.push(frame)
+            with suppress(NotReady, NoMore):
+                while True:
+                    yield _block(cast(AudioFrame, graph.pull()))
 
 
 def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Graph:
@@ -190,17 +194,10 @@ def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Gra
     return graph
 
 
-def _pushed(graph: Graph, frame: AudioFrame | None) -> Iterator[Block]:
-    """Gives the graph one frame (None: the end) and takes what is ready."""
-    graph.push(frame)
-    while True:
-        try:
-            ready = cast(AudioFrame, graph.pull())
-        except (NotReady, NoMore):
-            return
-        # samples come packed: PyAV 18 crashes on the planes of eight and more channels
-        places = [channel.name for channel in ready.layout.channels]
-        samples = ready.to_ndarray().reshape(-1, len(places)).T
-        named = places.index("FC") if "FC" in places[1:] else None
-        unnamed = CENTRES.get(len(places)) if set(places) == {"NONE"} else None
-        yield Block(samples, unnamed if named is None else named)
+def _block(frame: AudioFrame) -> Block:
+    # samples come packed: PyAV 18 crashes on the planes of eight and more channels
+    places = [channel.name for channel in frame.layout.channels]
+    samples = frame.to_ndarray().reshape(-1, len(places)).T
+    if set(places) == {"NONE"}:
+        return Block(samples, CENTRES.get(len(places)))
+    return Block(samples, places.index("FC") if "FC" in places[1:] else None)

@@ -128,16 +128,12 @@ def _shares(folder: Path) -> dict[str, float]:
 
     Of the newest build that has its own where the current one cannot be found out.
     """
-    builds = sorted(
-        (path.parent for path in folder.glob(f"[!.]*/{COLUMNS}")),
-        key=lambda path: path.stat().st_mtime,
-        reverse=True,
-    )
+    builds = sorted(folder.glob(f"[!.]*/{COLUMNS}"), key=lambda path: path.parent.stat().st_mtime)
     with suppress(OSError, StoreError):
-        builds.insert(0, folder / build_named(read_file(folder / CURRENT)))
-    for build in builds:
+        builds.append(folder / build_named(read_file(folder / CURRENT)) / COLUMNS)
+    for columns in reversed(builds):
         with suppress(OSError, ValueError, TypeError, KeyError):
-            about = plain_values(read_file(build / COLUMNS))
+            about = plain_values(read_file(columns))
             return {name: float(about[name]) for name in ("validation", "test")}
     return {}
 
@@ -169,7 +165,7 @@ def _columns(
         "split": [split_of(each, validation=validation, test=test) for each in people],
         "identity": people,
     }
-    for name in ("frames", "head_motion", "expression"):
+    for name in TYPES.keys() - columns:
         columns[name] = [np.nan if about[name] is None else about[name] for about in abouts]
     return {name: np.array(columns[name], kind) for name, kind in TYPES.items()}
 

@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -93,31 +92,20 @@ class ShotRecord:
 
     def tensors(self) -> dict[str, Tensor]:
         """Name in the file -> rows, in the types of the file."""
-        wide = {"points": self.motion.points, "pose": self.motion.pose}
-        narrow = {
-            "latents": self.latents,
-            "audio": self.audio,
-            "log_variance": self.log_variance,
-            "latents_mirrored": self.latents_mirrored,
-        }
+        names = ("latents", "audio", "log_variance", "latents_mirrored")
+        narrow = {name: getattr(self, name) for name in names}
         return (
-            {name: tensor.to(torch.float32) for name, tensor in wide.items()}
-            | {name: t.to(torch.float16) for name, t in narrow.items() if t is not None}
+            {"points": self.motion.points.float(), "pose": self.motion.pose.float()}
+            | {name: tensor.half() for name, tensor in narrow.items() if tensor is not None}
             | {"valid": self.motion.valid}
         )
 
     def about(self) -> dict[str, Any]:
         """What the header of the file says, and the index is made from; unknown measures None."""
-        measures = {
-            "head_motion": head_motion_variance(self.motion).item(),
-            "expression": expression_variance(self.motion).item(),
-        }
-        return {
-            "id": self.id,
-            "frames": len(self.motion),
-            "provenance": asdict(self.provenance),
-            **{name: None if math.isnan(value) else value for name, value in measures.items()},
-        }
+        known = {"id": self.id, "frames": len(self.motion), "provenance": asdict(self.provenance)}
+        head, expression = head_motion_variance(self.motion), expression_variance(self.motion)
+        measures = {"head_motion": head.item(), "expression": expression.item()}
+        return known | {n: None if math.isnan(value) else value for n, value in measures.items()}
 
 
 def shot_id(source_hash: str, start_s: float, stop_s: float, config: Mapping[str, Any]) -> str:

@@ -265,7 +265,7 @@ def test_a_large_picture_is_not_copied_whole():
 LARGE = f"""
 {PEAK}
 from PIL import Image
-from loopy.data.media.srgb import upright_srgb
+from loopy.data.media.still import upright_srgb
 small, side = Image.new("P", (600, 600)), 4000
 small.info["transparency"] = 0
 upright_srgb(small)
