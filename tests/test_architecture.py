@@ -57,8 +57,6 @@ def defined(file):
     return {n.name for n in tree(file).body if isinstance(n, kinds) and n.name[0] != "_"}
 
 
-CROWDED = {"loopy/training": 25}
-"""Folders that may hold more than 24."""
 FLOORS = {place: int(floor) for floor, places, _ in rows("Floors") for place in names(places)}
 HOMES = {library: names(homes) for cell, homes, _ in rows("Homes") for library in names(cell)}
 
@@ -140,7 +138,7 @@ def test_the_page_shows_the_tree():
 
 def test_no_folder_is_crowded():
     counts = Counter(str(Path(file).parent) for file in FILES if not file.endswith("__init__.py"))
-    assert not {folder: n for folder, n in counts.items() if n > CROWDED.get(folder, 24)}
+    assert not {folder: n for folder, n in counts.items() if n > 24}
 
 
 def test_no_public_name_is_defined_twice():

@@ -11,10 +11,9 @@ from loopy.commands.estimate import card_bytes, estimate_json, merged_recipe
 from loopy.commands.estimate_recipe import CHECKPOINTING, FROZEN, TrainingPlan, Variant
 from loopy.errors import ConfigurationError
 from loopy.training.ema import MovingAverage
-from loopy.training.memory import MemoryBreakdown, StepCost
+from loopy.training.memory import MemoryBreakdown, StepCost, StorageTracker
 from loopy.training.memory_inference import InferenceCost
 from loopy.training.stages import ClipStage
-from loopy.training.storage_tracker import StorageTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # lightning and jsonargparse
 
@@ -50,7 +49,14 @@ def recipe(tmp_path):
         "model": of(
             "loopy.training.stages.ClipStage",
             network=network,
-            scheduler=of("diffusers.DDIMScheduler", clip_sample=False, set_alpha_to_one=False),
+            scheduler=of(
+                "diffusers.DDIMScheduler",
+                clip_sample=False,
+                set_alpha_to_one=False,
+                prediction_type="v_prediction",
+                rescale_betas_zero_snr=True,
+                timestep_spacing="trailing",
+            ),
             settings=settings,
             parts="no/parts",
             init_from="models/nowhere",
@@ -128,7 +134,7 @@ def test_what_has_no_estimate_is_one_line(recipe, words, part, capsys):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ([], "nothing to estimate"),
+        ([], "give --config"),
         (["--config", "configs/none.yaml"], "no recipe 'configs/none.yaml'"),
         (["--config", "configs/toon/audio.yaml"], "give an image or clip stage"),
     ],
@@ -153,7 +159,7 @@ def test_no_such_card(card):
 
 def test_json_has_bytes_and_operations():
     memory = MemoryBreakdown(Counter(weights=5), Counter(weights=6, average=2), Counter(weights=7))
-    step = StepCost(StorageTracker(), validating=1, trained=(1,), unit=1, device="cpu")
+    step = StepCost(StorageTracker(), validating=1, trained=(1,), unit=1)
     sizes = {"networks": 1, "around": 2, "keys": {"past": 3}, "denoising": 4, "decoding": 5}
     flops = {"once": 1, "clip": 2, "step": 3, "decode": 4}
     inference = InferenceCost(**sizes, **flops, frames=2, steps=2)
@@ -179,7 +185,7 @@ def test_stages_and_callbacks_are_known_by_their_kind(recipe):
     said["trainer"]["callbacks"] = [of(f"{__name__}.Average", decay=0.9)]
     recipe.write_text(yaml.safe_dump(said))
     plan = TrainingPlan.of(merged_recipe(["--config", str(recipe)]))
-    assert plan.spread.averaged
+    assert plan.setup.averaged
     assert not plan.samples
     changed = plan.changed((CHECKPOINTING, FROZEN))
     assert changed.model["init_args"]["trained"] == "added"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from loopy.cli import main
 from loopy.errors import ManifestError
 from loopy.pipeline import LoopyPipeline
-from loopy.training.predict import Job, Share, read_manifest
+from loopy.training.predict import Job, Jobs, read_manifest
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 
@@ -215,8 +216,11 @@ def test_every_form_of_a_box(tmp_path, box):
 
 @given(jobs=st.integers(0, 30), ranks=st.integers(1, 9))
 def test_ranks_partition_the_jobs(jobs, ranks):
-    numbers = list(range(jobs))
-    shares = [Share(numbers, rank=rank, ranks=ranks) for rank in range(ranks)]
+    data, numbers, shares = Jobs("jobs.csv"), list(range(jobs)), []
+    data.jobs = numbers
+    for rank in range(ranks):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)
+        shares.append(list(data.predict_dataloader()))
     assert sorted(chain(*shares)) == numbers
     assert all(job % ranks == rank for rank in range(ranks) for job in shares[rank])
 

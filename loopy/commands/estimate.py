@@ -50,16 +50,8 @@ class EstimateCLI(RecipeCLI):
 
 
 def merged_recipe(words: Sequence[str]) -> Namespace:
-    """The whole configuration of a recipe with later ones and options on top.
-
-    Raises:
-        ConfigurationError: No recipe is given, or there is no such recipe.
-    """
+    """The whole configuration of a recipe with later ones and options on top."""
     given = [with_recipe(word, before) for before, word in pairwise(["", *words])]
-    if not any(word.startswith(("-c", "--config", "-h", "--help")) for word in given):
-        raise ConfigurationError(
-            "nothing to estimate; give a recipe: loopy estimate --config configs/sd15/clip.yaml"
-        )
     return EstimateCLI(
         pl.LightningModule,
         pl.LightningDataModule,
@@ -73,11 +65,7 @@ def merged_recipe(words: Sequence[str]) -> Namespace:
 
 
 def card_bytes(card: str) -> float:
-    """Bytes of a card, by its name (``a100-80``) or its GiB (``24``, ``24GB``).
-
-    Raises:
-        ConfigurationError: Neither.
-    """
+    """Bytes of a card, by its name (``a100-80``) or its GiB (``24``, ``24GB``)."""
     name = card.lower().replace(" ", "").replace("_", "-")
     try:
         gib = CARDS.get(name) or float(name.removesuffix("gib").removesuffix("gb"))
@@ -95,12 +83,12 @@ def estimate_text(
 ) -> str:
     """GiB on each device at the three moments, and of a clip of inference; operations."""
     moments = (memory.step, memory.update, memory.validation)
-    spread, frames = plan.spread, inference.frames * TERA
-    on = f"each of {spread.devices} devices ({spread.strategy})"
+    setup, frames = plan.setup, inference.frames * TERA
+    on = f"each of {setup.devices} devices ({setup.strategy})"
     keys = ", ".join(f"{name} {size / GIB:.2f}" for name, size in inference.keys.items() if size)
     lines = [
-        f"Training on {on if spread.devices > 1 else 'a device'}, {plan.options.precision}, "
-        f"batches of {plan.options.batch_size}, GiB:",
+        f"Training on {on if setup.devices > 1 else 'a device'}, {setup.precision}, "
+        f"batches of {setup.batch_size}, GiB:",
         f"{'':<28}{'in a step':>12}{'at update':>12}{'validating':>12}",
     ]
     for part, words in PARTS.items():
@@ -162,17 +150,13 @@ def _row(name: str, *sizes: int) -> str:
 
 
 def run(words: Sequence[str]) -> None:
-    """Prints what a recipe takes.
-
-    Args:
-        words: The verb, `--config` as for `loopy fit`, and options.
-    """
+    """Prints what a recipe takes, by the verb, `--config` as for `loopy fit`, and options."""
     with typed_errors():
         recipe = merged_recipe(words[1:])
         card = None if recipe.card is None else card_bytes(recipe.card)
         plan = TrainingPlan.of(recipe)
-        step = step_cost(plan.make, plan.options)
-        inference = inference_cost(plan.make, plan.vae, latent_px=plan.options.latent_px)
+        step = step_cost(plan.make, plan.setup)
+        inference = inference_cost(plan.make, plan.vae, latent_px=plan.setup.latent_px)
         memory = plan.memory(step, inference)
         variants = [] if card is None else [*first_fit(plan, step, inference, card)]
     if recipe.json:

@@ -18,10 +18,9 @@ from loopy.models.folder import ASSETS
 from loopy.training.ema import MovingAverage
 from loopy.training.memory import (
     MemoryBreakdown,
-    Spread,
     StepCost,
-    StepOptions,
     Strategy,
+    TrainingSetup,
     step_cost,
     training_memory,
 )
@@ -34,24 +33,15 @@ CUDA = 1.5 * 2**30
 """Bytes that CUDA, its libraries and gaps between blocks take besides; an assumption."""
 CHECKPOINTING, FSDP2, EIGHT_BIT = "gradient checkpointing", "FSDP2", "8-bit optimiser"
 NO_HISTORY, FROZEN = "no history gradient", "frozen nets"
-CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
-    CHECKPOINTING: (
-        "--model.init_args.gradient_checkpointing=true",
-        {"gradient_checkpointing": True},
-    ),
-    FSDP2: (
-        "--config configs/sd15/fsdp2.yaml --trainer.strategy.init_args.data_parallel_size={}",
-        {},
-    ),
-    EIGHT_BIT: ("--config configs/sd15/adam_8bit.yaml", {}),
-    NO_HISTORY: (
-        "--config configs/sd15/no_history_gradient.yaml",
-        {"network": {"init_args": {"motion_gradient": False}}},
-    ),
-    FROZEN: ("--config configs/sd15/frozen.yaml", {"trained": "added"}),
+CHANGES = {
+    CHECKPOINTING: "--model.init_args.gradient_checkpointing=true",
+    FSDP2: "--config configs/sd15/fsdp2.yaml "
+    "--trainer.strategy.init_args.data_parallel_size={devices}",
+    EIGHT_BIT: "--config configs/sd15/adam_8bit.yaml",
+    NO_HISTORY: "--config configs/sd15/no_history_gradient.yaml",
+    FROZEN: "--config configs/sd15/frozen.yaml",
 }
-"""What may be changed in a recipe: by options of `loopy fit`, and in the stage of a step.
-The image stage has no history and nothing that was added."""
+"""What may be changed in a recipe, and the options of `loopy fit` that do it."""
 VARIANTS = (
     (),
     (CHECKPOINTING,),
@@ -74,57 +64,49 @@ class TrainingPlan:
     Args:
         model: Class and options of the stage.
         vae: Configuration of the autoencoder.
-        options: Of its step.
+        setup: Of its step, and over which devices it is spread.
         samples: Whether videos are made while validating.
-        spread: Over which devices; its ``sampling`` is not known yet.
     """
 
     model: dict[str, Any]
     vae: dict[str, Any]
-    options: StepOptions
+    setup: TrainingSetup
     samples: bool
-    spread: Spread
 
     @classmethod
     def of(cls, recipe: Namespace) -> Self:
-        """What a recipe says.
-
-        Raises:
-            ConfigurationError: Something in it has no estimate.
-        """
+        """What a recipe says."""
         plain = recipe.as_dict()
         model, trainer = plain["model"], plain["trainer"]
         if not issubclass(resolve_name(model["class_path"]), LoopyModule):
             raise ConfigurationError(
                 f"no estimate for {model['class_path']}; give an image or clip stage"
             )
-        data = plain["data"].get("init_args", {})
+        options = model["init_args"]
         callbacks = [resolve_name(entry["class_path"]) for entry in trainer["callbacks"] or []]
-        vae, settings = _autoencoder(model["init_args"]), model["init_args"]["settings"]
-        options = StepOptions(
-            batch_size=data.get("batch_size", 1),
-            latent_px=settings["size_px"] // 2 ** (len(vae["block_out_channels"]) - 1),
+        samples = any(issubclass(each, ValidationSamples) for each in callbacks)
+        vae, devices = _autoencoder(options), _devices(plain)
+        strategy, bucket_view = _strategy(plain, devices)
+        setup = TrainingSetup(
+            batch_size=plain["data"].get("init_args", {}).get("batch_size", 1),
+            latent_px=options["settings"]["size_px"] // 2 ** (len(vae["block_out_channels"]) - 1),
             precision=str(trainer["precision"] or "32-true"),
             accumulates=trainer["accumulate_grad_batches"] > 1,
             device="cpu" if trainer["accelerator"] == "cpu" and plain["card"] is None else "cuda",
-        )
-        devices = _devices(plain)
-        strategy, bucket_view = _strategy(plain, devices)
-        spread = Spread(
             strategy=strategy,
             devices=devices,
             bucket_view=bucket_view,
-            half=options.precision == "bf16-mixed",
-            optimizer=model["init_args"].get("optimizer", "adamw"),
+            optimizer=options.get("optimizer", "adamw"),
             averaged=any(issubclass(each, MovingAverage) for each in callbacks),
         )
-        samples = any(issubclass(each, ValidationSamples) for each in callbacks)
-        return cls(model, vae, options, samples, spread)
+        return cls(model, vae, setup, samples)
 
     def make(self) -> LoopyModule:
         """Build the stage, on whatever device or mode is set; no weights are read."""
         model = deepcopy(self.model)
-        model.get("init_args", {}).pop("init_from", None)
+        model["init_args"].pop("init_from", None)
+        scheduler = model["init_args"]["scheduler"].get("init_args", {})
+        scheduler.pop("rescale_betas_zero_snr", None)  # its check asks values, and there are none
         parser = ArgumentParser()
         parser.add_subclass_arguments(pl.LightningModule, "model")
         return parser.instantiate(parser.parse_object({"model": model}))["model"]
@@ -132,32 +114,30 @@ class TrainingPlan:
     def memory(self, step: StepCost, inference: InferenceCost) -> MemoryBreakdown:
         """Bytes on each device."""
         sampling = inference.around + inference.transient if self.samples else 0
-        return training_memory(step, replace(self.spread, sampling=sampling))
+        return training_memory(step, self.setup, sampling=sampling)
 
     def changed(self, changes: Sequence[str]) -> Self | None:
         """A variant; None where the stage or the devices allow no such thing."""
-        model, spread = deepcopy(self.model), self.spread
-        clips = issubclass(resolve_name(model["class_path"]), ClipStage)
-        if not clips and {NO_HISTORY, FROZEN} & set(changes):
-            return None
-        for change in changes:
-            _lay_over(model["init_args"], CHANGES[change][1])
+        model, setup = deepcopy(self.model), self.setup
+        options = model["init_args"]
+        if {NO_HISTORY, FROZEN} & set(changes) and not issubclass(
+            resolve_name(model["class_path"]), ClipStage
+        ):
+            return None  # the image stage has no history and nothing that was added
+        if CHECKPOINTING in changes:
+            options["gradient_checkpointing"] = True
+        if NO_HISTORY in changes:
+            options["network"]["init_args"]["motion_gradient"] = False
+        if FROZEN in changes:
+            options["trained"] = "added"
         if EIGHT_BIT in changes:
-            spread = replace(spread, optimizer="adamw_8bit")
+            setup = replace(setup, optimizer="adamw_8bit")
         if FSDP2 in changes:
-            spread = replace(spread, strategy="fsdp2")
-        alone = FSDP2 in changes and spread.devices == 1
-        if alone or (spread.strategy, spread.optimizer) == ("fsdp2", "adamw_8bit"):
+            setup = replace(setup, strategy="fsdp2")
+        alone = FSDP2 in changes and setup.devices == 1
+        if alone or (setup.strategy, setup.optimizer) == ("fsdp2", "adamw_8bit"):
             return None
-        return replace(self, model=model, spread=spread)
-
-
-def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
-    for name, value in above.items():
-        if isinstance(value, dict):
-            _lay_over(below[name], value)
-        else:
-            below[name] = value
+        return replace(self, model=model, setup=setup)
 
 
 def _strategy(plain: Mapping[str, Any], devices: int) -> tuple[Strategy, bool]:
@@ -225,13 +205,9 @@ class Variant:
 def first_fit(
     plan: TrainingPlan, step: StepCost, inference: InferenceCost, card: float
 ) -> Iterator[Variant]:
-    """Variants up to the first that fits; all, where none does.
+    """Variants up to the first that fits a card of so many bytes; all, where none does.
 
-    Args:
-        plan: The recipe as it stands.
-        step: Its cost.
-        inference: Its cost; that of its variants is the same.
-        card: Bytes of a card.
+    ``step`` and ``inference`` are what it takes as it stands; no variant changes the latter.
     """
     costs, seen = [(plan.model, step)], []
     for names in VARIANTS:
@@ -242,9 +218,9 @@ def first_fit(
         seen.append(changed)
         cost = next((cost for model, cost in costs if model == changed.model), None)
         if cost is None:
-            cost = step_cost(changed.make, changed.options)
+            cost = step_cost(changed.make, changed.setup)
             costs.append((changed.model, cost))
-        options = " ".join(CHANGES[name][0].format(plan.spread.devices) for name in changes)
+        options = " ".join(CHANGES[name] for name in changes).format(devices=plan.setup.devices)
         variant = Variant(changes, options, changed.memory(cost, inference))
         yield variant
         if variant.room(card) >= 0:

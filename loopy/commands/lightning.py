@@ -86,28 +86,22 @@ class RecipeCLI(LightningCLI):
             log = TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
             options["logger"] = log if self.subcommand == "fit" else False
         try:
-            trainer = super().instantiate_trainer(**options)
+            return super().instantiate_trainer(**options)
         except LoopyError:
             raise
         except Exception as error:  # lightning's, torch's and the plugins' own
             reason = " ".join(str(error).split())[:300]
             raise ConfigurationError(f"the recipe's trainer cannot be built: {reason}") from error
-        return trainer
 
     def _continue(self) -> None:
-        """Finds the last checkpoint, unless told otherwise, and makes sure that it runs no code.
-
-        Raises:
-            ConfigurationError: It is not on this disk, or another kind of strategy wrote it.
-            ModelError: It is cut off, or no checkpoint.
-        """
+        """Finds the last checkpoint, unless told otherwise, and makes sure that it runs no code."""
         options = self.config_init[str(self.subcommand)]
         given = options["ckpt_path"]
         last = last_checkpoint(Path(self.trainer.default_root_dir))
-        if given is None and options["resume"] and last.exists():
-            given = last
         if given is None:
-            return
+            if not options["resume"] or not last.exists():
+                return
+            given = last
         path = Path(given).absolute()
         if not given or not path.exists():
             raise ConfigurationError(
@@ -121,37 +115,23 @@ class RecipeCLI(LightningCLI):
             self.model.init_from = []  # all weights come from the checkpoint
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Runs the trainer.
-
-        Raises:
-            ConfigurationError: What was asked of the trainer cannot be.
-            ModelError: The checkpoint cannot be restored.
-            OutputError: The folder of the run cannot be made, or holds a config.yaml of the user.
-        """
+        """Runs the trainer; what was there before, and no run wrote, is not replaced."""
         root = Path(self.trainer.default_root_dir)
         if subcommand != "validate":
             existing_folder(root)
         if subcommand == "fit":
-            _check_config(root / "config.yaml")
+            recipe = root / "config.yaml"
+            if recipe.is_file() and not recipe.read_bytes().startswith(WRITTEN_BY):
+                raise OutputError(
+                    f"{recipe} would be replaced by the recipe of this run, and no run wrote it; "
+                    "give another --trainer.default_root_dir"
+                )
         with restore_errors(lambda: self.config_init[subcommand]["ckpt_path"]):
             self._continue()
             try:
                 super()._run_subcommand(subcommand)
             except MisconfigurationException as error:
                 raise ConfigurationError(" ".join(str(error).split())) from error
-
-
-def _check_config(path: Path) -> None:
-    """Makes sure that the recipe that fit leaves in the folder of its run replaces only its own.
-
-    Raises:
-        OutputError: A file of that name is no recipe of a run.
-    """
-    if path.is_file() and not path.read_bytes().startswith(WRITTEN_BY):
-        raise OutputError(
-            f"{path} would be replaced by the recipe of this run, and no run wrote it; give "
-            "another --trainer.default_root_dir"
-        )
 
 
 def run(words: Sequence[str]) -> int:
@@ -180,11 +160,7 @@ def run(words: Sequence[str]) -> int:
 
 @contextmanager
 def typed_errors() -> Iterator[None]:
-    """Brings out an error of ours that others have wrapped: jsonargparse, or a worker.
-
-    Raises:
-        LoopyError: It, in one line.
-    """
+    """Brings out an error of ours that others have wrapped: jsonargparse, or a worker."""
     try:
         yield
     except ValueError as error:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -22,7 +22,7 @@ from loopy.pixels import to_pixels
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS, landmarks, random_identities, render
 from loopy.training.datamodule import LoopyDataModule
-from loopy.training.optim import warm_cosine
+from loopy.training.optim import scheduled
 
 
 class FaceBatch(NamedTuple):
@@ -139,7 +139,6 @@ class AutoencoderStage(pl.LightningModule):
         latent_noise: Largest deviation of noise added to the latents, in their own deviations,
             drawn evenly per picture: teaches the decoder to forgive a diffusion model's errors.
         init_from: Model folder to start from; None starts from the network as built.
-        trained: ``all``, or ``decoder``: the latents stay as they are, and what was made of them.
         seed: Of the noise on the latents.
     """
 
@@ -154,7 +153,6 @@ class AutoencoderStage(pl.LightningModule):
         colour_weight: float = 0.0,
         latent_noise: float = 0.0,
         init_from: Path | None = None,
-        trained: Literal["all", "decoder"] = "all",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -166,7 +164,6 @@ class AutoencoderStage(pl.LightningModule):
         self.kl_weight = kl_weight
         self.colour_weight = colour_weight
         self.latent_noise = latent_noise
-        self.network.encoder.requires_grad_(trained == "all")
         self.seed = seed
         self.scale: dict[str, list[float]] | None = None
 
@@ -185,7 +182,8 @@ class AutoencoderStage(pl.LightningModule):
         latents = mean + spread * noise
         decoded = self._decode(latents)
         error = decoded - pictures
-        weight = self._weight(batch)
+        weight = torch.maximum(_around(batch, "mouth"), _around(batch, "eyes") / 3)
+        weight = 1 + self.mouth_weight * weight
         pixels = (weight * (error.abs() + 2 * error.square())).mean()
         edges = sum(error.diff(dim=axis).abs().mean() for axis in (-2, -1))
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
@@ -197,23 +195,17 @@ class AutoencoderStage(pl.LightningModule):
     def validation_step(self, batch: FaceBatch, batch_idx: int) -> None:
         """Logs the round trip's PSNR, of whole pictures and of mouths."""
         error = (self.reconstruct(batch.pictures) - batch.pictures).square()
-        mouth = box_mask(batch.points[:, FACE_PARTS["mouth"]], size_px=error.shape[-1], margin_px=3)
-        at_mouth = error[mouth.bool().expand_as(error)]
+        at_mouth = error[_around(batch, "mouth").bool().expand_as(error)]
         scores = {"val/psnr": psnr(error), "val/psnr_mouth": psnr(at_mouth)}
         self.log_dict(scores, batch_size=len(error), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""
-        optimizer = torch.optim.AdamW(
-            [p for p in self.network.parameters() if p.requires_grad], self.learning_rate
+        return scheduled(
+            torch.optim.AdamW(self.network.parameters(), self.learning_rate),
+            warmup_steps=self.warmup_steps,
+            total_steps=self.trainer.max_steps,
         )
-        schedule = warm_cosine(
-            optimizer, warmup_steps=self.warmup_steps, total_steps=self.trainer.max_steps
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
 
     def reconstruct(self, pictures: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n 3 H W"]:
         """The round trip without noise, in [-1, 1]."""
@@ -232,11 +224,7 @@ class AutoencoderStage(pl.LightningModule):
 
     @torch.no_grad()
     def measure(self, held_out: Iterable[FaceBatch]) -> None:
-        """Takes the mean and deviation of each latent channel, for `export`.
-
-        Args:
-            held_out: Batches of held-out faces.
-        """
+        """Takes the mean and deviation of each latent channel of held-out faces, for `export`."""
         posteriors = (self.network.encode(batch.pictures)[0] for batch in held_out)
         latents = torch.cat([posterior.mean for posterior in posteriors]).transpose(0, 1).flatten(1)
         mean, deviation = latents.mean(1).tolist(), latents.std(1).tolist()
@@ -261,11 +249,10 @@ class AutoencoderStage(pl.LightningModule):
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         return self.network.decode(latents, return_dict=False)[0].float()  # pyright: ignore[reportArgumentType]  # any Tensor will do
 
-    def _weight(self, batch: FaceBatch) -> Float[Tensor, "n 1 H W"]:
-        size_px = batch.pictures.shape[-1]
-        mouth = box_mask(batch.points[:, FACE_PARTS["mouth"]], size_px=size_px, margin_px=3)
-        eyes = box_mask(batch.points[:, FACE_PARTS["eyes"]], size_px=size_px, margin_px=3)
-        return 1 + self.mouth_weight * torch.maximum(mouth, eyes / 3)
+
+def _around(batch: FaceBatch, part: str) -> Float[Tensor, "n 1 H W"]:
+    size_px = batch.pictures.shape[-1]
+    return box_mask(batch.points[:, FACE_PARTS[part]], size_px=size_px, margin_px=3)
 
 
 def psnr(error: Float[Tensor, "..."]) -> Float[Tensor, ""]:

@@ -65,7 +65,7 @@ class StraightToDisk(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Writes; what is cut off stays behind, so the path is one that is never read."""
+        """Writes to a path that is never read: what is cut off stays."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint, path)
 
@@ -81,12 +81,18 @@ def check_whole(path: Path) -> None:
     Raises:
         ModelError: It is; or a folder holds what could run code.
     """
-    if path.is_dir():
-        _check_folder(path)
-    elif not zipfile.is_zipfile(path):  # torch's format ends with its table of contents
+    fault = ""
+    try:
+        if path.is_dir():
+            fault = _fault(path)
+        elif not zipfile.is_zipfile(path):  # torch's format ends with its table of contents
+            fault = "it has no end"
+    except Exception as error:  # a pickle of others can fail in any way
+        fault = f"it cannot be read: {' '.join(str(error).split())[:200] or type(error).__name__}"
+    if fault:
         raise ModelError(
-            f"the checkpoint {path} is cut off or no checkpoint; give another one by --ckpt_path, "
-            "or delete it to start anew"
+            f"the checkpoint {path} is cut off or no checkpoint ({fault}); give another one by "
+            "--ckpt_path, or delete it to start anew"
         )
 
 
@@ -98,8 +104,8 @@ def check_form(path: Path, trainer: pl.Trainer) -> None:
     """
     sharded = isinstance(trainer.strategy, ModelParallelStrategy)
     if path.is_dir() != sharded:
-        here, there = "ModelParallelStrategy", "another strategy"
-        ours, its = (here, there) if sharded else (there, here)
+        names = ["another strategy", "ModelParallelStrategy"]
+        its, ours = names if sharded else names[::-1]
         raise ConfigurationError(
             f"{path} was written by {its}, and the run has {ours}: go on with the strategy it was "
             "begun with, or export the checkpoint and start anew with init_from"
@@ -129,13 +135,10 @@ def checkpoint_weights(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def restore_errors(checkpoint: Callable[[], str | None]) -> Iterator[None]:
-    """Turns what torch and lightning say of a checkpoint that they cannot restore into one line.
+    """Turns what torch and lightning say of a checkpoint that cannot be restored into ModelError.
 
     Args:
         checkpoint: Says where it is, when it is known.
-
-    Raises:
-        ModelError: It cannot be restored.
     """
     try:
         yield
@@ -160,9 +163,7 @@ def write_checkpoint(trainer: pl.Trainer, path: Path) -> None:
         path: Where; under FSDP2 it becomes a link.
     """
     hidden = path.with_name(f".{path.name}")
-    slot = path
-    if trainer.is_global_zero:
-        slot = _free_slot(path)
+    slot = _free_slot(path) if trainer.is_global_zero else path
     if isinstance(trainer.strategy, ModelParallelStrategy):
         trainer.save_checkpoint(slot)  # to the slot of the first rank
         if trainer.is_global_zero:
@@ -200,15 +201,12 @@ def _free_slot(path: Path) -> Path:
 def _sync(path: Path) -> None:
     """Makes sure that a file's content, or a folder's list of names, is on disk."""
     number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    os.fsync(number)
+    os.close(number)
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """Only what is allowed; names with a dot would reach into it."""
         if global_name in ALLOWED.get(module_name, ()):
             return super().find_class(module_name, global_name)
         raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which could run code")
@@ -226,30 +224,8 @@ class Reader(FileSystemReader):
         return found
 
 
-def _check_folder(path: Path) -> None:
-    """Makes sure that a folder is whole, and that nothing in it can run code.
-
-    Raises:
-        ModelError: It is not, or something can.
-    """
-    try:
-        fault = _fault(path)
-    except Exception as error:  # a pickle of others can fail in any way
-        fault = f"it cannot be read: {' '.join(str(error).split())[:200] or type(error).__name__}"
-    if fault:
-        raise ModelError(
-            f"the checkpoint {path} is cut off or no checkpoint ({fault}); give another one by "
-            "--ckpt_path, or delete it to start anew"
-        )
-
-
 def _folder_weights(path: Path) -> dict[str, Tensor]:
-    """Weights in a folder, whole and by name: averaged where it has averages.
-
-    Raises:
-        ModelError: It is cut off, or something in it could run code.
-    """
-    _check_folder(path)
+    check_whole(path)
     reader = Reader(path)
     stored = {
         key.removeprefix(f"{WEIGHTS}."): about
@@ -257,8 +233,7 @@ def _folder_weights(path: Path) -> dict[str, Tensor]:
         if key.startswith(f"{WEIGHTS}.") and isinstance(about, TensorStorageMetadata)
     }
     names = [name for name in stored if not name.startswith(f"{AVERAGE}.")]
-    averaged = {name: f"{AVERAGE}.{name}" for name in names if f"{AVERAGE}.{name}" in stored}
-    taken = {name: averaged.get(name, name) for name in names}
+    taken = {n: f"{AVERAGE}.{n}" if f"{AVERAGE}.{n}" in stored else n for n in names}
     tensors = {
         key: torch.empty(stored[key].size, dtype=stored[key].properties.dtype)
         for key in taken.values()
@@ -282,12 +257,11 @@ def _fault(path: Path) -> str:
             return f"{file} is not whole"
     if not zipfile.is_zipfile(path / "meta.pt"):
         return "meta.pt is not whole"
-    tensors = [
-        about
+    needs = sum(
+        about.size.numel() * about.properties.dtype.itemsize
         for about in contents.state_dict_metadata.values()
         if isinstance(about, TensorStorageMetadata)
-    ]
-    needs = sum(about.size.numel() * about.properties.dtype.itemsize for about in tensors)
+    )
     if needs > sum(ends.values()):
         return f"it tells of {needs} bytes of tensors and has {sum(ends.values())}"
     for key, part in (contents.storage_data or {}).items():

@@ -44,19 +44,11 @@ class LastCheckpoint(Checkpoint):
         self._stopping = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes sure that all ranks have read a checkpoint, or none (FSDP2 reads it later).
-
-        Raises:
-            ConfigurationError: Only some found it.
-        """
+        """Makes sure that all ranks have read a checkpoint, or none (FSDP2 reads it later)."""
         self._check_same(trainer, int(trainer.ckpt_path is not None))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Knows what the checkpoint that the run goes on from holds.
-
-        Raises:
-            ConfigurationError: Ranks have different ones.
-        """
+        """Makes sure that all ranks go on from the same step."""
         self._check_same(trainer, trainer.global_step)
         self._saved_step = trainer.global_step
         self.signals.watch()
@@ -64,11 +56,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Leaves, when all that belongs to the last step is written.
-
-        Raises:
-            SystemExit: The run was asked to stop, and its checkpoint is there.
-        """
+        """Leaves, when all that belongs to the last step is written."""
         if self._stopping:
             name = signal.Signals(self._stopping).name
             rank_zero_info(f"{name}: stopped after step {trainer.global_step}; it can be resumed")
@@ -92,15 +80,11 @@ class LastCheckpoint(Checkpoint):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._save(trainer)
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         """Signals do again what they did before."""
         self.signals.release()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Signals do again what they did before."""
-        self.signals.release()
+    on_exception = on_train_end
 
     def _save(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
@@ -110,9 +94,10 @@ class LastCheckpoint(Checkpoint):
         if ask and not self._mid_step:
             stopping = self._of_all_ranks(trainer, self.signals.received, "max")
         if (due or stopping) and step != self._saved_step:
-            self._check_finite(trainer, last_checkpoint(Path(trainer.default_root_dir)))
+            path = last_checkpoint(Path(trainer.default_root_dir))
+            self._check_finite(trainer, path)
             self._saved_step = step
-            write_checkpoint(trainer, last_checkpoint(Path(trainer.default_root_dir)))
+            write_checkpoint(trainer, path)
         self._stopping = stopping
 
     def _check_same(self, trainer: pl.Trainer, number: int) -> None:
@@ -124,17 +109,8 @@ class LastCheckpoint(Checkpoint):
             )
 
     def _check_finite(self, trainer: pl.Trainer, path: Path) -> None:
-        """Makes sure, by all ranks, that what is trained may take the checkpoint's place.
-
-        Raises:
-            ModelError: It may not; the checkpoint stays.
-        """
-        broken = torch.tensor(
-            not _is_finite(trainer.lightning_module),
-            dtype=torch.int32,
-            device=trainer.strategy.root_device,
-        )
-        if trainer.strategy.reduce(broken, reduce_op="max"):
+        """Makes sure, by all ranks, that what is trained may take the checkpoint's place."""
+        if self._of_all_ranks(trainer, int(not _is_finite(trainer.lightning_module)), "max"):
             kept = (
                 f"{path} of step {self._saved_step} is whole: go on from it with a smaller "
                 "--trainer.gradient_clip_val or in float32, or export it and train from there "

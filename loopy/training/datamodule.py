@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from loopy.errors import ConfigurationError
 from loopy.randomness import generator
-from loopy.records import Clip
 from loopy.segments import SegmentLayout
 from loopy.timing import AudioWindow
 from loopy.training.dropout import ConditionDropout
@@ -29,14 +28,7 @@ DataSignature = dict[str, int | float | str]
 
 
 class Stream(Dataset[Batch]):
-    """Batches by number.
-
-    Args:
-        batch: Makes a batch; see `LoopyDataModule.batches`.
-        purpose: ``training`` or ``validation``.
-        place: Rank, and number of ranks.
-        batches: How many there are.
-    """
+    """Batches by number: so many of `LoopyDataModule.batches`, at a place (rank, ranks)."""
 
     def __init__(
         self,
@@ -105,23 +97,18 @@ class ResumableSampler(Sampler[int]):
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader that keeps its place in checkpoints, and knows how long it was waited for."""
+    """A loader that keeps its sampler's place in checkpoints, and knows how it was waited for."""
 
-    sampler: ResumableSampler  # pyright: ignore[reportIncompatibleVariableOverride]
     waited_s = 0.0
     """Seconds until the batches so far were there, from when each was asked for."""
+
+    def __init__(self, data: Dataset[Batch], sampler: ResumableSampler, **options: Any) -> None:
+        super().__init__(data, sampler=sampler, **options)
+        self.state_dict, self.load_state_dict = sampler.state_dict, sampler.load_state_dict
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]  # all that is used
         """The batches to come; workers start now."""
         return self._timed(super().__iter__())
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place of the sampler."""
-        return self.sampler.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Sets the place of the sampler."""
-        self.sampler.load_state_dict(state_dict)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         asked = perf_counter()
@@ -160,26 +147,11 @@ class LoopyDataModule(pl.LightningDataModule):
 
     @property
     def made_by(self) -> Mapping[str, str]:
-        """Fingerprints of the frozen networks that made the clips, by name; empty = unknown.
+        """`loopy.models.weights.store_fingerprints` of the networks that made the clips, if known.
 
-        They are `loopy.models.weights.store_fingerprints`, known from `setup` on.
+        From `setup` on.
         """
         return {}
-
-    @property
-    def damaged(self) -> int | None:
-        """Damaged shots that were left out so far; None where none can be."""
-        return None
-
-    def held_out_stretch(self, frames: int) -> list[Clip]:
-        """Clips in a row from frame 1 of a held-out video, whose frame 0 is the portrait.
-
-        Empty where there are no videos of people.
-
-        Args:
-            frames: How many are asked for; fewer where the video ends.
-        """
-        return []
 
     def make(self, generator: torch.Generator) -> Any:
         """Makes one batch of its generator; a subclass says how, or has other `batches`."""
@@ -206,11 +178,7 @@ class LoopyDataModule(pl.LightningDataModule):
         return self.validation_batches
 
     def setup(self, stage: str) -> None:
-        """Makes sure that batches are shared out once.
-
-        Raises:
-            ConfigurationError: lightning would give each rank a share of its share, shuffled.
-        """
+        """Makes sure that lightning gives no rank a share of its share, shuffled."""
         if self.trainer is None:
             return
         chosen = self.trainer._accelerator_connector  # nothing public tells
@@ -221,16 +189,18 @@ class LoopyDataModule(pl.LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader:
-        """Batches up to the last step, resumable at any of them.
-
-        Raises:
-            ConfigurationError: The run has no last step, or would begin the same batches again.
-        """
+        """Batches up to the last step, resumable at any of them."""
         trainer = self._trainer()
         if trainer.max_steps < 0:
             raise ConfigurationError("the data never ends; give --trainer.max_steps")
         batches = trainer.max_steps * trainer.accumulate_grad_batches
-        _check_one_epoch(trainer, batches)
+        limit = trainer.limit_train_batches
+        if limit < (batches if isinstance(limit, int) else 1):
+            raise ConfigurationError(
+                f"an epoch would end after {limit} of the batches, and the next one has the same "
+                "batches and noise again; leave out --trainer.limit_train_batches and "
+                "--trainer.overfit_batches, and set --trainer.max_steps"
+            )
         current = trainer.fit_loop.epoch_loop.batch_progress.current
         order = ResumableSampler(
             batches,
@@ -268,14 +238,16 @@ class LoopyDataModule(pl.LightningDataModule):
     ) -> DataLoader:
         trainer = self._trainer()
         place = trainer.global_rank, trainer.world_size
-        return (DataLoader if sampler is None else ResumableLoader)(
-            Stream(self.batches(), purpose, place, batches=batches),
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self.workers,
-            worker_init_fn=leave_group,
-            multiprocessing_context=self.worker_context if self.workers else None,
-        )
+        data = Stream(self.batches(), purpose, place, batches=batches)
+        options: dict[str, Any] = {
+            "batch_size": None,
+            "num_workers": self.workers,
+            "worker_init_fn": leave_group,
+            "multiprocessing_context": self.worker_context if self.workers else None,
+        }
+        if sampler is None:
+            return DataLoader(data, **options)
+        return ResumableLoader(data, sampler, **options)
 
 
 @dataclass(frozen=True)
@@ -340,23 +312,5 @@ def leave_group(number: int) -> None:
 
     torchrun and terminals send signals to a whole group of processes, and a loader whose worker
     died ends the training. A worker whose training died ends by itself, within seconds.
-
-    Args:
-        number: Of the worker; `torch.utils.data.DataLoader` gives it.
     """
     os.setpgrp()
-
-
-def _check_one_epoch(trainer: pl.Trainer, batches: int) -> None:
-    """Makes sure that an epoch ends only with the run.
-
-    Raises:
-        ConfigurationError: lightning would end it before, and begin again at batch 0.
-    """
-    limit = trainer.limit_train_batches
-    if limit < (batches if isinstance(limit, int) else 1):
-        raise ConfigurationError(
-            f"an epoch would end after {limit} of the batches, and the next one has the same "
-            "batches and noise again; leave out --trainer.limit_train_batches and "
-            "--trainer.overfit_batches, and set --trainer.max_steps"
-        )

@@ -62,27 +62,17 @@ class ConditionDropout:
     def choice(
         self, generators: list[torch.Generator], known: Bool[Tensor, "b 2"]
     ) -> Int[Tensor, "b"]:
-        """Draw the condition of audio-to-latents; one that is not known is not drawn.
+        """Draw the condition of audio-to-latents, one generator a sample.
 
-        Args:
-            generators: One a sample.
-            known: Whether head motion and expression could be measured.
+        ``known``: whether head motion and expression could be measured; else they are not drawn.
         """
         odds = torch.tensor(self.conditions, dtype=torch.float).repeat(len(generators), 1)
         odds[:, 2:] *= known.cpu()
-        draws = [
-            torch.multinomial(o, 1, generator=g) for o, g in zip(odds, generators, strict=True)
-        ]
-        return torch.cat(draws)
+        pairs = zip(odds, generators, strict=True)
+        return torch.cat([torch.multinomial(each, 1, generator=g) for each, g in pairs])
 
     def history(self, generator: torch.Generator, *, longest: int, clip_frames: int) -> int:
-        """Draw how many past frames exist: all of them, or a whole number of clips.
-
-        Args:
-            generator: The sample's.
-            longest: Frames the segments reach (124).
-            clip_frames: Frames of a clip (12).
-        """
+        """Draw how many past frames exist: all that the segments reach, or whole clips."""
         share, clips = torch.rand(2, generator=generator).tolist()
         if share < self.full_history:
             return longest

@@ -36,12 +36,7 @@ class MovingAverage(pl.Callback):
         self._to(pl_module.device)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
     ) -> None:
         """Takes in the new weights, once an optimiser step."""
         if trainer.global_step == self.updates:

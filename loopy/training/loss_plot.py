@@ -17,13 +17,8 @@ Row = tuple[int, str, float]
 
 
 def read_rows(table: Path) -> list[Row]:
-    """Step, name and value of every number so far; none if there is no table yet.
-
-    A last line that was cut off is left out.
-    """
-    if not table.exists():
-        return []
-    lines = table.read_text().splitlines(keepends=True)
+    """Step, name and value of every number so far; a last line that was cut off is left out."""
+    lines = table.read_text().splitlines(keepends=True) if table.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
     return [(int(step), name, float(value)) for step, name, value in csv.reader(whole)]
 
@@ -35,18 +30,13 @@ def append_rows(table: Path, rows: list[Row]) -> None:
 
 
 def plot_losses(table: Path) -> None:
-    """One panel for each name, beside the table; nothing while the table is empty.
-
-    Raises:
-        DependencyError: matplotlib is missing.
-    """
-    figure_class = _figure_class()
+    """One panel for each name, beside the table; nothing while the table is empty."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, name, value in read_rows(table):
         curves[name].append((step, value))
     if not curves:
         return
-    figure = figure_class(figsize=(9, 2 * len(curves) + 0.5), layout="constrained")
+    figure = _figure_class()(figsize=(9, 2 * len(curves) + 0.5), layout="constrained")
     panels = figure.subplots(len(curves), 1, squeeze=False, sharex=True)[:, 0]
     for panel, (name, curve) in zip(panels, curves.items(), strict=True):
         panel.plot(*zip(*curve, strict=True))
@@ -74,11 +64,7 @@ class LossPlot(pl.Callback):
         """The last step of each name in the table."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks for matplotlib before the first step, not at the first plot.
-
-        Raises:
-            DependencyError: It is missing.
-        """
+        """Looks for matplotlib before the first step, not at the first plot."""
         _figure_class()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -92,12 +78,7 @@ class LossPlot(pl.Callback):
             self._written = {name: step for step, name, _ in kept}
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
     ) -> None:
         """Adds the training numbers."""
         if trainer.is_global_zero and trainer.global_step % self.every == 0:

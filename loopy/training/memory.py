@@ -4,14 +4,15 @@ A training is largest at one of three moments. In a step old gradients, then act
 gradients are held; at the update the optimiser's own tensors; while validating one tensor more (raw
 weights and average exchange places), and what sampling takes.
 
-The step is the stage's own `training_step`, run by shapes alone (torch's FakeTensorMode) in the
-order in which lightning runs it: forward, then the old gradients go, then backward. What DDP and
-FSDP2 add is by formula.
+The step is the stage's own `training_step`, run under torch's FakeTensorMode in the order in which
+lightning runs it: forward, then the old gradients go, then backward. What DDP and FSDP2 add is by
+formula.
 """
 
 import warnings
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,12 @@ from typing import Any, Literal
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from lightning.pytorch.plugins import HalfPrecision, MixedPrecision, Precision
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+from torch.utils.weak import WeakIdKeyDictionary
 
 from loopy.errors import ConfigurationError
 from loopy.models.audio_to_latents import LANDMARK_WIDTH
@@ -30,16 +34,15 @@ from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 from loopy.records import Clip, ConditionMask
 from loopy.timing import AudioWindow
-from loopy.training.clip_sampler import FEWEST_HELD_OUT
 from loopy.training.dropout import ConditionDropout
 from loopy.training.module import LoopyModule
 from loopy.training.optim import OptimiserName
-from loopy.training.storage_tracker import Kind, StorageTracker
+from loopy.training.store_clips import FEWEST_HELD_OUT
 
-Device = Literal["cuda", "cpu"]
+Kind = Literal["weights", "gradients", "batch", "casts", "activations"]
+"""What tensors of a step are for; casts are copies of weights in a lower precision."""
 Strategy = Literal["one", "ddp", "fsdp2"]
 """One device; DDP; or FSDP2 by `loopy.training.sharding`."""
-
 PARTS: dict[str, str] = {
     **{"weights": "weights", "gradients": "gradients", "optimiser": "state of the optimiser"},
     **{"average": "moving average", "buckets": "buckets of DDP", "gathered": "gathered by FSDP2"},
@@ -52,25 +55,115 @@ IN_FLOAT32 = (torch.layer_norm, torch.group_norm)
 """Of what our networks call, autocast computes these in float32 on CUDA, and not on a CPU."""
 BLOCK, SMALL = 256, 4096
 """Of bitsandbytes: values that share a scale; tensors with fewer keep moments in float32."""
+aten = torch.ops.aten
+FLOPS: dict[Any, Callable[..., int]] = flop_registry | {
+    aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
+
+
+class StorageTracker(TorchDispatchMode):
+    """Follows all storages that are born inside its context, and counts operations.
+
+    Torch's own MemTracker refuses frozen parameters, takes the casts of autocast for activations,
+    and knows the peak of an undivided model only. What a kernel takes for itself is not seen; a
+    view of a tensor from outside that was not `follow`ed is taken for new.
+
+    Attributes:
+        flops: Floating-point operations (a multiplication and an addition are two), of matrix
+            products, convolutions and attention; the rest is under a hundredth.
+        held: Bytes that live now.
+        most: Most bytes that lived at once; may be set to look for a later peak.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = self.held = self.most = 0
+        self._kinds: list[Kind] = []
+        self._events: list[tuple[int, int]] = []
+        """Number of a storage, and its bytes at its birth or, negative, at its death."""
+        self._numbers = WeakIdKeyDictionary(ref_type=weakref.ref)  # pyright: ignore[reportArgumentType]  # as torch's own MemTracker does
+
+    def follow(self, tensors: Iterable[Tensor | None], kind: Kind) -> None:
+        """Name what these tensors are for, from their birth on; they may be new here."""
+        for tensor in tensors:
+            if tensor is not None:
+                self._kinds[self._number(tensor, kind)] = kind
+
+    def peak(self, share: Mapping[Kind, float] | None = None) -> Counter[Kind]:
+        """Bytes of each kind at the moment when their sum was largest.
+
+        Args:
+            share: Part of a kind's bytes that counts (1 where it is not named): what is cut up
+                between devices counts less, and the peak may lie elsewhere.
+        """
+        parts = share or {}
+        held: Counter[Kind] = Counter()
+        most, best = -1.0, held
+        for number, size in self._events:
+            held[self._kinds[number]] += size
+            total = sum(size * parts.get(kind, 1.0) for kind, size in held.items())
+            if total > most:
+                most, best = total, held.copy()
+        return Counter({kind: round(size * parts.get(kind, 1.0)) for kind, size in best.items()})
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation by shapes, and write down what it made."""
+        answer, kind = func(*args, **(kwargs or {})), "activations"
+        if func is aten._to_copy.default:
+            source = self._numbers.get(args[0].untyped_storage())
+            kind = "casts" if source is not None and self._kinds[source] == "weights" else kind
+        for made in tree_leaves(answer):
+            if isinstance(made, Tensor):
+                self._number(made, kind)
+        if formula := FLOPS.get(func.overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=answer)
+        return answer
+
+    def _number(self, tensor: Tensor, kind: Kind) -> int:
+        storage = tensor.untyped_storage()
+        if storage not in self._numbers:
+            number = self._numbers[storage] = len(self._kinds)
+            self._kinds.append(kind)
+            self._happened(number, storage.nbytes())
+            weakref.finalize(storage, self._happened, number, -storage.nbytes())
+        return self._numbers[storage]
+
+    def _happened(self, number: int, size: int) -> None:
+        self._events.append((number, size))
+        self.held += size
+        self.most = max(self.most, self.held)
 
 
 @dataclass(frozen=True)
-class StepOptions:
-    """What a step depends on besides its stage.
+class TrainingSetup:
+    """What the memory of a training depends on besides its stage.
 
     Args:
         batch_size: Clips on each device.
         latent_px: Side of the latents.
         precision: As lightning's trainer takes it.
         accumulates: Whether gradients of several batches are added up.
-        device: Where the step is to run.
+        device: Where it is to run.
+        strategy: See `Strategy`.
+        devices: How many.
+        bucket_view: Whether DDP's gradients are views of its buckets.
+        optimizer: Of the weights; the stage's own.
+        averaged: Whether there is a moving average of the weights.
     """
 
     batch_size: int
     latent_px: int
     precision: str = "32-true"
     accumulates: bool = False
-    device: Device = "cuda"
+    device: Literal["cuda", "cpu"] = "cuda"
+    strategy: Strategy = "one"
+    devices: int = 1
+    bucket_view: bool = False
+    optimizer: OptimiserName = "adamw"
+    averaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,20 +173,18 @@ class StepCost:
     Attributes:
         tracker: What lives when, from the batch to the last gradient.
         validating: Most that a forward without gradients holds besides weights, of the batches
-            that `loopy.training.clip_sampler` validates with.
+            that `loopy.training.store_clips` validates with.
         trained: Each parameter that is trained.
         unit: The largest module that FSDP2 gathers at once.
-        device: Where the step is to run.
     """
 
     tracker: StorageTracker
     validating: int
     trained: tuple[int, ...]
     unit: int
-    device: Device
 
 
-def step_cost(make: Callable[[], LoopyModule], options: StepOptions) -> StepCost:
+def step_cost(make: Callable[[], LoopyModule], setup: TrainingSetup) -> StepCost:
     """Run a stage's training step by shapes alone.
 
     Fake tensors say they are on a CPU, for without a GPU torch's backward refuses those of a
@@ -102,23 +193,23 @@ def step_cost(make: Callable[[], LoopyModule], options: StepOptions) -> StepCost
 
     Args:
         make: Builds the stage; called in the fake mode, so its weights take no memory.
-        options: Of the step.
+        setup: Of the training; how it is spread over devices does not matter.
 
     Raises:
         ConfigurationError: A precision that is not known.
     """
-    plugin = _precision_plugin(options.precision)
+    plugin = _precision_plugin(setup.precision)
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
-        _autocast_as_on(options.device),
+        _autocast_as_on(setup.device),
         warnings.catch_warnings(action="ignore"),  # a step without a trainer logs nothing
     ):
         with plugin.module_init_context():  # in half precision, where that trains so
             stage = make()
         stage.drops = _MaskedDropout()
         stage.self_generated_history = 0.0  # drawn without gradients, in less than the step takes
-        batch = fake_clip(stage, options.batch_size, options.latent_px)
-        held_out = fake_clip(stage, max(options.batch_size, FEWEST_HELD_OUT), options.latent_px)
+        batch = fake_clip(stage, setup.batch_size, setup.latent_px)
+        held_out = fake_clip(stage, max(setup.batch_size, FEWEST_HELD_OUT), setup.latent_px)
         with StorageTracker() as validation, torch.no_grad(), plugin.forward_context():
             stage.training_step(held_out, 0)
         trained = [p for p in stage.parameters() if p.requires_grad]
@@ -130,30 +221,24 @@ def step_cost(make: Callable[[], LoopyModule], options: StepOptions) -> StepCost
             tracker.follow((p.grad for p in trained), "gradients")
             with plugin.forward_context():
                 loss = stage.training_step(batch, 0)
-            if not options.accumulates:
+            if not setup.accumulates:
                 stage.zero_grad()
             loss.backward()
             tracker.follow((p.grad for p in trained), "gradients")
-        units = (module for module in stage.modules() if isinstance(module, UNITS))
-        return StepCost(
-            tracker,
-            validating=validation.most,
-            trained=tuple(p.nbytes for p in trained),
-            unit=max(sum(p.nbytes for p in unit.parameters()) for unit in units),
-            device=options.device,
-        )
+        unit = max(_nbytes(module) for module in stage.modules() if isinstance(module, UNITS))
+    return StepCost(tracker, validation.most, tuple(p.nbytes for p in trained), unit)
 
 
 def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int) -> Clip:
     """A batch of the shapes that a stage's data has."""
-    projection, contract = stage.network.audio_projection, stage.settings.contract
-    audio = (AudioWindow().frames, 13, 768)
-    if projection is not None:
-        audio = tuple(projection.config[name] for name in ("neighbours", "layers", "width"))
-    frames, slots = stage.settings.clip_frames, contract.layout.slots
-    picture = (stage.network.denoiser.config["in_channels"], latent_px, latent_px)
-    empty = partial(torch.empty, dtype=stage.network.denoiser.dtype)
-    asked: Any = stage.network.conditions
+    network, frames = stage.network, stage.settings.clip_frames
+    audio, slots = (AudioWindow().frames, 13, 768), stage.settings.contract.layout.slots
+    if network.audio_projection is not None:
+        config = network.audio_projection.config
+        audio = tuple(config[name] for name in ("neighbours", "layers", "width"))
+    picture = (network.denoiser.config["in_channels"], latent_px, latent_px)
+    empty = partial(torch.empty, dtype=network.denoiser.dtype)
+    asked: Any = network.conditions
     widths: dict[str, int] = {name: each.config["width"] for name, each in asked.items()}
     return Clip(
         latents=empty(batch_size, frames, *picture),
@@ -165,6 +250,10 @@ def fake_clip(stage: LoopyModule, batch_size: int, latent_px: int) -> Clip:
         measures=empty(batch_size, 2),
         conditions={name: empty(batch_size, frames, width) for name, width in widths.items()},
     )
+
+
+def _nbytes(module: nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in module.parameters())
 
 
 def _precision_plugin(precision: str) -> Precision:
@@ -183,17 +272,14 @@ def _precision_plugin(precision: str) -> Precision:
 
 
 @contextmanager
-def _autocast_as_on(device: Device) -> Iterator[None]:
-    """Let autocast of tensors on a CPU compute in float32 what it would on ``device``.
-
-    Kernels are registered with torch's dispatcher, which is asked in recomputations too, and
-    taken out again.
-    """
+def _autocast_as_on(device: str) -> Iterator[None]:
+    """Let autocast of tensors on a CPU compute in float32 what it would on ``device``."""
 
     def in_float32(operation: Callable[..., Tensor], x: Tensor, *rest: Any) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             return operation(x.float(), *rest)
 
+    # the dispatcher is asked in recomputations too
     with torch.library._scoped_library("aten", "IMPL") as library:
         for operation in IN_FLOAT32 if device == "cuda" else ():
             library.impl(operation.__name__, partial(in_float32, operation), "AutocastCPU")
@@ -204,39 +290,12 @@ class _Masked(ConditionMask):
     """A batch in which some sample does not see the reference: it holds most."""
 
     def reference_mask(self, device: torch.device | str) -> Tensor:
-        """A mask, whatever the values: fake ones cannot be asked."""
-        return self.reference.to(device)
+        return self.reference.to(device)  # fake values cannot be asked
 
 
 class _MaskedDropout(ConditionDropout):
-    """Draws such batches alone."""
-
     def presence(self, generators: list[torch.Generator]) -> ConditionMask:
-        """As drawn, but masked."""
         return _Masked(**vars(super().presence(generators)))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How a training is spread over devices, and what callbacks hold besides.
-
-    Args:
-        strategy: See `Strategy`.
-        devices: How many.
-        bucket_view: Whether DDP's gradients are views of its buckets.
-        half: Whether FSDP2 gathers weights in half precision.
-        optimizer: Of the weights; the stage's own.
-        averaged: Whether there is a moving average of the weights.
-        sampling: Most bytes that samples take while validating; networks are there already.
-    """
-
-    strategy: Strategy = "one"
-    devices: int = 1
-    bucket_view: bool = False
-    half: bool = False
-    optimizer: OptimiserName = "adamw"
-    averaged: bool = False
-    sampling: int = 0
 
 
 @dataclass(frozen=True)
@@ -258,7 +317,7 @@ class MemoryBreakdown:
         return vars(self)[self.largest].total()
 
 
-def training_memory(cost: StepCost, spread: Spread) -> MemoryBreakdown:
+def training_memory(cost: StepCost, setup: TrainingSetup, *, sampling: int = 0) -> MemoryBreakdown:
     """Bytes on each device.
 
     FSDP2 keeps a part of weights, gradients, moments and average on each device. Of what it
@@ -269,34 +328,35 @@ def training_memory(cost: StepCost, spread: Spread) -> MemoryBreakdown:
 
     Args:
         cost: One step with the whole model on one device.
-        spread: Over which devices.
+        setup: What the step was, and over which devices it is spread.
+        sampling: Most bytes that samples take while validating; networks are there already.
     """
     trained = sum(cost.trained)
-    part = 1 / spread.devices if spread.strategy == "fsdp2" else 1.0
+    part = 1 / setup.devices if setup.strategy == "fsdp2" else 1.0
     share: dict[Kind, float] = {"weights": part, "gradients": part}
-    moments, updating = 2 * trained, trained if cost.device == "cuda" else 2 * max(cost.trained)
-    if spread.optimizer == "adamw_8bit":
+    moments, updating = 2 * trained, trained if setup.device == "cuda" else 2 * max(cost.trained)
+    if setup.optimizer == "adamw_8bit":
         counts = [size // 4 for size in cost.trained]
         moments = sum(2 * n + 8 * -(-n // BLOCK) if n >= SMALL else 8 * n for n in counts)
         updating = 0
     held = Counter(optimiser=round(moments * part))
-    if spread.averaged:
+    if setup.averaged:
         held["average"] = round(trained * part)
     gradients = round(trained * part)
-    if spread.strategy == "fsdp2":
-        if spread.half:  # what is gathered is in half precision already
+    if setup.strategy == "fsdp2":
+        half = setup.precision == "bf16-mixed"
+        if half:  # what is gathered is in half precision already
             share["casts"] = 0.0
-        held["gathered"] = cost.unit + 4 * (cost.unit // (2 if spread.half else 1))
-    if spread.strategy == "ddp":
-        held["gradients" if spread.bucket_view else "buckets"] = trained
-        if spread.bucket_view:
+        held["gathered"] = cost.unit + 4 * (cost.unit // (2 if half else 1))
+    if setup.strategy == "ddp":
+        held["gradients" if setup.bucket_view else "buckets"] = trained
+        if setup.bucket_view:
             share["gradients"], gradients = 0.0, 0
     in_step = cost.tracker.peak(share)
     between = held + Counter(weights=in_step["weights"], gradients=gradients)
-    swapped = round(max(cost.trained) * part) if spread.averaged else 0
+    swapped = round(max(cost.trained) * part) if setup.averaged else 0
     return MemoryBreakdown(
         step=held + Counter({str(kind): size for kind, size in in_step.items()}),
         update=between + Counter(activations=round(updating * part)),
-        validation=between
-        + Counter(average=swapped, activations=max(cost.validating, spread.sampling)),
+        validation=between + Counter(average=swapped, activations=max(cost.validating, sampling)),
     )

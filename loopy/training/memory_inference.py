@@ -15,33 +15,37 @@ from transformers import Wav2Vec2Config
 from loopy.models import AudioEncoder, AudioProjection, decode_latents
 from loopy.pixels import to_pixels
 from loopy.records import BranchLayout
-from loopy.training.memory import fake_clip
+from loopy.training.memory import StorageTracker, fake_clip
 from loopy.training.module import LoopyModule
-from loopy.training.storage_tracker import StorageTracker
 
 
 @dataclass(frozen=True)
 class InferenceCost:
-    """One clip of one video; bytes, then floating-point operations."""
+    """One clip of one video.
+
+    Attributes:
+        networks: Bytes of the weights of reference net, denoiser and audio modules.
+        around: Of the weights of the autoencoder and the audio encoder.
+        keys: Of keys and values at all sites, by whose they are: reference, past, audio.
+        denoising: Most that one diffusion step holds besides weights, keys included.
+        decoding: Most that decoding the clip holds, the portrait's keys included.
+        once: Floating-point operations for the portrait's keys, once a video.
+        clip: For the past's and the sound's keys, once a clip.
+        step: Of the denoiser in one diffusion step, all branches.
+        decode: Of the autoencoder, once a clip.
+        frames: Of the clip.
+        steps: Of diffusion.
+    """
 
     networks: int
-    """Weights of reference net, denoiser and audio modules."""
     around: int
-    """Weights of the autoencoder and the audio encoder."""
     keys: Mapping[str, int]
-    """Keys and values at all sites, by whose they are: reference, past, audio."""
     denoising: int
-    """Most that one diffusion step holds besides weights, keys included."""
     decoding: int
-    """Most that decoding the clip holds, the portrait's keys included."""
     once: int
-    """Of the portrait's keys, once a video."""
     clip: int
-    """Of the past's and the sound's keys, once a clip."""
     step: int
-    """Of the denoiser in one diffusion step, all branches."""
     decode: int
-    """Of the autoencoder, once a clip."""
     frames: int
     steps: int
 
@@ -119,7 +123,7 @@ def inference_cost(
         to_pixels(decode_latents(decoder, clip.latents[0]))
         marks.append(tracker.flops)
         decoding = tracker.most - before
-    once, every_clip, step, decode = (b - a for a, b in pairwise(marks))
+    flops = zip(("once", "clip", "step", "decode"), pairwise(marks), strict=True)
     return InferenceCost(
         networks=networks,
         around=around + _audio_encoder_bytes(network.audio_projection),
@@ -127,11 +131,8 @@ def inference_cost(
         denoising=denoising,
         decoding=decoding,
         frames=stage.settings.clip_frames,
-        once=once,
-        clip=every_clip,
-        step=step,
-        decode=decode,
         steps=sampling.steps,
+        **{name: after - before for name, (before, after) in flops},
     )
 
 

@@ -2,11 +2,10 @@
 
 The module holds the frozen networks (`LoopyModule.frozen`) and builds the pipeline of inference
 around them (`LoopyModule.pipeline`); data holds clips. What a data module says of its clips are
-attributes: what the model must agree on (`LoopyModule.setup`), and those of
-`loopy.training.datamodule.LoopyDataModule`, ``made_by``, ``damaged`` and ``held_out_stretch``.
+attributes: what the model must agree on (`LoopyModule.setup`), ``made_by``, ``damaged`` and
+``held_out_stretch`` (see `loopy.training.store_clips.StoreClips`).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +34,7 @@ from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.records import Clip, ConditionMask
 from loopy.training.dropout import ConditionDropout
-from loopy.training.optim import OptimiserName, is_logged, make_optimiser, warm_cosine
+from loopy.training.optim import OptimiserName, is_logged, make_optimiser, scheduled
 from loopy.training.self_history import own_motion_frames
 from loopy.training.sharding import shard
 from loopy.training.start import FrozenParts, load_frozen, start_from, start_table
@@ -148,12 +147,7 @@ class LoopyModule(pl.LightningModule):
 
     @cached_property
     def frozen(self) -> FrozenParts:
-        """The autoencoder and the audio encoder; no modules of this one.
-
-        Raises:
-            ConfigurationError: Their folder is not given.
-            ModelError: A file of them is missing or damaged.
-        """
+        """The autoencoder and the audio encoder; no modules of this one."""
         if self.parts is None:
             raise ConfigurationError(
                 "the model has no autoencoder and no audio encoder; give the folder of those that "
@@ -165,9 +159,7 @@ class LoopyModule(pl.LightningModule):
         """Make sure that data and model say the same, and put the first weights in.
 
         Raises:
-            ConfigurationError: They differ, other networks made the clips, or a sync term does not
-                know these.
-            ModelError: A folder of ``parts`` or ``init_from`` is missing or does not fit.
+            ConfigurationError: They differ, or other networks made the clips.
         """
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         contract = self.settings.contract
@@ -194,30 +186,22 @@ class LoopyModule(pl.LightningModule):
                 "them in an attribute conditions of the data module, and fill Clip.conditions"
             )
         made_by = getattr(data, "made_by", {})
-        if made_by or self.parts is not None or self.sync is not None:
-            self._check_frozen(made_by)
+        marks = store_fingerprints(*self.frozen) if made_by or self.parts is not None else {}
+        for name, mark in marks.items():
+            if made_by.get(name, mark) != mark:
+                network = "scaling of latents" if name == "latents" else name
+                raise ConfigurationError(
+                    f"the clips were made with another {network} than that in {self.parts}; give "
+                    "the parts they were made with, or make them again"
+                )
+        if self.sync is not None:
+            self.sync.check(*self.frozen)
         if self.init_from:
             self.print(start_table(start_from(self.network, self.init_from)))
         self.init_from = []  # a second run of this module goes on from where the first one ended
 
-    def _check_frozen(self, made_by: Mapping[str, str]) -> None:
-        """Makes sure that the frozen networks made the clips, and that a sync term knows them."""
-        words = {"latents": "scaling of latents"}
-        for name, mark in store_fingerprints(*self.frozen).items():
-            if made_by.get(name, mark) != mark:
-                raise ConfigurationError(
-                    f"the clips were made with another {words.get(name, name)} than that in "
-                    f"{self.parts}; give the parts they were made with, or make them again"
-                )
-        if self.sync is not None:
-            self.sync.check(*self.frozen)
-
     def configure_model(self) -> None:
-        """Spread the networks over the devices, where the strategy is ModelParallelStrategy.
-
-        Raises:
-            ConfigurationError: Its options do not go with the networks.
-        """
+        """Spread the networks over the devices, where the strategy is ModelParallelStrategy."""
         if self.device_mesh is None:
             return
         if self.trainer.validate_loop.inference_mode:
@@ -254,15 +238,17 @@ class LoopyModule(pl.LightningModule):
             self.self_generated_history
             and torch.rand((), generator=draw) < self.self_generated_history
         ):
-            own = own_motion_frames(
-                self.network,
-                self.scheduler,
-                clip,
-                self.settings.contract,
-                draws.of("own past"),
-            )
+            contract, samples = self.settings.contract, draws.of("own past")
+            own = own_motion_frames(self.network, self.scheduler, clip, contract, samples)
             clip = replace(clip, motion_frames=own)
-        clip = self._with_motion_noise(clip, draws.of("motion noise"))
+        if self.motion_noise:
+            past = clip.motion_frames
+            drawn = [
+                torch.rand((), generator=g) * torch.randn(past.shape[1:], generator=g)
+                for g in draws.of("motion noise")
+            ]
+            noise = torch.stack(drawn).to(past)
+            clip = replace(clip, motion_frames=past + self.motion_noise * noise)
         presence = self.drops.presence(draws.of("drops"))
         choice = self.drops.choice(draws.of("choice"), ~clip.measures.isnan()).to(self.device)
         losses, timesteps = self._losses(clip, clip, presence, draws, choice)
@@ -302,11 +288,7 @@ class LoopyModule(pl.LightningModule):
             weight_decay=self.weight_decay,
         )
         total = self.trainer.max_steps if self.cosine else None
-        schedule = warm_cosine(optimizer, warmup_steps=self.warmup_steps, total_steps=total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return scheduled(optimizer, warmup_steps=self.warmup_steps, total_steps=total)
 
     def pipeline(self) -> LoopyPipeline:
         """The pipeline of inference around the networks as they are, on their device."""
@@ -320,7 +302,7 @@ class LoopyModule(pl.LightningModule):
 
         Args:
             folder: Where it goes.
-            dtype: Precision of the files; float32 where training goes on from them.
+            dtype: Of the files; float32 where training goes on from them.
         """
         self.pipeline().save_pretrained(folder, dtype=dtype)
 
@@ -340,12 +322,7 @@ class LoopyModule(pl.LightningModule):
     ) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
         """Loss of each sample (Loopy sec. 3.1: MSE to the noise), and its timestep.
 
-        Args:
-            clip: What is diffused.
-            seen: Whose conditions the network sees.
-            presence: Which of them.
-            draws: Of timesteps and noise.
-            choice: Condition of audio-to-latents.
+        ``clip`` is diffused; of the conditions of ``seen`` the network sees those of ``presence``.
         """
         config = self.scheduler.config
         longest = config["num_train_timesteps"]
@@ -362,11 +339,9 @@ class LoopyModule(pl.LightningModule):
         prediction = self.network(noisy, timestep, seen, presence, choice=choice)
         kind = config["prediction_type"]
         wanted = target(clean, noise, timestep, alphas, prediction_type=kind)
-        weight = None
-        if self.min_snr_gamma is not None:
-            weight = min_snr_weight(
-                timestep, alphas, gamma=self.min_snr_gamma, prediction_type=kind
-            )
+        gamma, weight = self.min_snr_gamma, None
+        if gamma is not None:
+            weight = min_snr_weight(timestep, alphas, gamma=gamma, prediction_type=kind)
         losses = diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
         if self.sync is None or not self.training:
             return losses, timestep
@@ -375,13 +350,3 @@ class LoopyModule(pl.LightningModule):
         heard = presence.audio.to(alphas) * alphas[timestep]
         term = heard * self.sync(contract.from_residual(made, clip.reference), clip.audio)
         return losses + term, timestep
-
-    def _with_motion_noise(self, clip: Clip, samples: list[torch.Generator]) -> Clip:
-        if not self.motion_noise:
-            return clip
-        shape = clip.motion_frames.shape[1:]
-        noise = torch.stack(
-            [torch.rand((), generator=g) * torch.randn(shape, generator=g) for g in samples]
-        )
-        frames = clip.motion_frames + self.motion_noise * noise.to(clip.motion_frames)
-        return replace(clip, motion_frames=frames)

@@ -5,7 +5,7 @@ Lightning's ThroughputMonitor needs a logger, counts validations in and knows no
 
 from itertools import pairwise
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -94,10 +94,7 @@ class TimestepLosses(pl.Callback):
     Nothing waits for the device between two logs. A resumed run goes on with the same sums.
 
     Args:
-        buckets: Into how many equal spans the noise schedule is cut.
-
-    Raises:
-        ConfigurationError: No bucket.
+        buckets: Into how many equal spans the noise schedule is cut, at least 1.
     """
 
     def __init__(self, buckets: int = 4) -> None:
@@ -108,11 +105,7 @@ class TimestepLosses(pl.Callback):
         """Of each batch: losses, and how many, by bucket."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes sure that there are timesteps.
-
-        Raises:
-            ConfigurationError: What is trained has none.
-        """
+        """Makes sure that what is trained has timesteps."""
         if not isinstance(pl_module, LoopyModule):
             name = type(pl_module).__name__
             raise ConfigurationError(f"{name} draws no timesteps; leave TimestepLosses out")
@@ -127,10 +120,9 @@ class TimestepLosses(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Takes in a batch, and logs when it is time."""
-        if not isinstance(pl_module, LoopyModule):
-            return
-        losses, timesteps = pl_module.latest_losses
-        longest = pl_module.scheduler.config["num_train_timesteps"]
+        stage = cast(LoopyModule, pl_module)
+        losses, timesteps = stage.latest_losses
+        longest = stage.scheduler.config["num_train_timesteps"]
         numbers = torch.arange(self.buckets, device=timesteps.device)
         inside = ((timesteps * self.buckets // longest)[:, None] == numbers).float()
         self._sums.append(torch.stack([(losses.float()[:, None] * inside).sum(0), inside.sum(0)]))

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
@@ -35,13 +36,11 @@ def make_optimiser(
     Raises:
         DependencyError: bitsandbytes is missing or does not load.
     """
+    parameters = list(parameters)
     if name == "adamw":
-        parameters = list(parameters)
         # torch's own choice is to update parts of weights one by one
-        parts = any(isinstance(parameter, DTensor) for parameter in parameters)
-        return AdamW(
-            parameters, learning_rate, weight_decay=weight_decay, foreach=True if parts else None
-        )
+        parts = any(isinstance(parameter, DTensor) for parameter in parameters) or None
+        return AdamW(parameters, learning_rate, weight_decay=weight_decay, foreach=parts)
     try:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]  # optional
     except (ImportError, OSError, RuntimeError) as error:
@@ -70,6 +69,14 @@ def warm_cosine(optimizer: Optimizer, *, warmup_steps: int, total_steps: int | N
         return 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress))
 
     return LambdaLR(optimizer, share)
+
+
+def scheduled(
+    optimizer: Optimizer, *, warmup_steps: int, total_steps: int | None
+) -> OptimizerLRScheduler:
+    """An optimiser under `warm_cosine`, as a stage tells lightning."""
+    schedule = warm_cosine(optimizer, warmup_steps=warmup_steps, total_steps=total_steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def is_logged(trainer: pl.Trainer, step: int) -> bool:

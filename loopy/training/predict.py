@@ -20,15 +20,16 @@ misspelt one is ignored.
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
+from torch.utils.data import Dataset, Subset
 
 from loopy.data.media.finished import content_hash, is_finished, open_result, record_path
 from loopy.data.media.outputs import check_outputs
@@ -46,19 +47,12 @@ from loopy.paths import path_of
 from loopy.pipeline import LoopyPipeline
 
 REQUIRED, OPTIONAL = ("portrait", "sound", "out"), ("seed", "box")
+HEAD, REPORT = ("job", "out", "status", "seconds", "error"), ".report.csv"
+"""Columns of the report, and how its name ends in place of that of the list."""
 
 
 class Job(NamedTuple):
-    """One video to make.
-
-    Attributes:
-        number: Place in the list, from 1.
-        portrait: Picture of a face.
-        sound: File with sound.
-        out: Where the video goes.
-        seed: Seed of the video.
-        box: Square of the portrait, left top right bottom in pixels; None = the middle.
-    """
+    """One video to make: its place in the list, from 1, and what the columns say."""
 
     number: int
     portrait: Path
@@ -93,7 +87,7 @@ def read_manifest(path: Path) -> list[Job]:
     ]
     if not jobs:
         raise ManifestError(f"list {path} holds no job; give a line for each video")
-    results, inputs = {"report": report_of(path)}, {"list": path}
+    results, inputs = {"report": path.with_suffix(REPORT)}, {"list": path}
     for (line, _), job in zip(lines, jobs, strict=True):
         inputs |= {f"line {line}: portrait": job.portrait, f"line {line}: sound": job.sound}
         results |= {f"line {line}: {word}": place for word, place in job.results().items()}
@@ -104,15 +98,9 @@ def read_manifest(path: Path) -> list[Job]:
     return jobs
 
 
-def report_of(path: Path) -> Path:
-    """Where the outcome of each job of a list is written."""
-    return path.with_suffix(".report.csv")
-
-
 def _check_columns(path: Path, found: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED if name not in found]
-    unknown = [name for name in found if name not in REQUIRED + OPTIONAL]
-    if missing or unknown or len(set(found)) < len(found):
+    known = set(REQUIRED) <= set(found) <= set(REQUIRED + OPTIONAL)
+    if not known or len(set(found)) < len(found):
         raise ManifestError(
             f"list {path} has the columns {', '.join(found) or '(none)'}; give "
             f"{', '.join(REQUIRED)}, and optionally {', '.join(OPTIONAL)}, each once"
@@ -154,48 +142,16 @@ class Jobs(pl.LightningDataModule):
         self.manifest = Path(manifest)
         self.jobs: list[Job] = []
 
-    @property
-    def report(self) -> Path:
-        """Where the outcome of each job is written."""
-        return report_of(self.manifest)
-
     def setup(self, stage: str) -> None:
-        """Reads the list, before any model is loaded.
-
-        Raises:
-            ManifestError: See `read_manifest`.
-        """
+        """Reads the list, before any model is loaded; see `read_manifest`."""
         self.jobs = read_manifest(self.manifest)
 
-    def predict_dataloader(self) -> "Share":
-        """This rank's jobs."""
+    def predict_dataloader(self) -> Subset[Job]:
+        """This rank's jobs, in order; no DataLoader, to which lightning would add a sampler."""
         if self.trainer is None:
             raise ConfigurationError("the jobs need a trainer: pass them to trainer.predict")
-        return Share(self.jobs, rank=self.trainer.global_rank, ranks=self.trainer.world_size)
-
-
-class Share:
-    """The jobs of one rank, in order; no DataLoader, so that lightning adds no sampler of its own.
-
-    Args:
-        jobs: The whole list.
-        rank: Whose they are.
-        ranks: How many share the list; every job belongs to exactly one.
-    """
-
-    def __init__(self, jobs: Sequence[Job], *, rank: int, ranks: int) -> None:
-        self.jobs = jobs[rank::ranks]
-
-    def __len__(self) -> int:
-        """Number of jobs."""
-        return len(self.jobs)
-
-    def __iter__(self) -> Iterator[Job]:
-        """In the order of the list."""
-        return iter(self.jobs)
-
-
-HEAD = ("job", "out", "status", "seconds", "error")
+        share = range(self.trainer.global_rank, len(self.jobs), self.trainer.world_size)
+        return Subset(cast(Dataset[Job], self.jobs), share)
 
 
 class Animator(pl.LightningModule):
@@ -240,7 +196,7 @@ class Animator(pl.LightningModule):
         jobs = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(jobs, Jobs):
             raise ConfigurationError("Animator runs a list of jobs; give it data of class Jobs")
-        self.report = jobs.report
+        self.report = jobs.manifest.with_suffix(REPORT)
         outs = {
             f"job {job.number}: {word}": place
             for job in jobs.jobs
@@ -248,10 +204,9 @@ class Animator(pl.LightningModule):
         }
         check_outputs(outs, read_places(self.model))
         self.pipe = LoopyPipeline.from_pretrained(self.model)
+        networks = [self.pipe.network, self.pipe.audio_encoder, self.pipe.vae]
         self.made_by = {
-            "weights": fingerprint(
-                nn.ModuleList([self.pipe.network, self.pipe.audio_encoder, self.pipe.vae])
-            ),
+            "weights": fingerprint(nn.ModuleList(networks)),
             "scheduler": schedule_record(self.pipe.scheduler),
             "sampling": asdict(self.pipe.settings.sampling.altered(self.options)),
             "contract": asdict(self.pipe.settings.contract),
@@ -268,14 +223,7 @@ class Animator(pl.LightningModule):
         self.pipe.to(self.device, dtype=self.dtype_of_networks)
 
     def predict_step(self, job: Job, batch_idx: int) -> str:
-        """Runs one job and reports it.
-
-        Returns:
-            "done", "skipped" or "failed".
-
-        Raises:
-            OutputError: The report cannot be written.
-        """
+        """Runs one job and reports it: "done", "skipped" or "failed"."""
         start, reason = perf_counter(), ""
         try:
             status = self._make(job)
@@ -295,7 +243,12 @@ class Animator(pl.LightningModule):
         self.failed = int(strategy.reduce(failed, reduce_op="sum"))
 
     def _make(self, job: Job) -> Literal["done", "skipped"]:
-        record = self.made_by | _content(job)
+        record = self.made_by | {
+            "portrait": content_hash(job.portrait, "picture"),
+            "sound": content_hash(job.sound, "sound"),
+            "seed": job.seed,
+            "box": job.box,
+        }
         if is_finished(job.out, record):
             return "skipped"
         with open_result(job.out, record, sound=job.sound, crf=self.crf) as writer:
@@ -314,13 +267,3 @@ class Animator(pl.LightningModule):
                 f"report {self.report} cannot be written ({error.strerror}); make the folder of "
                 "the list writable, and room"
             ) from error
-
-
-def _content(job: Job) -> dict[str, object]:
-    """What decides the video, besides the model."""
-    return {
-        "portrait": content_hash(job.portrait, "picture"),
-        "sound": content_hash(job.sound, "sound"),
-        "seed": job.seed,
-        "box": job.box,
-    }

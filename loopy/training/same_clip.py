@@ -4,8 +4,10 @@ What does not learn one clip learns nothing. The first thing to run with new dat
 changed code: minutes tell what a long run would tell in days.
 """
 
-from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
 
 from loopy.records import Clip
 from loopy.training.datamodule import ClipData, DataSignature
@@ -59,10 +61,6 @@ class SameClip(ClipData):
         """The clip itself, to see how near sampling comes to it."""
         return [self.clip]
 
-    def batches(self) -> Callable[[str, int, int, int], Clip]:
-        """What makes a batch: the clip, so many times."""
-        return partial(_repeated, self.clip, self.batch_size)
-
-
-def _repeated(clip: Clip, times: int, purpose: str, number: int, rank: int, ranks: int) -> Clip:
-    return Clip.cat([clip] * times)
+    def make(self, generator: torch.Generator) -> Clip:
+        """The clip, so many times."""
+        return Clip.cat([self.clip] * self.batch_size)

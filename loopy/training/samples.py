@@ -23,6 +23,7 @@ from loopy.pixels import to_pixels
 from loopy.records import Clip
 from loopy.synthetic.talker import random_talk
 from loopy.timing import FPS, SAMPLE_RATE_HZ
+from loopy.training.autoencoder import psnr
 from loopy.training.datamodule import LoopyDataModule
 from loopy.training.module import LoopyModule
 from loopy.training.sharding import is_sharded
@@ -33,12 +34,7 @@ SEED = 2**62 + 0x5EED_CAFE
 
 @dataclass(frozen=True)
 class PortraitAndSound:
-    """A portrait that is made to speak.
-
-    Args:
-        portrait: A picture of a face.
-        sound: A file with a voice.
-    """
+    """A picture of a face, and a file with the voice with which it is made to speak."""
 
     portrait: Path
     sound: Path
@@ -87,11 +83,7 @@ class ValidationSamples(pl.Callback):
             )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reads what this rank will read, so that a wrong name is an error at once.
-
-        Raises:
-            MediaError: One of the files is missing or unusable.
-        """
+        """Reads what this rank will read, so that a wrong name is an error at once."""
         if trainer.is_global_zero or is_sharded(pl_module):
             for speech in self.speeches:
                 read_portrait(speech.portrait, size_px=64)
@@ -162,18 +154,13 @@ def held_out_sample(
 
     A person's video is silent: a store holds no sound, only what the audio encoder made of it.
 
+    None, with a warning, where the toon's voice is not installed, or the person's video is
+    damaged; an error where weights are spread over devices, for the others would wait.
+
     Args:
         pipeline: The model.
         data: What it is trained on.
         seconds: How long the face speaks; a shorter video of a store ends sooner.
-
-    Returns:
-        What was made. None, with a warning, where the toon's voice is not installed, or the
-        person's video is damaged.
-
-    Raises:
-        DependencyError: The same, where weights are spread over devices: the others would wait.
-        StoreError: Likewise.
     """
     try:
         stretch = getattr(data, "held_out_stretch", None)  # any data module may train
@@ -224,8 +211,7 @@ def _person(pipeline: LoopyPipeline, clips: list[Clip]) -> HeldOut:
     true, same = torch.cat(truth), torch.cat(made)
     still = decode_latents(vae, portrait.to(vae.device)).float().cpu()
     near = {"val/psnr_db": same, "val/portrait_psnr_db": still}
-    error = {name: (true - pictures).square().mean() for name, pictures in near.items()}
-    psnr_db = {name: -10 * (each / 4).log10() for name, each in error.items()}  # the peak is 2
+    psnr_db = {name: psnr((true - pictures).square()) for name, pictures in near.items()}
     return HeldOut(_pixels(true), Video(_pixels(same)), psnr_db)
 
 

@@ -109,9 +109,5 @@ def _shard(modules: list[nn.Module], mesh: DeviceMesh, policy: MixedPrecisionPol
             if not isinstance(tensor, DTensor):
                 tensor.data = tensor.data.to(here)
                 distributed.broadcast(tensor.data, src=0, group=mesh.get_group())
-    fully_shard(
-        modules[0] if len(modules) == 1 else modules,
-        mesh=mesh,
-        mp_policy=policy,
-        reshard_after_forward=True,
-    )
+    unit = modules[0] if len(modules) == 1 else modules
+    fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)

@@ -16,7 +16,7 @@ from loopy.synthetic.noise import augment
 from loopy.synthetic.talker import Kind, random_talk
 from loopy.synthetic.visemes import PHONEMES, phoneme_labels, viseme_tracks
 from loopy.training.datamodule import LoopyDataModule
-from loopy.training.optim import warm_cosine
+from loopy.training.optim import scheduled
 
 VISEMES = 4
 SPEECH_FRAMES = 0.05
@@ -26,13 +26,9 @@ SPEECH_FRAMES = 0.05
 RATE_HZ = 50
 """Rate of wav2vec2's vectors."""
 
-_KINDS: tuple[tuple[Kind, float], ...] = (
-    ("speech", 0.7),
-    ("mixed", 0.15),
-    ("noise", 0.08),
-    ("listening", 0.04),
-    ("silence", 0.03),
-)
+_KINDS: dict[Kind, float] = {
+    **{"speech": 0.7, "mixed": 0.15, "noise": 0.08, "listening": 0.04, "silence": 0.03}
+}
 
 
 class Utterances(NamedTuple):
@@ -75,10 +71,8 @@ class SyntheticSpeech(LoopyDataModule):
         return Utterances(*map(torch.stack, zip(*self._sounds(generator), strict=True)))
 
     def _sounds(self, generator: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
-        kinds, shares = zip(*_KINDS, strict=True)
-        drawn = torch.multinomial(
-            torch.tensor(shares), self.batch_size, replacement=True, generator=generator
-        )
+        kinds, shares = list(_KINDS), torch.tensor(list(_KINDS.values()))
+        drawn = torch.multinomial(shares, self.batch_size, replacement=True, generator=generator)
         seeds = torch.randint(2**62, (self.batch_size,), generator=generator)
         sounds = []
         for seed, index in zip(seeds.tolist(), drawn.tolist(), strict=True):
@@ -149,11 +143,8 @@ class AudioEncoderStage(pl.LightningModule):
         layers = self.network(audio, output_hidden_states=True).hidden_states
         last, middle = layers[-1], layers[len(layers) // 2]
         visemes = self.visemes(last).sigmoid()
-        return (
-            self.last_phonemes(last).float(),
-            self.middle_phonemes(middle).float(),
-            visemes.float(),
-        )
+        phonemes = self.last_phonemes(last).float(), self.middle_phonemes(middle).float()
+        return *phonemes, visemes.float()
 
     def training_step(self, batch: Utterances, batch_idx: int) -> Tensor:
         """Loss of one batch."""
@@ -163,10 +154,8 @@ class AudioEncoderStage(pl.LightningModule):
         early = functional.cross_entropy(middle.flatten(0, 1), labels)
         shapes = functional.smooth_l1_loss(visemes, batch.visemes[:, : last.shape[1]], beta=0.1)
         loss = phonemes + 0.3 * early + 4 * shapes
-        self.log_dict(
-            {"loss": loss, "loss_phonemes": phonemes, "loss_visemes": shapes},
-            batch_size=len(batch.audio),
-        )
+        losses = {"loss": loss, "loss_phonemes": phonemes, "loss_visemes": shapes}
+        self.log_dict(losses, batch_size=len(batch.audio))
         return loss
 
     def validation_step(self, batch: Utterances, batch_idx: int) -> None:
@@ -194,14 +183,11 @@ class AudioEncoderStage(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a warm cosine over the whole run."""
-        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate)
-        schedule = warm_cosine(
-            optimizer, warmup_steps=self.warmup_steps, total_steps=self.trainer.max_steps
+        return scheduled(
+            torch.optim.AdamW(self.parameters(), self.learning_rate),
+            warmup_steps=self.warmup_steps,
+            total_steps=self.trainer.max_steps,
         )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
 
     def export(self, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
         """Saves `folder`/audio_encoder in transformers' form, without the heads.

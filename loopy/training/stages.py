@@ -32,9 +32,7 @@ class ImageStage(LoopyModule):
         if self.network.denoiser.config["clip_frames"] is not None:
             raise ConfigurationError("the image stage has no temporal layers; set clip_frames null")
         if self.self_generated_history:
-            raise ConfigurationError(
-                "the image stage has no past; leave self_generated_history at 0"
-            )
+            raise ConfigurationError("the image stage has no past; leave self_generated_history 0")
         if self.sync is not None:
             raise ConfigurationError("the image stage has no frames in a row; leave sync_weight 0")
         self.targets = targets
@@ -66,10 +64,7 @@ class ClipStage(LoopyModule):
     """
 
     def __init__(
-        self,
-        *options: Any,
-        trained: Literal["all", "added"] = "all",
-        **more: Any,
+        self, *options: Any, trained: Literal["all", "added"] = "all", **more: Any
     ) -> None:
         super().__init__(*options, **more)
         if self.network.denoiser.config["clip_frames"] is None:

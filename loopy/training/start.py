@@ -45,7 +45,7 @@ def load_frozen(folder: Path) -> FrozenParts:
 
 
 def start_from(network: DualUNet, folders: Sequence[Path]) -> dict[str, LoadReport]:
-    """Put weights of model folders into a network.
+    """Put weights of model folders into a network; says which, by part.
 
     Skipped by design: kinds of layers of which the network has none at all (temporal layers or
     audio in the image stage), and whole audio parts that it lacks. New: kinds, and audio parts,
@@ -54,9 +54,6 @@ def start_from(network: DualUNet, folders: Sequence[Path]) -> dict[str, LoadRepo
     Args:
         network: Of the stage. Behind an error, parts before the one it names may be loaded.
         folders: Model folders in the diffusers form, in any precision; later ones win.
-
-    Returns:
-        By part: names that were loaded, are new, were skipped.
 
     Raises:
         ModelError: A folder has no part of a model, no folder has the UNets, a file is damaged,
@@ -77,15 +74,14 @@ def start_table(reports: Mapping[str, LoadReport]) -> str:
     """The reports as a table, one line a part, and what kinds of layers are new or skipped."""
     lines = [f"{'part':<18}{'loaded':>8}{'new':>8}{'skipped':>9}"]
     for part, report in reports.items():
-        counts = (len(report.loaded), len(report.new), len(report.skipped))
+        loaded, new, skipped = report.loaded, report.new, report.skipped
         words = [
             f"{word} {', '.join(kinds)}"
-            for word, names in (("new:", report.new), ("skipped:", report.skipped))
+            for word, names in (("new:", new), ("skipped:", skipped))
             if (kinds := [kind.strip(".") for kind in KINDS if any(kind in n for n in names)])
         ]
-        lines.append(
-            f"{part:<18}{counts[0]:>8}{counts[1]:>8}{counts[2]:>9}  {'; '.join(words)}".rstrip()
-        )
+        counts = f"{len(loaded):>8}{len(new):>8}{len(skipped):>9}"
+        lines.append(f"{part:<18}{counts}  {'; '.join(words)}".rstrip())
     return "\n".join(lines)
 
 

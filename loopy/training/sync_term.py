@@ -12,10 +12,11 @@ from torch import Tensor
 
 from loopy.errors import ConfigurationError
 from loopy.models import AudioEncoder
-from loopy.models.folder import ASSETS, load_part
+from loopy.models.folder import ASSETS
 from loopy.models.latents import Autoencoder
 from loopy.models.sync import MOUTH_CELLS, WINDOW, SyncJudge
 from loopy.models.weights import store_fingerprints
+from loopy.training.start import load_frozen
 
 LATENTS, FEATURES = (8, 16, 16), (5, 160)
 """Of a frame, in the toon model: the judge knows no others."""
@@ -43,14 +44,10 @@ class SyncTerm:
 
         Raises:
             ConfigurationError: They are of others, though their shapes may be the same.
-            ModelError: A file of the embedded model is missing or damaged.
         """
-        known = _fingerprints(
-            load_part(ASSETS / "toon", "vae"), load_part(ASSETS / "toon", "audio_encoder")
-        )
-        other = [
-            name for name, ours in _fingerprints(vae, audio_encoder).items() if ours != known[name]
-        ]
+        known = _fingerprints(*load_frozen(ASSETS / "toon"))
+        ours = _fingerprints(vae, audio_encoder)
+        other = [name for name in ours if ours[name] != known[name]]
         if other:
             raise ConfigurationError(
                 f"the sync judge has learned from the embedded model toon, of which these clips "

@@ -45,15 +45,9 @@ KINDS = ("speech",) * 15 + ("mixed",) * 2 + ("listening", "noise", "silence")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the content of a cache.
+    """What decides the content of a cache: past frames that are kept, and what a talk is drawn by.
 
-    Args:
-        layout: Which past frames are kept.
-        clip_frames: Frames of a clip.
-        size_px: Side of the pictures.
-        seed: Of the talks.
-        first_talk: Number of the first talk; held-out sets start elsewhere.
-        audio_window: Whose sound a frame of the clip hears.
+    ``first_talk`` is a number; held-out sets start elsewhere.
     """
 
     layout: SegmentLayout
@@ -70,15 +64,7 @@ class Recipe:
 
 
 class TalkShards(Dataset[str]):
-    """Builds shards; item i is the path of shard i, built unless it is there.
-
-    Args:
-        folder: Where they are kept.
-        shards: How many.
-        recipe: What is in them.
-        vae: Autoencoder.
-        audio_encoder: wav2vec2.
-    """
+    """Builds shards in a folder; item i is the path of shard i, built unless it is there."""
 
     def __init__(
         self,
@@ -108,11 +94,7 @@ class TalkShards(Dataset[str]):
         return str(path)
 
     def load(self, *, workers: int) -> dict[str, Tensor]:
-        """Build what is missing, with a progress bar, and read all into memory.
-
-        Args:
-            workers: Processes that build; 0 builds here.
-        """
+        """Build what is missing, with a progress bar, and read all into memory."""
         self.folder.mkdir(parents=True, exist_ok=True)
         loader = DataLoader(self, batch_size=None, num_workers=workers)
         shards = [load_file(path) for path in tqdm(loader, desc="talks", unit="shard")]
@@ -184,13 +166,8 @@ class SyntheticTalks(ClipData):
     ) -> None:
         options = ClipOptions(**clips)
         _check_sizes(options.layout, past_frames, held_out, batch_size)
-        super().__init__(
-            options,
-            batch_size=batch_size,
-            validation_batches=held_out // batch_size,
-            seed=seed,
-            workers=workers,
-        )
+        sizes = {"batch_size": batch_size, "validation_batches": held_out // batch_size}
+        super().__init__(options, **sizes, seed=seed, workers=workers)
         self.parts, self.cache = parts, cache
         self.talks, self.held_out_talks, self.build_workers = talks, held_out, build_workers
         self.whole_past = past_frames is not None

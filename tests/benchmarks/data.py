@@ -31,7 +31,7 @@ from loopy.models.latents import encode_images
 from loopy.motion import MotionSequence
 from loopy.randomness import generator
 from loopy.records import Clip
-from loopy.training.clip_sampler import ClipSampler
+from loopy.training.store_clips import ClipSampler
 
 CLIPS, FRAMES, SAMPLES, COLD = 24, 250, 200, 48
 LATENTS, SOUND, SIZE = (4, 64, 64), (13, 768), 512

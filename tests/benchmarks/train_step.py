@@ -37,7 +37,7 @@ from loopy.records import Clip
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 from loopy.training.datamodule import LoopyDataModule
 from loopy.training.ema import MovingAverage
-from loopy.training.memory import Spread, StepOptions, fake_clip, step_cost, training_memory
+from loopy.training.memory import TrainingSetup, fake_clip, step_cost, training_memory
 from loopy.training.memory_inference import inference_cost
 from loopy.training.module import LoopyModule
 
@@ -205,16 +205,14 @@ def measure(name: str, options: argparse.Namespace) -> str:
     """One line of the table."""
     row, on_cpu = ROWS[name], options.accelerator == "cpu"
     make = maker(row, options)
-    cost = step_cost(
-        make,
-        StepOptions(
-            batch_size=options.batch_size,
-            latent_px=options.size_px // 8,
-            precision=row.precision,
-            device="cpu" if on_cpu else "cuda",
-        ),
+    setup = TrainingSetup(
+        batch_size=options.batch_size,
+        latent_px=options.size_px // 8,
+        precision=row.precision,
+        device="cpu" if on_cpu else "cuda",
+        averaged=True,
     )
-    wanted = training_memory(cost, Spread(averaged=True))
+    wanted = training_memory(step_cost(make, setup), setup)
     estimate = max(wanted.step.total(), wanted.update.total())
     seconds: list[float] = []
     try:

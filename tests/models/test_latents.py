@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 
 from loopy.models import decode_latents, encode_images
 from loopy.models.latents import latents_fingerprint
-from loopy.training.storage_tracker import StorageTracker
+from loopy.training.memory import StorageTracker
 
 STATISTICS = {"latents_mean": [1.0, -2.0], "latents_std": [0.5, 4.0]}
 

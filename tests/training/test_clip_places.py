@@ -10,7 +10,7 @@ from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import write_shot
 from loopy.segments import SegmentLayout
-from loopy.training.clip_sampler import ClipSampler, WindowOptions
+from loopy.training.store_clips import ClipSampler, WindowOptions
 
 FRAMES = 3
 LAYOUT = SegmentLayout(stride=2, segments=2)

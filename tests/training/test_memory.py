@@ -20,10 +20,15 @@ from loopy.errors import ConfigurationError
 from loopy.models import decode_latents
 from loopy.segments import SegmentLayout
 from loopy.training.ema import MovingAverage
-from loopy.training.memory import Spread, StepOptions, fake_clip, step_cost, training_memory
+from loopy.training.memory import (
+    StorageTracker,
+    TrainingSetup,
+    fake_clip,
+    step_cost,
+    training_memory,
+)
 from loopy.training.memory_inference import inference_cost
 from loopy.training.stages import ClipStage, ImageStage
-from loopy.training.storage_tracker import StorageTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Profiler clears events")
 
@@ -95,8 +100,8 @@ def fit(make, clip, precision, *, accelerator="cpu", validates=False):
 def told(make, precision, **options):
     """Bytes at the largest moment of a training on one device, by the estimate."""
     options = {"batch_size": BATCH, "latent_px": SIDE, "device": "cpu"} | options
-    cost = step_cost(make, StepOptions(precision=precision, **options))
-    return training_memory(cost, Spread(averaged=True))
+    setup = TrainingSetup(precision=precision, averaged=True, **options)
+    return training_memory(step_cost(make, setup), setup)
 
 
 def as_clip(make):
@@ -113,9 +118,9 @@ FROZEN = {"trained": "added"}
 @pytest.mark.parametrize(
     ("options", "precision"),
     [
-        (FULL, "32-true"),
         (FROZEN | AGAIN, "bf16-mixed"),
-        (IMAGE, "bf16-mixed"),
+        pytest.param(FULL, "32-true", marks=pytest.mark.slow),
+        pytest.param(IMAGE, "bf16-mixed", marks=pytest.mark.slow),
         pytest.param(IMAGE | AGAIN, "32-true", marks=pytest.mark.slow),
         pytest.param(FULL, "bf16-mixed", marks=pytest.mark.slow),
         pytest.param(FULL | AGAIN, "bf16-mixed", marks=pytest.mark.slow),
@@ -204,17 +209,17 @@ def image_cost(make_stage):
         if key not in COSTS:
             make = partial(make_stage, ImageStage, gradient_checkpointing=checkpointing)
             options = {"latent_px": 8, "device": "cpu"} | options
-            COSTS[key] = step_cost(make, StepOptions(batch_size=batch_size, **options))
+            COSTS[key] = step_cost(make, TrainingSetup(batch_size=batch_size, **options))
         return COSTS[key]
 
     return cost
 
 
 def test_strategies_share_what_they_say(image_cost):
-    cost = image_cost()
+    cost, setup = image_cost(), partial(TrainingSetup, batch_size=1, latent_px=8, device="cpu")
     trained = sum(cost.trained)
     one, ddp, view, four = (
-        training_memory(cost, Spread(strategy, 4, bucket_view=view, averaged=True))
+        training_memory(cost, setup(strategy=strategy, devices=4, bucket_view=view, averaged=True))
         for strategy, view in (("one", False), ("ddp", False), ("ddp", True), ("fsdp2", False))
     )
     assert one.step["optimiser"] == 2 * trained
@@ -227,15 +232,15 @@ def test_strategies_share_what_they_say(image_cost):
     for part in ("weights", "optimiser", "average"):
         assert four.step[part] == pytest.approx(one.step[part] / 4, abs=2)
     assert four.step["gathered"] >= 2 * cost.unit
-    eight = training_memory(cost, Spread(optimizer="adamw_8bit"))
+    eight = training_memory(cost, setup(optimizer="adamw_8bit"))
     large = sum(size // 4 for size in cost.trained if size >= 4 * 4096)
     assert 2 * large < eight.step["optimiser"] < 2 * trained - 5 * large
 
 
 def test_a_batch_of_one_is_validated_with_two(image_cost):
     """As `ClipSampler` does, since clips are compared with each other."""
-    one, two, three = map(image_cost, (1, 2, 3))
-    assert one.validating == two.validating < three.validating
+    one, two = map(image_cost, (1, 2))
+    assert one.validating == two.validating
     assert one.tracker.most < two.tracker.most
 
 
@@ -279,4 +284,4 @@ def test_the_tracker_knows_births_deaths_and_operations():
 
 def test_no_such_precision(make_stage):
     with pytest.raises(ConfigurationError, match="64-true"):
-        step_cost(make_stage, StepOptions(batch_size=1, latent_px=8, precision="64-true"))
+        step_cost(make_stage, TrainingSetup(batch_size=1, latent_px=8, precision="64-true"))

@@ -166,7 +166,6 @@ def test_batches_gathered_for_a_step_are_not_changed_in_mid_run(tmp_path):
 @pytest.mark.parametrize(
     ("workers", "gathered", "moment", "validated"),
     [
-        (0, 1, ("step", 5), [3, 6]),
         (2, 2, ("step", 5), [1, 3, 4, 6]),  # each second validation lies within a step
         (0, 2, ("validation", 4), [1, 3, 4, 6]),
     ],

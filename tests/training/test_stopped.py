@@ -16,7 +16,7 @@ from loopy.stopping import StopSignals
 from loopy.training.checkpoint_files import AVERAGE, check_whole, last_checkpoint
 from tests.training.ranks import losses
 
-STEPS, VALIDATION, STRIKES = 12, 4, 5
+STEPS, VALIDATION, STRIKES = 8, 4, 5
 MOMENTS = ("batch_start", "before_optimizer_step", "batch_end", "validation")
 
 

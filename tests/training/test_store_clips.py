@@ -21,11 +21,10 @@ from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError, CorruptFileError, StoreError
 from loopy.models.weights import store_fingerprints
 from loopy.segments import SegmentLayout
-from loopy.training.clip_sampler import ClipSampler, WindowOptions
 from loopy.training.datamodule import Stream
 from loopy.training.dropout import ConditionDropout
 from loopy.training.module import LoopyModule
-from loopy.training.store_clips import StoreClips
+from loopy.training.store_clips import ClipSampler, StoreClips, WindowOptions
 
 FRAMES = 3
 LAYOUT = SegmentLayout(stride=2, segments=2)
