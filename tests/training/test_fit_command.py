@@ -63,15 +63,12 @@ def test_an_error_of_data_or_model_is_one_line(run, capsys, option, words):
 
 
 def test_a_users_config_is_not_replaced(run, capsys):
-    """A run's own is, when it goes on."""
     fit, _, folder = run
     folder.mkdir()
     (folder / "config.yaml").write_text("mine: 1\n")
     assert fit() == 2
     assert "config.yaml would be replaced" in said(capsys)
     assert (folder / "config.yaml").read_text() == "mine: 1\n"
-    (folder / "config.yaml").unlink()
-    assert fit() == fit("--trainer.max_steps=3") == 0
 
 
 def test_an_error_of_a_worker_is_one_line(run, capsys):
@@ -112,19 +109,11 @@ def test_folders_to_start_from_are_read_once(run, tmp_path, capfd):
     assert all(torch.equal(given[name].half(), got[name]) for name in given)
 
 
-def test_a_run_is_exported_where_its_store_is_not(run, tmp_path):
+def test_a_model_to_train_on_keeps_its_precision(run, tmp_path, capsys):
+    """It is exported where the store is not."""
     fit, store, folder = run
     assert fit() == 0
     shutil.rmtree(store)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    assert main(["export", "--ckpt", str(checkpoint), "--out", str(tmp_path / "model")]) == 0
-    exported = load_file(tmp_path / "model/denoiser/diffusion_pytorch_model.safetensors")
-    assert all(torch.isfinite(tensor).all() for tensor in exported.values())
-
-
-def test_a_model_to_train_on_keeps_its_precision(run, tmp_path, capsys):
-    fit, _, folder = run
-    assert fit() == 0
     checkpoint = folder / "checkpoints" / "last.ckpt"
     words = ["export", "--ckpt", str(checkpoint), "--out"]
     assert main([*words, str(tmp_path / "whole"), "--dtype", "float32"]) == 0

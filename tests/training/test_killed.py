@@ -18,7 +18,7 @@ from loopy.training.checkpoint_files import AVERAGE
 from loopy.training.checkpoints import last_checkpoint
 from loopy.training.loss_plot import read_rows
 
-STEPS, VALIDATION, CHECKPOINT, KILLS = 80, 8, 2, 10
+STEPS, VALIDATION, CHECKPOINT, KILLS = 48, 8, 2, 5
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def visible(run):
 
 
 @pytest.mark.slow
-def test_killed_ten_times_the_run_is_the_same(start, tmp_path):
+def test_killed_five_times_the_run_is_the_same(start, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(whole), whole)
     draw = generator("moments")

@@ -1,4 +1,4 @@
-"""Both stages at quarter widths, 20 steps by one process, by DDP and by FSDP2."""
+"""Both stages at quarter widths, some steps by one process, by DDP and by FSDP2."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from loopy.training.loss_plot import read_rows
 from tests.training.test_two_stages import begun, store  # noqa: F401 (fixtures)
 
 ROOT = Path(__file__).parents[2]
-STEPS, RATE = 20, 1e-5
+STEPS, RATE = 8, 1e-5
 OVERLAYS = {"image": "quarter_image", "clip": "quarter"}
 
 
