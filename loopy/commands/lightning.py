@@ -38,12 +38,8 @@ class RecipeCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `--resume`."""
-        parser.add_argument(
-            "--resume",
-            type=bool,
-            default=True,
-            help="Continue from <trainer.default_root_dir>/checkpoints/last.ckpt if it exists.",
-        )
+        words = "Continue from <trainer.default_root_dir>/checkpoints/last.ckpt if it exists."
+        parser.add_argument("--resume", type=bool, default=True, help=words)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         """Reads the words; what is unknown or of another kind is a `ConfigurationError`."""
@@ -135,14 +131,11 @@ class RecipeCLI(LightningCLI):
 
 
 def run(words: Sequence[str]) -> int:
-    """Runs a verb of lightning.
+    """Runs a verb of lightning; the exit code is 1 if a job of a list failed.
 
     Args:
         words: The verb, `--config` with a recipe (a file, or the name of one that comes with
             loopy: `configs/toon/vae.yaml`), and options that change it.
-
-    Returns:
-        The exit code: 1 if a job of a list failed.
     """
     torch.set_flush_denormal(True)
     with typed_errors():

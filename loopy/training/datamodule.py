@@ -129,18 +129,11 @@ class LoopyDataModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self,
-        *,
-        batch_size: int,
-        validation_batches: int,
-        seed: int = 0,
-        workers: int = 0,
+        self, *, batch_size: int, validation_batches: int, seed: int = 0, workers: int = 0
     ) -> None:
         super().__init__()
-        self.batch_size = batch_size
-        self.validation_batches = validation_batches
-        self.seed = seed
-        self.workers = workers
+        self.batch_size, self.validation_batches = batch_size, validation_batches
+        self.seed, self.workers = seed, workers
 
     worker_context: str | None = None
     """How workers start; None takes the system's way."""
@@ -218,10 +211,6 @@ class LoopyDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """The same batches every time."""
         return self._loader("validation", self.held_out_batches(self._trainer().world_size))
-
-    def predict_dataloader(self) -> DataLoader:
-        """The held-out set."""
-        return self.val_dataloader()
 
     def held_out(self) -> Iterator[Any]:
         """The held-out batches of the first rank, without a trainer."""

@@ -60,8 +60,6 @@ class MovingAverage(pl.Callback):
             self._exchange(pl_module)
             self._inside = False
 
-    on_predict_start, on_predict_end = on_validation_start, on_validation_end
-
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:

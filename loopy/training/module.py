@@ -43,12 +43,9 @@ from loopy.training.sync_term import SyncTerm
 
 @dataclass(frozen=True)
 class Draws:
-    """Generators of a batch: a new one for each purpose and sample.
+    """Generators of a batch, a new one for each purpose and sample, by seed, split and step.
 
-    Args:
-        key: Seed, split and step.
-        first: Number of the rank's first sample among all ranks'.
-        count: Samples of the rank.
+    ``first`` is the number of the rank's first sample among all ranks'; it has ``count``.
     """
 
     key: tuple[int | str, ...]
