@@ -6,10 +6,9 @@ import select
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from loopy.errors import LoopyError
 from loopy.memory import keep_freed_memory
@@ -19,74 +18,66 @@ CUT_OFF = 128 + 13
 """Exit code of those that write to a pipe that is closed: 128 + SIGPIPE."""
 
 
-@dataclass(frozen=True)
-class Verb:
+class Verb(NamedTuple):
     """Something `loopy` can do.
 
     Attributes:
-        function: "module:function"; it is given the words of the command, its verb first.
         sentence: What it does, for the help.
         example: A command that works.
+        module: Of `loopy.commands`, named as the verb if ""; its `run` is given the words of the
+            command, the verb first.
     """
 
-    function: str
     sentence: str
     example: str
+    module: str = ""
 
 
 VERBS: dict[str, Verb] = {
     "animate": Verb(
-        "loopy.commands.animate:run",
         "Makes a portrait speak: a picture and a sound become a video.",
         "loopy animate portrait.png speech.wav -o out.mp4",
     ),
     "init": Verb(
-        "loopy.commands.init:run",
         "Makes an untrained model of real size out of Stable Diffusion and wav2vec2.",
         "loopy init --config configs/sd15/model.yaml --sd15 sd15 --wav2vec2 wav2vec2 --out model",
     ),
     "fit": Verb(
-        "loopy.commands.lightning:run",
         "Trains a part of the model by a recipe, or continues where it stopped.",
         "loopy fit --config configs/toon/vae.yaml",
+        "lightning",
     ),
     "validate": Verb(
-        "loopy.commands.lightning:run",
         "Measures a trained part on its held-out data.",
         "loopy validate --config configs/toon/vae.yaml",
+        "lightning",
     ),
     "predict": Verb(
-        "loopy.commands.lightning:run",
         "Makes a video for every row of a list of jobs.",
         "loopy predict --config configs/predict.yaml --data.manifest jobs.csv",
+        "lightning",
     ),
     "preprocess": Verb(
-        "loopy.commands.preprocess:run",
         "Turns talking videos into a shot store to train on.",
         "loopy preprocess videos/ store/ --parts runs/toon/parts",
     ),
     "data": Verb(
-        "loopy.commands.data:run",
         "Shows what is in a shot store: report, view, check, index.",
         "loopy data report store/",
     ),
     "evaluate": Verb(
-        "loopy.commands.evaluate:run",
         "Measures how well a model speaks, on faces and voices that no training saw.",
         "loopy evaluate toon",
     ),
     "ablate": Verb(
-        "loopy.commands.ablate:run",
         "Trains variants of one recipe with several seeds, and prints how they differ.",
         "loopy ablate --variants full,no_tsm --seeds 0,1",
     ),
     "estimate": Verb(
-        "loopy.commands.estimate:run",
         "Tells memory and computation of a recipe before it runs, and what of it fits a card.",
         "loopy estimate --config configs/toon/clip.yaml --card 24GB",
     ),
     "export": Verb(
-        "loopy.commands.export:run",
         "Turns a training checkpoint into a folder that inference reads, with averaged weights.",
         "loopy export --ckpt runs/toon/vae/checkpoints/last.ckpt --out runs/toon/parts",
     ),
@@ -132,10 +123,10 @@ def _run(words: Sequence[str] | None) -> int:
             raise LoopyError("a word has a NUL character, which no name can have")
         if words[0] not in VERBS:
             raise LoopyError(f"no verb {words[0]!r}; the verbs are {', '.join(VERBS)}")
-        module, _, function = VERBS[words[0]].function.partition(":")
+        module = VERBS[words[0]].module or words[0]
         with stopped_by_signals(), warnings.catch_warnings():
             warnings.showwarning = _warn
-            code = getattr(import_module(module), function)(words)
+            code = import_module(f"loopy.commands.{module}").run(words)
     except LoopyError as error:
         print(f"loopy: error: {error}", file=sys.stderr)
         return 2

@@ -92,7 +92,7 @@ PATHS: dict[str, Callable[[Path], Any]] = {
     "NUL": lambda folder: "a\0b.png",
     "long name": lambda folder: "n" * 5000,
     "half a character": lambda folder: "\udcff\ud800.png",
-    "address": lambda folder: "https://localhost:1/a.png",
+    "address": lambda folder: "nowhere://bucket/a.png",
     "None": lambda folder: None,
     "a number": lambda folder: 7,
     "a list": lambda folder: ["a.png"],

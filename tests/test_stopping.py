@@ -56,7 +56,7 @@ def ends_in_one_line(answer, number):
 
 
 @POSIX
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS[::2])
 def test_a_signal_leaves_the_folder_as_it_was(desk, write_speech, number):
     write_speech(desk / "speech.wav", 60.0)
     before = {path.name for path in desk.iterdir()}
@@ -66,9 +66,9 @@ def test_a_signal_leaves_the_folder_as_it_was(desk, write_speech, number):
 
 
 @POSIX
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_list_of_jobs_stops_in_its_row(desk, write_speech, number):
+def test_a_list_of_jobs_stops_in_its_row(desk, write_speech):
     """It is no row that failed, and the rows behind it are not begun."""
+    number = signal.SIGTERM
     write_speech(desk / "long.wav", 60.0)
     rows = [f"portrait.png,{sound}.wav,{sound}.mp4" for sound in ("speech", "long", "last")]
     (desk / "jobs.csv").write_text("\n".join(["portrait,sound,out", *rows]))
