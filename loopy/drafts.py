@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -109,15 +109,11 @@ def hidden_beside(path: AnyPath, *, folder: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: It cannot be made.
     """
-    path = Path(path)
-    with output_errors(path):
-        hidden, lock = _begun(path, folder=folder)
-    try:
+    with ExitStack() as stack:
+        with output_errors(path):
+            hidden = _begun(Path(path), stack, folder=folder)
+        stack.callback(_remove, hidden)
         yield hidden
-    finally:
-        _remove(hidden)
-        if lock is not None:
-            os.close(lock)
 
 
 def check_place(path: AnyPath, *, folder: bool = False, replace: bool = False) -> None:
@@ -184,56 +180,50 @@ def remove_dead_drafts(
 
 
 def _removed_if_dead(path: Path, older_than_s: float, *, locks: bool) -> bool:
-    try:
-        lock = _locked(path)
-    except OSError:  # another process holds it, or it is gone
-        return False
-    try:
-        if lock is None or not locks:
+    with suppress(OSError), _locked(path) as locked:  # else it is gone, or somebody holds it
+        if not (locked and locks):
             inside = path.rglob("*") if path.is_dir() else ()
             latest = max(each.stat().st_mtime for each in (path, *inside))
             if latest > time.time() - older_than_s:
                 return False
         _remove(path)
         return True
-    except OSError:  # gone in between
-        return False
-    finally:
-        if lock is not None:
-            os.close(lock)
+    return False
 
 
-def _begun(path: Path, *, folder: bool) -> tuple[Path, int | None]:
-    """A draft that is there, and the file number of its lock; None where there are no locks."""
+def _begun(path: Path, stack: ExitStack, *, folder: bool) -> Path:
+    """A draft that is there, locked for as long as the stack."""
     while True:
         hidden = path.with_name(f".loopy-{_kernel()}-{uuid4().hex}{path.suffix}")
         hidden.mkdir() if folder else hidden.touch(exist_ok=False)
         with suppress(BlockingIOError, FileNotFoundError):  # taken for dead before it was locked
-            lock = _locked(hidden)
+            stack.enter_context(_locked(hidden))
             if hidden.exists():
-                return hidden, lock
-            if lock is not None:
-                os.close(lock)
+                return hidden
 
 
-def _locked(path: Path) -> int | None:
-    """The file number of a new lock; None where there are no locks.
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Holds a lock on a file or folder in the block, and says whether there are locks.
 
     Raises:
         OSError: The file is gone, or (BlockingIOError) another process holds it.
     """
     if fcntl is None:
-        return None
+        yield False
+        return
     number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            yield False
+        else:
+            yield True
+    finally:
         os.close(number)
-        raise
-    except OSError:  # a file system without locks
-        os.close(number)
-        return None
-    return number
 
 
 @cache
@@ -248,17 +238,14 @@ def _kernel() -> str:
 
 def _put_folder(hidden: Path, path: Path) -> None:
     """Puts a folder into its place; what was there goes once it is."""
-    if not path.exists() or not any(path.iterdir()):
-        if path.exists():
-            path.rmdir()
-        os.replace(hidden, path)
-        return
     before = hidden.with_name(f".loopy-{_kernel()}-{uuid4().hex}")
-    os.replace(path, before)
+    if path.exists():
+        os.replace(path, before)
     try:
         os.replace(hidden, path)
     except OSError:
-        os.replace(before, path)
+        if before.exists():
+            os.replace(before, path)
         raise
     _remove(before)
 

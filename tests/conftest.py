@@ -1,6 +1,7 @@
 """Tiny networks and records; one thread, fixed seeds, no network."""
 
 import os
+import shutil
 import wave
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -176,9 +177,12 @@ def write_speech():
 
 
 @pytest.fixture
-def desk(make_pipeline, write_speech, tmp_path, monkeypatch):
+def desk(make_pipeline, write_speech, tmp_path, tmp_path_factory, monkeypatch):
     """The working directory of a user: a portrait, 0.3 s of speech, a tiny model."""
-    make_pipeline().save_pretrained(tmp_path / "tiny")
+    tiny = tmp_path_factory.getbasetemp() / "tiny"
+    if not tiny.exists():
+        make_pipeline().save_pretrained(tiny)
+    shutil.copytree(tiny, tmp_path / "tiny")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "portrait.png")
     write_speech(tmp_path / "speech.wav", 0.3)
