@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,13 @@ def make(talk_parts, talk_options, tmp_path):
 
 @dataclass(frozen=True, eq=False)
 class Fragile(Preparer):
-    """A process dies over one video each time; another video meets an error."""
+    """A process dies over one video each time; others meet errors, of the video and of the run."""
 
     def encode(self, video, shot, watch):
         if video.stem == "deadly":
             os._exit(1)
+        if video.stem == "worse":
+            raise ModelError("no video would escape this")
         return super().encode(video, shot, watch) if video.stem == "good" else {}["eyes"]
 
 
@@ -103,25 +106,21 @@ def test_the_store_is_that_of_one_process(one, by_ray):
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"  # no telemetry
 
 
-def test_a_process_that_dies_loses_no_other_video(running, one, films, make):
-    """On a GPU of its own; the next run makes what is missing."""
+def test_a_process_that_dies_loses_no_other_video(running, one, films, make, write_talk, tmp_path):
+    """On a GPU of its own; the next run makes what is missing. What all would meet ends the run."""
+    write_talk(tmp_path / "worse.mkv", pictures=30)
     videos = [films / f"{name}.mkv" for name in reversed(TALKS)]
     options = RayOptions(encoder_gpus=0.5, encoders=1)
-    ledgers = {
-        Path(each.source).stem: each for each in prepare_all(make(Fragile), videos, ray=options)
-    }
+    work = prepare_all(make(Fragile), [*videos, tmp_path / "worse.mkv"], ray=options)
+    ledgers = {Path(each.source).stem: each for each in islice(work, len(videos))}
+    with pytest.raises(ModelError, match="no video would escape"):
+        next(work)
     assert ledgers["good"].finished
     assert "deadly.mkv is not finished: processes died" in ledgers["deadly"].error
     assert "not finished: KeyError in test_ray.py" in ledgers["unforeseen"].error
     assert len(content(make()().root)) == 1
     list(prepare_all(make(), videos))
     assert content(make()().root) == content(one)
-
-
-def test_what_no_video_would_escape_ends_the_run(running, films, make, tmp_path):
-    lost = partial(_networks, tmp_path / "nowhere", "cpu")
-    with pytest.raises(ModelError, match="nowhere"):
-        list(prepare_all(make(load=lost), [films / "good.mkv"], ray=RayOptions()))
 
 
 @pytest.mark.parametrize(
