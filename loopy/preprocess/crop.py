@@ -90,8 +90,7 @@ def crop_frames(
 ) -> UInt8[Tensor, "f size size 3"]:
     """Cuts a `square_box` out of upright frames; each new pixel is the mean of what it covers.
 
-    Raises:
-        MediaError: The box reaches out of the pictures: they are not those it was found in.
+    Pictures that do not hold the box, so are not those it was found in, are a MediaError.
     """
     left, top, right, bottom = box
     if min(left, top) < 0 or right > frames.shape[2] or bottom > frames.shape[1]:

@@ -44,21 +44,13 @@ class RayOptions:
     encoder_gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses what means nothing.
-
-        Raises:
-            ConfigurationError: Less than nothing.
-        """
+        """Refuses, by a ConfigurationError, less than nothing."""
         if min(self.encoders, self.encoder_gpus) < 0:
             raise ConfigurationError(f"encoders and encoder_gpus are 0 or more, got {self}")
 
 
 def part_of(videos: Sequence[Source], part: str) -> list[Source]:
-    """Share ``i/n`` of a list, i from 0, for n jobs that know nothing of each other.
-
-    Raises:
-        ConfigurationError: Not of that form.
-    """
+    """Share ``i/n`` of a list, i from 0, for n jobs; another form is a ConfigurationError."""
     try:
         number, of = (int(word) for word in part.split("/"))
     except ValueError as error:
@@ -76,7 +68,7 @@ def prepare_all(
     max_errors: int = 10,
     ray: RayOptions | None = None,
 ) -> Iterator[Ledger]:
-    """Prepares videos, in any order.
+    """Prepares videos, in any order; yields the ledger of each as it is finished.
 
     Args:
         make: Builds the preparer, once in each process.
@@ -84,9 +76,6 @@ def prepare_all(
         workers: Processes, of one thread each; 0 works in this one. With Ray, cores to use.
         max_errors: Videos that may fail for an unforeseen reason; one more ends the run.
         ray: Where Ray works, and with what; None works without it.
-
-    Yields:
-        The ledger of each video as it is finished.
 
     Raises:
         LoopyError: What concerns the whole run, more errors than are allowed, and a process of

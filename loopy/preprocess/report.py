@@ -113,8 +113,7 @@ class DataReport:
 def store_report(root: AnyPath) -> DataReport:
     """Reads the ledgers of a store; what two copies of a video gave counts once.
 
-    Raises:
-        StoreError: No store there, or a ledger is damaged.
+    No store there, or a damaged ledger, is a StoreError.
     """
     load_description(root)
     ledgers = read_ledgers(root)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
+from typing import NamedTuple
 
 from loopy.data.media.container import open_media, tick_s
 from loopy.data.media.video_frames import pixels_of
@@ -33,23 +34,15 @@ class SceneOptions:
     stands_out: float = 3.0
 
 
-@dataclass(frozen=True)
-class Shot:
-    """A span of a video without a cut, in exact seconds since the first picture.
-
-    Args:
-        start_s: Time of its first picture.
-        last_s: Time of its last picture.
-        stop_s: When the first picture of the next shot replaces it, or the video ends.
-    """
+class Shot(NamedTuple):
+    """A span without a cut: exact seconds from the video's start to its first and last picture."""
 
     start_s: Fraction
     last_s: Fraction
-    stop_s: Fraction
 
-    def frames(self, *, fps: Fraction | int = FPS) -> range:
-        """Frames of the grid of `read_frames` that show this shot and no other."""
-        return range(ceil(self.start_s * fps), floor(self.last_s * fps) + 1)
+    def frames(self) -> range:
+        """Frames of the 25 fps grid of `read_frames` that show this shot and no other."""
+        return range(ceil(self.start_s * FPS), floor(self.last_s * FPS) + 1)
 
 
 def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Shot]:
@@ -78,13 +71,13 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
             min_scene_len=0,
         ),
     )
-    times, cuts, end, first_size = list[Fraction](), set[Fraction](), Fraction(0), None
+    times, cuts, first_size = list[Fraction](), set[Fraction](), None
     with open_media(path, "video") as container:
         stream = moving_pictures(container)
         tick, rate = tick_s(stream), stream.average_rate or FPS
         for picture in decoded(container):
             times.append(picture.time_s)
-            end, size = picture.end_s, (picture.width_px, picture.height_px)
+            size = picture.width_px, picture.height_px
             first_size = first_size or size
             if size != first_size:
                 raise MediaError(
@@ -101,7 +94,4 @@ def find_shots(path: AnyPath, options: SceneOptions = SceneOptions()) -> list[Sh
     if not times:
         raise MediaError(f"{path} has no picture that can be decoded; give an intact file")
     firsts = [0, *(i for i, time in enumerate(times) if time in cuts and i), len(times)]
-    return [
-        Shot(times[first], times[stop - 1], times[stop] if stop < len(times) else end)
-        for first, stop in pairwise(firsts)
-    ]
+    return [Shot(times[first], times[stop - 1]) for first, stop in pairwise(firsts)]

@@ -127,13 +127,9 @@ class ShotFinder:
         return shot_id(self.about.sha256, *_seconds(span), self._id_config)
 
     def track(self, span: range) -> tuple[ShotOutcome, PlannedShot | None]:
-        """Tracks a shot and filters it.
+        """Tracks a shot and filters it: what becomes of it, and what is to be encoded, if it is.
 
-        Returns:
-            What becomes of it, and what is to be encoded; None where it is rejected.
-
-        Raises:
-            MediaError: Pictures or tracks cannot be read.
+        Pictures or tracks that cannot be read are a MediaError.
         """
         filters, has_sound = self.options.filters, self._sound_frames >= span.stop
         outcome = ShotOutcome(self.id(span), *_seconds(span), len(span), "kept")
@@ -181,10 +177,8 @@ def read_parts(
 def find_track(video: Path, span: range, estimator: LandmarkEstimator | None) -> FaceTrack:
     """Finds the 68 points in each frame of a shot, a span of the 25 fps grid.
 
-    Without an estimator it takes the precomputed tracks next to the video.
-
-    Raises:
-        MediaError: The video, or its precomputed tracks, cannot be read.
+    Without an estimator it takes the precomputed tracks next to the video. What cannot be read is
+    a MediaError.
     """
     estimator = estimator or Precomputed(video=video, first=span.start)
     parts = [estimator(frames) for frames in read_parts(video, span)]

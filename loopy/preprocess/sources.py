@@ -177,8 +177,7 @@ class Probe:
 def probe(path: AnyPath) -> Probe:
     """Reads all packets of a video, and decodes its first picture.
 
-    Raises:
-        MediaError: Nothing there, empty, no video, cut off, or not decodable.
+    Nothing there, empty, no video, cut off, or not decodable: a MediaError.
     """
     path = existing_file(path, "video")
     with open_media(path, "video") as container:

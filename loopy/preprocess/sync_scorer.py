@@ -20,11 +20,7 @@ LINE = 3.0
 
 
 class ToonSyncScorer:
-    """Judges the lip sync of toons whose faces fill the crop, as in their own pictures.
-
-    Raises:
-        ModelError: A file of the judge is missing or damaged.
-    """
+    """Judges the lip sync of toons whose faces fill the crop, as in their own pictures."""
 
     def __init__(self) -> None:
         self.judge, self.audio_encoder = load_judge()

@@ -62,9 +62,7 @@ def sound_blocks(
     Args:
         container: From ``open_media``.
         rate_hz: Rate wanted.
-        zero: Where the first sample is. "sound": the whole sound, wherever its pictures begin.
-            "pictures": at the first picture, so that sample and picture of one time belong
-            together.
+        zero: Where the first sample is; see `Zero`.
         layout: Channel layout wanted ("mono", "stereo"); None keeps the file's own.
         longest_s: Of what may come; None: there is no bound.
 

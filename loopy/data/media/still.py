@@ -56,9 +56,8 @@ ACCEPTED = (
 def opened(portrait: Portrait, name: str) -> Image.Image:
     """A still picture of any form, with all its pixels in memory; `name` is for messages.
 
-    Raises:
-        MediaError: No such file, of another format, damaged, larger than Pillow's limit, or
-            another type or shape.
+    No such file, another format, type or shape, a damaged one, or one larger than Pillow's limit is
+    a MediaError.
     """
     if isinstance(portrait, str | PathLike):
         return _read(existing_file(portrait, "picture"), name)
@@ -141,10 +140,7 @@ def upright_srgb(image: Image.Image) -> Image.Image:
     """Turns a picture upright, converts it by its own profile, and lays it on white.
 
     A profile or an EXIF block that is damaged, or of another kind of picture, counts as none. In
-    grey of 16 bits the range of values is that of the type.
-
-    Raises:
-        ValueError: Its pixels are floating point.
+    grey of 16 bits the range of values is that of the type. Floating point is a ValueError.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating point, of unknown range")

@@ -44,11 +44,7 @@ class Video:
         return Path(path)
 
     def sheet(self, *, columns: int = 8, rows: int = 3) -> Image.Image:
-        """A contact sheet of frames spread evenly from the first to the last one.
-
-        Raises:
-            ConfigurationError: No frames, columns or rows.
-        """
+        """A `contact_sheet` of frames spread evenly from the first to the last one."""
         check_number("rows", rows, least=1, most=1000)
         check_number("columns", columns, least=1, most=1000)
         shown = evenly_spread(len(self.frames), columns * rows)
@@ -63,8 +59,7 @@ def evenly_spread(frames: int, shown: int) -> Int[Tensor, "shown"]:
 def contact_sheet(frames: UInt8[Tensor, "f h w 3"], *, columns: int = 8) -> Image.Image:
     """Lays frames of one size out in rows, left to right and top to bottom, on white.
 
-    Raises:
-        ConfigurationError: No frames or no columns.
+    No frames or no columns are a ConfigurationError.
     """
     check_number("columns", columns, least=1, most=1000)
     if len(frames) == 0:

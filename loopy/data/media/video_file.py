@@ -32,10 +32,7 @@ BT709 = 1  # the tag that stands for it in H.264
 class VideoFile:
     """Encodes frame by frame, with the sound up to each frame, in flat memory.
 
-    Arguments are those of `open_writer`; the path has a suffix of ``VIDEO_FORMATS``.
-
-    Raises:
-        MediaError: The sound cannot be read.
+    Arguments and errors are those of `open_writer`; the path has a suffix of ``VIDEO_FORMATS``.
     """
 
     def __init__(self, path: Path, *, fps: Fraction | int, sound: Sound | None, crf: int) -> None:

@@ -34,7 +34,7 @@ def read_frames(
     fps: Fraction | int = FPS,
     backend: Literal["pyav", "decord"] = "pyav",
 ) -> UInt8[Tensor, "f h w 3"]:
-    """Reads some frames, counted on a grid of ``fps`` that starts at the first picture.
+    """Reads some RGB frames, counted on a grid of ``fps`` that starts at the first picture.
 
     Frame i is the picture whose time stamp is nearest to i / fps, the only rule without a bias: the
     error is at most half the interval of the source. Pictures come out upright, in the
@@ -44,13 +44,10 @@ def read_frames(
 
     Args:
         path: A video file.
-        indices: Places on the grid, in any order, also more than once.
+        indices: Places on the grid, in the order wanted, also more than once.
         fps: Rate of the grid.
         backend: "pyav" reads everything; "decord" is faster for a few frames far apart, but knows
             fewer codecs (not AV1), takes only what needs none of this, and is for files you trust.
-
-    Returns:
-        RGB frames in the order of ``indices``.
 
     Raises:
         MediaError: Not a readable video, HDR, or an index outside it.
@@ -78,10 +75,8 @@ def iterate_frames(
 ) -> Iterator[Pixels]:
     """Frames of a video on the grid of ``read_frames``, one by one, in flat memory.
 
-    All round(duration x fps) of them, or those of a rising span that are before the end.
-
-    Raises:
-        MediaError: Not a readable video.
+    All round(duration x fps) of them, or those of a rising span that are before the end. What is
+    no readable video is a MediaError.
     """
     times = (index / Fraction(fps) for index in (count() if span is None else span))
     for picture in _nearest(path, times, fps=Fraction(fps)):

@@ -89,11 +89,7 @@ class StoreDescription:
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "StoreDescription":
-        """What `to_json` gave.
-
-        Raises:
-            StoreError: Not a description, or of another schema.
-        """
+        """What `to_json` gave; no description, or one of another schema, is a StoreError."""
         try:
             content: dict[str, Any] = plain_values(text)
             check_schema(content.pop("schema"))

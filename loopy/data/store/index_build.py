@@ -90,16 +90,6 @@ def remove_drafts(root: AnyPath, *, older_than_s: float = 3600) -> int:
     return remove_dead_drafts(root, *folders, older_than_s=older_than_s, others=DRAFT)
 
 
-def write_build(root: AnyPath, columns: Mapping[str, np.ndarray]) -> Index:
-    """Writes columns, of the `TYPES` and sorted by id, and makes them the current build.
-
-    The build before it stays, older ones go; one of the same name is replaced if it is damaged. It
-    waits for another process that writes one. What cannot be written is an OutputError.
-    """
-    with _alone(root):
-        return _write(root, columns, {})
-
-
 def identity_hash(identity: str) -> int:
     """First eight bytes of the SHA-256 of a name, as a big-endian number."""
     # a name out of a path that is no UTF-8 has surrogates

@@ -34,10 +34,8 @@ class RowRead:
         name: The tensor's, for messages.
         place: Where the tensor is.
         checksums: Where its checksums are.
-        rows: As in `tensor[rows]`: a slice, or row numbers from 0 in any order, with repeats.
-
-    Raises:
-        StoreError: A row that does not exist.
+        rows: As in `tensor[rows]`: a slice, or row numbers from 0 in any order, with repeats. One
+            that does not exist is a StoreError.
     """
 
     def __init__(self, name: str, place: TensorPlace, checksums: TensorPlace, rows: Rows) -> None:
@@ -69,8 +67,7 @@ class RowRead:
     def finish(self) -> Tensor:
         """The rows in the order in which they were asked for, once they are read.
 
-        Raises:
-            CorruptFileError: The bytes of a row are not those that were written.
+        One whose bytes are not those that were written is a CorruptFileError.
         """
         memory, size = memory_of(self._values), self._places[0].row_bytes
         sums = self._sums.tolist()

@@ -112,12 +112,7 @@ class ShotStore:
         return self.storage.bytes_requested
 
     def about(self, shot: int | str) -> dict[str, Any]:
-        """Id, frames, measures and provenance of a shot, by its row of the index or its id.
-
-        Raises:
-            CorruptFileError: Missing, damaged, or cut off.
-            StoreError: Of another schema, or out of reach.
-        """
+        """Id, frames, measures and provenance of a shot, by its row or id; errors as of `read`."""
         path = self._path(shot)
         return self._tried(path, lambda: self._header(path)).about
 
@@ -132,8 +127,7 @@ class ShotStore:
                 order, with repeats. A row is a frame (in a store of 50 Hz two of audio are).
 
         Returns:
-            The rows in the order asked for, in the types of the file, each compared with its
-            checksum.
+            The rows as asked for, in the types of the file, each compared with its checksum.
 
         Raises:
             CorruptFileError: Missing, damaged, or cut off.

@@ -9,7 +9,7 @@
 A window is drawn from a generator of the sample's own, so it is a function of (seed, sample).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -27,11 +27,10 @@ REFERENCE_DISTANCE = 30
 """Frames between the clip and its reference, where the video has them; a choice of ours."""
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A place in a stored shot.
 
-    Args:
+    Attributes:
         start: First frame of the clip to learn.
         history: How many frames before it exist for the sample.
         reference: Frame that is the portrait.

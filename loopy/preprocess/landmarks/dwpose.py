@@ -165,13 +165,9 @@ class TopDown:
         self.every, self.min_score = every, min_score
 
     def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> FaceLandmarks:
-        """Points of consecutive RGB frames of one shot.
+        """Points of consecutive uint8 RGB frames of one shot, on the CPU; others are a MediaError.
 
-        Returns:
-            Landmarks on the CPU; ``people`` of a frame without a search is that of its box.
-
-        Raises:
-            MediaError: Not uint8 frames with three channels in the last place.
+        ``people`` of a frame without a search is that of its box.
         """
         if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
             raise MediaError(

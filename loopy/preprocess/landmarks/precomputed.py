@@ -59,8 +59,7 @@ def tracks_path(video: AnyPath) -> Path:
 def save_tracks(video: AnyPath, tracks: Tracks) -> None:
     """Writes the tracks next to their video: a safetensors file with the names of the fields.
 
-    Raises:
-        OutputError: They are ill-formed, or cannot be written there.
+    Ill-formed ones, or a place that cannot be written, are an OutputError.
     """
     path = tracks_path(video)
     if faults := tracks.faults():
@@ -87,14 +86,11 @@ def load_tracks(video: AnyPath) -> Tracks:
 
 
 class Precomputed:
-    """The tracks next to a video as an estimator.
+    """The tracks next to a video as an estimator; none, or ill-formed ones, are a MediaError.
 
     Args:
         video: The video; see `tracks_path`.
         first: Place on the 25 fps grid of the first frame that will be given.
-
-    Raises:
-        MediaError: No tracks next to it, or ill-formed ones.
     """
 
     def __init__(self, *, video: AnyPath, first: int = 0) -> None:
@@ -108,12 +104,8 @@ class Precomputed:
     def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> FaceLandmarks:
         """The frames from ``first`` on, and in the next call those after them.
 
-        Returns:
-            Landmarks with scores of 1 or 0, the bounds of the valid points as boxes, and one
-            person wherever a point is valid.
-
-        Raises:
-            MediaError: The tracks end before the frames do, or belong to larger pictures.
+        Scores are 1 or 0, boxes the bounds of the valid points; one person is wherever one is
+        valid. Tracks that end before the frames do, or of larger pictures, are a MediaError.
         """
         span = slice(self._first, self._first + len(frames))
         self._first = span.stop

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from loopy.cli import main
+from loopy.data.store import index_build
 from loopy.data.store.cached_storage import CachedStorage
 from loopy.data.store.index import Index
-from loopy.data.store.index_build import build_index, write_build
+from loopy.data.store.index_build import build_index
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import shot_path
 from loopy.errors import StoreError
@@ -43,7 +44,8 @@ def edit_index(root, row, name):
     columns = {kind: np.array(index[kind]) for kind in ("id", "frames", "split", "identity")}
     columns |= {kind: np.array(index[kind]) for kind in ("head_motion", "expression")}
     columns["id"][row] = name.encode()
-    write_build(root, columns)
+    with index_build._alone(root):
+        index_build._write(root, columns, {})
 
 
 @pytest.mark.parametrize("name", PATHS)

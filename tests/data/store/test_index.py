@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopy.data.store import index_build
 from loopy.data.store.description import create_store
 from loopy.data.store.index import TEST, TRAIN, TYPES, VALIDATION, Index
 from loopy.data.store.index_build import (
@@ -20,7 +21,6 @@ from loopy.data.store.index_build import (
     identity_hash,
     remove_drafts,
     split_of,
-    write_build,
 )
 from loopy.data.store.shot_store import ShotStore
 from loopy.data.store.shots import Provenance, shot_path, write_shot
@@ -28,6 +28,11 @@ from loopy.errors import ConfigurationError, StoreError
 from loopy.motion.measures import expression_variance, head_motion_variance
 
 NAMES = [f"video {number}" for number in range(6)]
+
+
+def write_build(root, columns):
+    with index_build._alone(root):
+        return index_build._write(root, columns, {})
 
 
 def made_columns(rows):
