@@ -6,8 +6,6 @@ from math import nan
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from loopy.data.media.finished import content_hash
 from loopy.data.media.outputs import check_outputs
 from loopy.devices import Precision, dtype_of, named, usable
@@ -91,23 +89,18 @@ def evaluate_set(
     maker = Maker(pipe, data, seed, sampling)
     toons = toons or pipe.settings.toons
     extractors = extractors_of(weights, toons=toons, device=device)
-    count = len(chosen.items)
     evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
     pairs = made_pairs(maker, chosen.items, out, seeds=seeds)
-    name = named(model, dtype)
-    results = evaluator.results(
-        tqdm(pairs, total=count, desc=name, unit="video"), model=name, test_set=test_set, seed=seed
-    )
+    of_set = {"test_set": test_set, "seed": seed, "total": len(chosen.items)}
+    results = evaluator.results(pairs, model=named(model, dtype), **of_set)
     tell(results, out)
     if bounds:
         beside = {"made": results}
         for bound in BOUNDS:
             place = folder_of_results(out / "bounds" / bound)
             evaluator = VideoEvaluator(place, extractors, evaluator.columns, out)
-            pairs = tqdm(
-                bound_pairs(maker, chosen.items, out, bound), total=count, desc=bound, unit="video"
-            )
-            beside[bound] = evaluator.results(pairs, model=bound, test_set=test_set, seed=seed)
+            pairs = bound_pairs(maker, chosen.items, out, bound)
+            beside[bound] = evaluator.results(pairs, model=bound, **of_set)
             beside[bound].write(place)
         print("\n".join(["", *side_by_side(beside)]))
 
@@ -147,8 +140,7 @@ def evaluate_videos(
     extractors = extractors_of(weights, toons=toons, device=device, tracks=tracks)
     evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
     name = name or made.resolve().name
-    shown = tqdm(pairs, desc=name, unit="video")
-    tell(evaluator.results(shown, model=name, test_set="videos", seed=seed), out)
+    tell(evaluator.results(pairs, model=name, test_set="videos", seed=seed), out)
 
 
 def tell(results: Results, out: Path) -> None:

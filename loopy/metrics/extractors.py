@@ -21,11 +21,8 @@ from loopy.models.tensor_files import told
 Frames = UInt8[Tensor, "f h w 3"]
 """sRGB pictures of one video."""
 
-FrameFeatures = Callable[[Frames], Float[Tensor, "f d"]]
-"""A row of features for each picture: FID, identity."""
-
-FrameScores = Callable[[Frames], Float[Tensor, "f"]]
-"""A grade for each picture: IQA."""
+FrameFeatures = Callable[[Frames], Float[Tensor, "f *d"]]
+"""A row of features for each picture, or a grade: FID, identity, IQA."""
 
 SegmentFeatures = Callable[[UInt8[Tensor, "s t h w 3"]], Float[Tensor, "s d"]]
 """A row of features for each stretch of frames, all of equal length: FVD."""

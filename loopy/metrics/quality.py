@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from loopy.errors import ConfigurationError, DependencyError, ModelError
-from loopy.metrics.extractors import FrameScores
+from loopy.metrics.extractors import FrameFeatures
 
 NEEDS = (
     "Q-Align by pyiqa (pip install pyiqa; licence: PolyForm Noncommercial 1.0.0) with the weights "
@@ -18,7 +18,7 @@ NEEDS = (
 )
 
 
-def q_align(*, device: str | torch.device = "cpu") -> FrameScores:
+def q_align(*, device: str | torch.device = "cpu") -> FrameFeatures:
     """Q-Align's grade for quality, 1 (bad) to 5 (excellent).
 
     Raises:
@@ -39,7 +39,7 @@ def q_align(*, device: str | torch.device = "cpu") -> FrameScores:
     return graded_by(network, device=device)
 
 
-def graded_by(network: nn.Module, *, device: str | torch.device = "cpu") -> FrameScores:
+def graded_by(network: nn.Module, *, device: str | torch.device = "cpu") -> FrameFeatures:
     """Grades by a network that takes one picture in [0, 1] at a time, as those of pyiqa do."""
 
     @torch.no_grad()

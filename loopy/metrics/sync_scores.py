@@ -27,12 +27,10 @@ FEWEST_FRAMES = 2 * LARGEST_OFFSET + WINDOW
 
 
 class SyncScores(NamedTuple):
-    """How well a video is in step with its sound.
+    """How well a video is in step with its sound: Sync-C, Sync-D and the offset.
 
-    Attributes:
-        confidence: Sync-C; 0 where sound and pictures have nothing to do with each other.
-        distance: Sync-D, in the unit of the embeddings.
-        offset: Frames by which the sound comes early (-k: it comes k frames late).
+    The sound comes `offset` frames early (-k: k frames late). Confidence is 0 where sound and
+    pictures have nothing to do with each other; distance is in the unit of the embeddings.
     """
 
     confidence: float

@@ -20,11 +20,10 @@ from pathlib import Path
 import torch
 from jsonargparse import auto_cli
 from torch import nn
-from tqdm import tqdm
 
 from loopy.data.media.finished import is_finished, open_result
 from loopy.drafts import existing_folder
-from loopy.evaluation.features.cache import cached_tensor
+from loopy.evaluation.features.extract import cached_tensor
 from loopy.evaluation.features.networks import EvaluationModels, build_extractors
 from loopy.evaluation.features.toon import toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS, Column
@@ -106,8 +105,8 @@ def judge_run(
     scenes = [
         Scene("ablation", number, "speech", seconds, seed) for number in range(FIRST, FIRST + talks)
     ]
-    pairs = tqdm(_filmed(pipe, scenes, out, shared), total=talks, desc=name, unit="talk")
-    results = evaluator.results(pairs, model=name, test_set=TEST_SET, seed=seed)
+    pairs = _filmed(pipe, scenes, out, shared)
+    results = evaluator.results(pairs, model=name, test_set=TEST_SET, seed=seed, total=talks)
     for column in columns:
         _share(evaluator, column, results)
     for scene, video in zip(scenes, results.videos, strict=True):

@@ -1,10 +1,12 @@
 """A video to features: one pass over its frames for all extractors, in memory that stays flat.
 
 Extractors that crop by landmarks share a second pass: where the face is in a frame depends on
-later frames too. An extractor that fails says why; the others go on.
+later frames too. An extractor that fails says why; the others go on. Features are cached on disk,
+so that an evaluation resumes where it stopped.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -14,13 +16,18 @@ from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional
 
+from loopy.data.media.finished import content_hash
 from loopy.data.media.sound import read_audio
+from loopy.data.media.video_pictures import READING
 from loopy.data.media.video_reader import in_parts, iterate_frames
+from loopy.drafts import existing_folder
 from loopy.errors import LoopyError, MetricError
 from loopy.metrics.video_features import SEGMENT
+from loopy.tensor_file import save_tensors
 from loopy.timing import FPS, SAMPLE_RATE_HZ
 
 PART, PART_BYTES = 64, 2**29
@@ -177,3 +184,51 @@ class _FrameSize:
 
     def compute(self) -> Tensor:
         return torch.tensor(self._size)
+
+
+def cached_features(video: VideoInput, extractors: ExtractorSet, path: Path) -> VideoFeatures:
+    """The features of a video, from a file if the same extractors have left them there.
+
+    Raises:
+        MediaError: The video cannot be read.
+        OutputError: The file cannot be written.
+    """
+    portrait = b"" if video.portrait is None else video.portrait.contiguous().numpy().tobytes()
+    stamp = {
+        "video": content_hash(video.path, "video"),
+        "portrait": hashlib.sha256(portrait).hexdigest(),
+        "extractors": extractors.key(),
+        "reading": READING,
+    }
+    if (cached := _read(path, stamp)) is not None:
+        return cached
+    existing_folder(path.parent)
+    features = extractors.extract(video)
+    save_tensors(path, features.tensors, {**stamp, "problems": json.dumps(features.problems)})
+    return features
+
+
+def _read(path: Path, stamp: dict[str, str]) -> VideoFeatures | None:
+    """None where there is no file, it is damaged, or of something else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            if any(about.get(name) != value for name, value in stamp.items()):
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            return VideoFeatures(tensors, json.loads(about["problems"]))
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+def cached_tensor(path: Path, name: str) -> Tensor:
+    """One feature of a file that `cached_features` has written.
+
+    Raises:
+        MetricError: It is missing.
+    """
+    with safe_open(path, framework="pt") as file:
+        if name in file.keys():  # noqa: SIM118 (no dict)
+            return file.get_tensor(name)
+        problems = json.loads((file.metadata() or {})["problems"])
+    return VideoFeatures({}, problems).get(name)

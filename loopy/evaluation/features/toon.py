@@ -69,7 +69,7 @@ def toon_extractors() -> ExtractorSet:
     return ExtractorSet(first, {}, derived, missing, {"toon": record})
 
 
-def typical() -> Identity:
+def _typical() -> Identity:
     """A toon with the mean traits of many."""
     people = random_identities(_PEOPLE, generator("a typical toon"))
     means = {each.name: getattr(people, each.name).mean(0, keepdim=True) for each in fields(people)}
@@ -86,7 +86,7 @@ def _points(_: VideoInput, features: VideoFeatures) -> Float[Tensor, "f 68 2"]:
     for name in set(OUTPUTS).difference(UNREAD):
         controls[:, CONTROLS.index(name)] = tracks[:, OUTPUTS.index(name)]
     size_px = int(features.get("size")[1:].min())
-    return landmarks(typical().expand(len(tracks)), controls, size_px=size_px)[0]
+    return landmarks(_typical().expand(len(tracks)), controls, size_px=size_px)[0]
 
 
 def _stretches(_: VideoInput, features: VideoFeatures) -> Float[Tensor, "22"]:

@@ -12,10 +12,9 @@ The paper (arXiv 2409.02634, sec. 4) names sets and numbers of videos, not the v
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from jaxtyping import Float
 from torch import Tensor
@@ -41,14 +40,10 @@ SILENCE = 1e-3
 
 @dataclass(frozen=True)
 class PaperSet:
-    """A test set: videos with their own sound, or portraits times sounds.
+    """A test set: videos with their own sound, or portraits times sounds, without real videos.
 
-    Attributes:
-        name: As on the command line.
-        items: How many videos; of an open set, how many portraits and how many sounds. None: all.
-        longest_s: Of a longer video a span of this length is drawn; None: it is taken whole.
-        names: What a file's name must match.
-        crossed: Whether it is portraits times sounds; there are no real videos then.
+    Of so many items (of an open set portraits, and as many sounds; None: all), a span of at most
+    `longest_s` is drawn. Names of files must match `names`.
     """
 
     name: str
@@ -58,17 +53,13 @@ class PaperSet:
     crossed: bool = False
 
 
-SETS: Mapping[str, PaperSet] = MappingProxyType(
-    {
-        each.name: each
-        for each in (
-            PaperSet("celebv-hq", 100),
-            PaperSet("ravdess", 100, names=r"01-01-\d\d-\d\d-\d\d-\d\d-\d\d\."),
-            PaperSet("hdtf", None, longest_s=10.0),
-            PaperSet("open-set", 20, crossed=True),
-        )
-    }
+_SETS = (
+    PaperSet("celebv-hq", 100),
+    PaperSet("ravdess", 100, names=r"01-01-\d\d-\d\d-\d\d-\d\d-\d\d\."),
+    PaperSet("hdtf", None, longest_s=10.0),
+    PaperSet("open-set", 20, crossed=True),
 )
+SETS = {each.name: each for each in _SETS}
 
 
 def candidates(kind: PaperSet, folder: Path) -> dict[str, list[str]]:

@@ -31,16 +31,10 @@ Pairs = list[tuple[VideoResult, VideoResult]]
 
 @dataclass(frozen=True)
 class Difference:
-    """One column of two evaluations, over the videos that both have.
+    """One column of two evaluations, over the `n` videos of which both have a figure.
 
-    Attributes:
-        column: Which.
-        n: Videos of which both have a figure.
-        a: Mean of the first evaluation's.
-        b: Mean of the second one's.
-        real: Mean of the real videos; NaN where there is none.
-        difference: b - a, with its interval.
-        nearer: How much nearer to the real mean b is than a, for a column that should be as real.
+    Means of both and of the real videos, b - a with its interval, and how much nearer to the real
+    mean b is than a, for a column that should be as real. NaN where there is no real video.
     """
 
     column: ColumnInfo
@@ -183,8 +177,7 @@ def compare(a: Path, b: Path, *, seed: int = 0) -> Comparison:
         for results in (first, second)
     )
     pairs = [(video, theirs[name]) for name, video in ours.items() if name in theirs]
-    if problem := _problem(a, b, first, second, pairs):
-        raise ConfigurationError(problem)
+    _check(a, b, first, second, pairs)
     rows, unpaired = [], {}
     for column in first.columns:
         if why := _incomparable(column, first, second):
@@ -238,34 +231,34 @@ def difference(column: ColumnInfo, pairs: Pairs, seed: int | None) -> Difference
     )
 
 
-def _problem(a: Path, b: Path, first: Results, second: Results, pairs: Pairs) -> str:
-    """Why two evaluations as a whole cannot be compared; "" where they can."""
-    if first.test_set != second.test_set:
-        return (
-            f"{a} is of the test set {first.test_set!r}, {b} of {second.test_set!r}; "
-            "compare evaluations of one"
-        )
-    if first.seed != second.seed:
-        return f"{a} is of seed {first.seed}, {b} of {second.seed}; judge one again by the other's"
+def _check(a: Path, b: Path, first: Results, second: Results, pairs: Pairs) -> None:
+    """Refuses evaluations that cannot be compared as a whole."""
     both = [x for x in first.judges if first.judges[x] and second.judges.get(x) and x != "points"]
-    if others := [name for name in both if first.judges[name] != second.judges[name]]:
-        return (
-            f"{a} and {b} were judged by others: {', '.join(others)}; judge one again by the "
-            "networks and the loopy of the other"
-        )
-    if not pairs:
-        return f"{a} and {b} have judged no video in common; nothing to compare"
+    judges = [name for name in both if first.judges[name] != second.judges[name]]
     others = [one.name for one, other in pairs if _other_real(one, other)]
     if (a / DRAW).is_file() and (b / DRAW).is_file():
         ours, theirs = ({i.name: i for i in Draw.read(each / DRAW).items} for each in (a, b))
         drawn = [one.name for one, _ in pairs if ours.get(one.name) != theirs.get(one.name)]
         others = drawn or others
-    if not others:
-        return ""
-    return (
-        f"{count(others, 'video')} of {a} and {b} share a name alone, for one {others[0]}: "
-        "other spans, sounds, real videos or sizes; compare evaluations of one draw at one size"
-    )
+    if first.test_set != second.test_set:
+        problem = f"is of the test set {first.test_set!r}, {b} of {second.test_set!r}; take one"
+    elif first.seed != second.seed:
+        problem = f"is of seed {first.seed}, {b} of {second.seed}; judge one by the other's"
+    elif judges:
+        problem = (
+            f"and {b} were judged by others: {', '.join(judges)}; judge one again by the networks "
+            "and the loopy of the other"
+        )
+    elif not pairs:
+        problem = f"and {b} have judged no video in common; nothing to compare"
+    elif others:
+        problem = (
+            f"and {b} share only the names of {count(others, 'video')}, for one {others[0]}: "
+            "other spans, sounds, real videos or sizes; compare evaluations of one draw at one size"
+        )
+    else:
+        return
+    raise ConfigurationError(f"{a} {problem}")
 
 
 def _other_real(ours: VideoResult, theirs: VideoResult) -> bool:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional
+from tqdm import tqdm
 
 from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.video_reader import read_frames
@@ -25,8 +26,13 @@ from loopy.errors import (
     MetricError,
     OutputError,
 )
-from loopy.evaluation.features.cache import cached_features, cached_tensor
-from loopy.evaluation.features.extract import ExtractorSet, VideoFeatures, VideoInput
+from loopy.evaluation.features.extract import (
+    ExtractorSet,
+    VideoFeatures,
+    VideoInput,
+    cached_features,
+    cached_tensor,
+)
 from loopy.evaluation.table.columns import Column
 from loopy.evaluation.table.results import Results, SetFigure, VideoResult
 from loopy.evaluation.table.statistics import (
@@ -79,16 +85,25 @@ class VideoEvaluator:
     real_out: Path | None = None
     gaps: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def results(self, pairs: Iterable[Pair], *, model: str, test_set: str, seed: int) -> Results:
+    def results(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        model: str,
+        test_set: str,
+        seed: int,
+        total: int | None = None,
+    ) -> Results:
         """Evaluates a set of videos; one that is made when it is asked for is evaluated at once.
 
-        Warns where a figure is of fewer videos than were evaluated.
+        Shows progress, of a total where the pairs have no length. Warns where a figure is of fewer
+        videos than were evaluated.
 
         Raises:
             LoopyError: One of `OF_ALL`.
         """
         videos, seeded = list[VideoResult](), False
-        for pair in pairs:
+        for pair in tqdm(pairs, total=total, desc=model, unit="video"):
             videos.append(self.video(pair))
             seeded = seeded or bool(pair.seeds)
         fit = [video for video in videos if not video.problem]

@@ -2,13 +2,13 @@
 
 import base64
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from scipy.stats import rankdata
 
 from loopy.drafts import writing
 from loopy.evaluation.table.charts import BOTTOM, LEFT, RIGHT, TOP, charts, overview
@@ -50,28 +50,24 @@ def write_page(results: Results, folder: Path, *, embed_bytes: int = EMBED_BYTES
     inside = embedded(files, folder, embed_bytes)
     there = {path for path in files if path and (folder / path).is_file()}
     names = [column.name for column in results.columns if column.name not in results.missing]
-    page = (
-        _templates()
-        .get_template("report.html")
-        .render(
-            results=results,
-            columns=[column for column in results.columns if column.name in names],
-            missing=together(results.missing),
-            overview=overview(results.videos),
-            videos=list(zip(order, shown, strict=True)),
-            sortable=[name for name in names if any(name in v.values for v in results.videos)],
-            orders=orders,
-            sources={path: inside.get(path, quote(path)) for path in there},
-            inside=len(inside),
-            links=len(there) - len(inside),
-            megabytes=embed_bytes / 1e6,
-            field=(LEFT, RIGHT, TOP, BOTTOM),
-            open=OPEN,
-            nan=math.nan,
-            bar=_bar,
-            **{each.__name__: each for each in (charts, figure_cells, short)},
-            directions=DIRECTIONS,
-        )
+    page = _template().render(
+        results=results,
+        columns=[column for column in results.columns if column.name in names],
+        missing=together(results.missing),
+        overview=overview(results.videos),
+        videos=list(zip(order, shown, strict=True)),
+        sortable=[name for name in names if any(name in v.values for v in results.videos)],
+        orders=orders,
+        sources={path: inside.get(path, quote(path)) for path in there},
+        inside=len(inside),
+        links=len(there) - len(inside),
+        megabytes=embed_bytes / 1e6,
+        field=(LEFT, RIGHT, TOP, BOTTOM),
+        open=OPEN,
+        nan=math.nan,
+        bar=_bar,
+        **{each.__name__: each for each in (charts, figure_cells, short)},
+        directions=DIRECTIONS,
     )
     with writing(folder / FILE) as hidden:
         hidden.write_text(page, encoding="utf-8")
@@ -93,10 +89,8 @@ def worst_first(results: Results) -> dict[str, list[int]]:
         known = [number for number in judged if math.isfinite(bad[number])]
         if not known:
             continue
-        values = sorted(bad[number] for number in known)
-        for number in known:
-            ends = bisect_left(values, bad[number]), bisect_right(values, bad[number])
-            ranks[number].append((sum(ends) - 1) / 2 / max(len(values) - 1, 1))
+        for number, rank in zip(known, rankdata([bad[number] for number in known]), strict=True):
+            ranks[number].append((rank - 1) / max(len(known) - 1, 1))
         rest = [number for number in judged if number not in known]
         orders[column.name] = [*problems, *sorted(known, key=lambda n, b=bad: -b[n]), *rest]
     means = {number: sum(each) / max(len(each), 1) for number, each in ranks.items()}
@@ -141,8 +135,8 @@ def _bar(figure: SetFigure | None, real: SetFigure | None) -> tuple[float, ...]:
 
 
 @cache
-def _templates() -> Environment:
-    """Text is escaped, an unknown value is an error."""
+def _template() -> Template:
+    """The page's; text is escaped, an unknown value is an error."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "pages"),
         autoescape=True,
@@ -152,4 +146,4 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    return templates
+    return templates.get_template("report.html")

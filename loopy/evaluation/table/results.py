@@ -17,13 +17,9 @@ FILE, VERSION = "results.json", 1
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """What a column of the table is.
+    """A column of the table: which way it is better, its unit, "" where there is none.
 
-    Attributes:
-        name: As in the table's head.
-        better: Which way it is better; "" where there is none.
-        unit: Of its figures; "" where there is none.
-        about: Backbone, window and licence in words.
+    `about` has backbone, window and licence in words.
     """
 
     name: str
@@ -59,14 +55,9 @@ class VideoResult:
 
 @dataclass(frozen=True)
 class SetFigure:
-    """One figure of a whole set.
+    """One figure of a whole set of `n` videos, with its 95 % interval; NaN where there is none.
 
-    Attributes:
-        value: The figure.
-        low: Lower end of its 95 % interval; NaN where there is none.
-        high: Upper end.
-        n: Of how many videos.
-        note: On what the figure rests, in words; "" for nothing.
+    `note` says on what the figure rests, if there is something to say.
     """
 
     value: float

@@ -60,32 +60,27 @@ def write_csv(results: Results, folder: Path) -> tuple[Path, Path]:
         OutputError: They cannot be written there.
     """
     numbers = ["value", "low", "high", "n"]
-    head = [*numbers, *(f"real {name}" for name in numbers), "missing", "about", "note"]
-    columns = [["column", "better", "unit", *head]]
+    head = ["column", "better", "unit", *numbers, *(f"real {name}" for name in numbers)]
+    columns: list[list[object]] = [[*head, "missing", "about", "note"]]
     for column in results.columns:
         made, real = (
             figures.get(column.name, SetFigure(math.nan))
             for figures in (results.figures, results.real_figures)
         )
-        cells = [
-            cell
-            for figure in (made, real)
-            for cell in (*map(_exact, (figure.value, figure.low, figure.high)), str(figure.n))
-        ]
-        missing = results.missing.get(column.name, "")
-        about = (missing, column.about, made.note)
+        cells = [_known(getattr(figure, each)) for figure in (made, real) for each in numbers]
+        about = (results.missing.get(column.name, ""), column.about, made.note)
         columns.append([column.name, column.better, column.unit, *cells, *about])
     names = [column.name for column in results.columns if column.name not in results.missing]
-    videos = [["video", *(word for name in names for word in (name, f"{name}, real")), "problem"]]
+    both = [word for name in names for word in (name, f"{name}, real")]
+    videos: list[list[object]] = [["video", *both, "problem"]]
     for video in results.videos:
-        figures = (
-            kind.get(name, math.nan) for name in names for kind in (video.values, video.real)
-        )
-        videos.append([video.name, *map(_exact, figures), video.problem])
+        known = video.values | {f"{name}, real": value for name, value in video.real.items()}
+        figures = (_known(known.get(name, math.nan)) for name in both)
+        videos.append([video.name, *figures, video.problem])
     return write_rows(columns, folder / "table.csv"), write_rows(videos, folder / "videos.csv")
 
 
-def write_rows(rows: Iterable[Sequence[str]], path: Path) -> Path:
+def write_rows(rows: Iterable[Sequence[object]], path: Path) -> Path:
     """Writes a CSV file, whole or not at all.
 
     Raises:
@@ -154,5 +149,5 @@ def _listed(title: str, words: dict[str, str]) -> list[str]:
     return ["", title, *lines]
 
 
-def _exact(value: float) -> str:
-    return repr(float(value)) if math.isfinite(value) else ""
+def _known(value: float) -> float | str:
+    return value if math.isfinite(value) else ""

@@ -10,8 +10,14 @@ from safetensors import safe_open
 from loopy.data.media.video import Video
 from loopy.data.media.video_pictures import READING
 from loopy.errors import MediaError, MetricError
-from loopy.evaluation.features.cache import cached_features, cached_tensor
-from loopy.evaluation.features.extract import PART, ExtractorSet, VideoFeatures, VideoInput
+from loopy.evaluation.features.extract import (
+    PART,
+    ExtractorSet,
+    VideoFeatures,
+    VideoInput,
+    cached_features,
+    cached_tensor,
+)
 from loopy.evaluation.features.faces import (
     NEEDED,
     TEMPLATE,

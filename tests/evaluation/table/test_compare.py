@@ -196,7 +196,7 @@ def test_one_name_for_two_videos_is_refused(tmp_path):
     near = {name: value * 1.001 for name, value in real.items()}  # another machine's rounding
     assert compare(first, evaluation(tmp_path / "b", values, real=near)).differences[0].n == 7
     second = evaluation(tmp_path / "c", values, real=real | {"v003": 9.0})
-    with pytest.raises(ConfigurationError, match=r"1 video .*for one v003"):
+    with pytest.raises(ConfigurationError, match="1 video, for one v003"):
         compare(first, second)
 
 
@@ -212,7 +212,7 @@ def test_another_draw_is_refused_though_nothing_real_tells(tmp_path):
 
     first = drawn(tmp_path / "a", {"one": "x.wav", "two": "y.wav"})
     assert compare(first, drawn(tmp_path / "b", {"one": "x.wav"})).differences[0].n == 1
-    with pytest.raises(ConfigurationError, match=r"1 video .*for one two"):
+    with pytest.raises(ConfigurationError, match="1 video, for one two"):
         compare(first, drawn(tmp_path / "c", {"one": "x.wav", "two": "z.wav"}))
 
 

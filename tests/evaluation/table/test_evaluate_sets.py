@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from loopy.cli import main
 from loopy.data.media.video import Video
 from loopy.data.media.video_reader import iterate_frames
-from loopy.evaluation.features.cache import cached_tensor
+from loopy.evaluation.features.extract import cached_tensor
 from loopy.evaluation.sets.draw import Draw, DrawOptions, draw_set
 from loopy.evaluation.sets.generate import Maker, bound_pairs, made_pairs
 from loopy.evaluation.sets.layouts import SETS
@@ -99,7 +99,7 @@ def test_one_command_from_a_model_folder_to_the_table(data, make_pipeline, capsy
     assert json.loads((data / "out/results.json").read_text())["test_set"] == "celebv-hq"
 
 
-@pytest.mark.parametrize("taken", ["features", "strips", "videos"])
+@pytest.mark.parametrize("taken", ["strips", "videos"])
 def test_a_file_where_a_folder_has_to_be_is_one_line(data, capsys, taken):
     (data / "out").mkdir()
     (data / "out" / taken).write_text("mine")
