@@ -15,6 +15,7 @@ from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
+from runpy import run_module, run_path
 
 import pytest
 import torch
@@ -90,15 +91,24 @@ def check_loopy(words):
             assert word.partition("=")[0] in known, f"{verb} has no option {word}"
 
 
+@cache
+def script_help(*words):
+    """What a script, or a module of the package, says of its options; in this process too."""
+    said, before = io.StringIO(), sys.argv
+    run, name = (run_module, words[1]) if words[0] == "-m" else (run_path, str(ROOT / words[0]))
+    sys.argv = [name, "--help"]
+    try:
+        with redirect_stdout(said), pytest.raises(SystemExit) as stopped:
+            run(name, run_name="__main__")
+    finally:
+        sys.argv = before
+    assert not stopped.value.code
+    return said.getvalue()
+
+
 def check_script(words):
-    script, *rest = words
-    run = [str(ROOT / script)]
-    if script == "-m":  # of the package
-        run, rest = words[:2], words[2:]
-    told = subprocess.run(
-        [sys.executable, *run, "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    assert all(word in told for word in rest if word.startswith("-"))
+    said = script_help(*words[: 2 if words[0] == "-m" else 1])
+    assert all(word in said for word in words[1:] if word.startswith("-") and word != "-m")
 
 
 def check_launcher(words):

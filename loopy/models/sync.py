@@ -46,17 +46,21 @@ class Windows(nn.Module):
         return functional.normalize(vectors.mT, dim=-1)
 
 
-class SoundTower(nn.Module):
-    """All layers of the toon model's audio encoder."""
+class Tower(nn.Module):
+    """Numbers of frames to unit vectors of 5 frames each, by one linear map a frame.
 
-    def __init__(self, *, layers: int = 5, width: int = 160) -> None:
+    Args:
+        width: Numbers of a frame.
+    """
+
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.code = nn.Linear(layers * width, _CODE)
+        self.code = nn.Linear(width, _CODE)
         self.windows = Windows()
 
-    def forward(self, features: Float[Tensor, "b f k a"]) -> Float[Tensor, "b g d"]:
-        """Unit vectors of features of frames (`loopy.models.AudioEncoder`)."""
-        return self.windows(self.code(features.flatten(2)).relu())
+    def forward(self, frames: Float[Tensor, "b f *numbers"]) -> Float[Tensor, "b g d"]:
+        """Unit vectors of frames, whatever the shape of one."""
+        return self.windows(self.code(frames.flatten(2)).relu())
 
 
 class MouthCode(nn.Module):
@@ -93,43 +97,25 @@ class PictureTower(nn.Module):
         return self.windows(self.code(mouths.flatten(0, 1)).unflatten(0, mouths.shape[:2]))
 
 
-class LandmarkTower(nn.Module):
-    """Chin and lips as points, whatever the face's place, size and tilt."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.code = nn.Linear(2 * len(CHIN_AND_LIPS), _CODE)
-        self.windows = Windows()
-
-    def forward(self, shape: Float[Tensor, "b f p 2"]) -> Float[Tensor, "b g d"]:
-        """Unit vectors of `upright` points."""
-        return self.windows(self.code(shape.flatten(2)).relu())
-
-
-class LatentTower(nn.Module):
-    """Mouths in latents of the toon model's autoencoder: a gradient without decoding a picture."""
-
-    def __init__(self, *, channels: int = 8) -> None:
-        super().__init__()
-        self.code = nn.Linear(channels * 8 * 10, _CODE)
-        self.windows = Windows()
-
-    def forward(self, cells: Float[Tensor, "b f c 8 10"]) -> Float[Tensor, "b g d"]:
-        """Unit vectors of the cells around mouths (`MOUTH_CELLS`), scaled as in the denoiser."""
-        return self.windows(self.code(cells.flatten(2)).relu())
-
-
 class SyncJudge(ToonProbe):
-    """One tower for sound and three for mouths; all vectors lie on one sphere."""
+    """One tower for sound and three for mouths; all vectors lie on one sphere.
+
+    Attributes:
+        sound: Reads all layers of the toon model's audio encoder.
+        pictures: Mouths in pictures, see `mouths_of`.
+        landmarks: `upright` points.
+        latents: The cells around mouths (`MOUTH_CELLS`), scaled as in the denoiser: a gradient
+            without decoding a picture.
+    """
 
     name: ClassVar[str] = "sync"
 
     def __init__(self) -> None:
         super().__init__()
-        self.sound = SoundTower()
+        self.sound = Tower(5 * 160)
         self.pictures = PictureTower()
-        self.landmarks = LandmarkTower()
-        self.latents = LatentTower()
+        self.landmarks = Tower(2 * len(CHIN_AND_LIPS))
+        self.latents = Tower(8 * 8 * 10)
 
     @torch.no_grad()
     def embed_sound(self, features: Float[Tensor, "f k a"]) -> Float[Tensor, "g d"]:

@@ -116,7 +116,8 @@ def _brows(part: Canvas, identity: Identity, anatomy: Anatomy, out: Tensor, y: T
     thickness = column(identity.brows[:, 0]) * (0.85 - 0.35 * way)
     height = y - column(anatomy.brow_y) - brow_curve(identity, way)
     past = ((out - 0.01).abs() - reach).clamp(min=0)
-    part.shape((height.square() + past.square()).sqrt() - thickness, identity.hair_colour * 0.7)
+    stroke = (height.square() + past.square()).sqrt() - thickness
+    part.lay(part.cover(stroke), identity.hair_colour * 0.7)
 
 
 def _glasses(

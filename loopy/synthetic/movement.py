@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from loopy.randomness import uniform
-from loopy.synthetic.visemes import Phoneme
+from loopy.synthetic.visemes import Phoneme, blurred, gaussian
 from loopy.timing import FPS
 
 POSE_LIMITS = {"yaw": 0.45, "pitch": 0.3, "roll": 0.25, "shift_x": 0.06, "shift_y": 0.06}
@@ -54,21 +54,12 @@ def random_movement(
 
 def smooth(values: Float[Tensor, " f"], width_s: float) -> Float[Tensor, " f"]:
     """Blur in time by a Gaussian of standard deviation `width_s`."""
-    kernel = _gaussian(width_s)
-    reach = len(kernel) // 2
-    padded = functional.pad(values[None, None], (reach, reach), mode="replicate")
-    return functional.conv1d(padded, (kernel / kernel.sum())[None, None])[0, 0]
-
-
-def _gaussian(width_s: float) -> Tensor:
-    width = width_s * float(FPS)
-    reach = round(3 * width)
-    return torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / width) ** 2)
+    return blurred(values[:, None], width_s * float(FPS))[:, 0]
 
 
 def _drift(frames: int, width_s: float, generator: torch.Generator) -> Float[Tensor, " f"]:
     """Smooth noise of mean 0 and variance 1."""
-    kernel = _gaussian(width_s)
+    kernel = gaussian(width_s * float(FPS))
     noise = torch.randn(1, 1, frames + len(kernel) - 1, generator=generator)
     return functional.conv1d(noise, (kernel / kernel.norm())[None, None])[0, 0]
 

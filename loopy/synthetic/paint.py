@@ -74,10 +74,6 @@ class Canvas:
         """Mixes a colour into the pixels by the given share."""
         self.pixels.lerp_(colour[:, :, None, None], cover[:, None])
 
-    def shape(self, distance: Float[Tensor, "n H W"], colour: Float[Tensor, "#n 3"]) -> None:
-        """Paints an opaque shape."""
-        self.lay(self.cover(distance), colour)
-
 
 def head_part(
     canvas: Canvas, anatomy: Anatomy, x: Tensor, y: Tensor, half_width: float, half_height: float

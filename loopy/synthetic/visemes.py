@@ -105,7 +105,7 @@ def viseme_tracks(
     weight = rows[:, 4:]
     target = rows[:, :4] * torch.stack([_STRESS_GAIN[stress], *[torch.ones(len(stress))] * 3], 1)
     weighted = torch.cat([target * weight, weight], 1).repeat_interleave(lasts, dim=0)
-    smooth = _smooth(weighted)
+    smooth = blurred(weighted, _SPREAD_STEPS)
     tracks = smooth[:, :4] / smooth[:, 4:]
     lips = torch.isin(letters, _BILABIAL)
     tracks[:, 0] *= _closure_gate(place[lips], lasts[lips], steps)
@@ -173,13 +173,23 @@ def _shares(name: str) -> list[tuple[int, int]]:
     return shares or [(0, 1)]
 
 
-def _smooth(values: Float[Tensor, "t c"]) -> Float[Tensor, "t c"]:
-    """Blend in time by a Gaussian of finite reach, so that silence stays exactly neutral."""
-    reach = round(3 * _SPREAD_STEPS)
-    offsets = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-0.5 * (offsets / _SPREAD_STEPS) ** 2)
+def blurred(values: Float[Tensor, "t c"], width: float) -> Float[Tensor, "t c"]:
+    """Blend in time by a Gaussian of finite reach, so that silence stays exactly neutral.
+
+    Args:
+        values: Columns of steps.
+        width: Standard deviation in steps.
+    """
+    kernel = gaussian(width)
+    reach = len(kernel) // 2
     padded = functional.pad(values.T[:, None], (reach, reach), mode="replicate")
     return functional.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T
+
+
+def gaussian(width: float) -> Float[Tensor, "t"]:
+    """A bell of height 1 out to three standard deviations, which are ``width`` steps each."""
+    reach = round(3 * width)
+    return torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / width) ** 2)
 
 
 def _closure_gate(

@@ -2,7 +2,7 @@
 
 Wav2Lip (arXiv 2008.10010) trains a generator against a frozen judge of sync, and LatentSync
 (arXiv 2412.09262) a diffusion model, on decoded pictures. Here the judge reads the mouth in latents
-(`loopy.models.sync.LatentTower`), so that nothing is decoded.
+(`loopy.models.sync.SyncJudge.latents`), so that nothing is decoded.
 """
 
 from copy import deepcopy
