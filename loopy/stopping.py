@@ -4,11 +4,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
-
-Handlers = dict[signal.Signals, Any]
 
 
 def _named(*names: str) -> tuple[signal.Signals, ...]:
@@ -65,14 +63,10 @@ def stopped_by_signals() -> Iterator[None]:
             asked.append(number)
             raise_stopped(number, frame)
 
-    before = Handlers()
-    try:
-        _answer(ASKS, stop, before)
+    with _answered(ASKS, stop):
         yield
         if asked:
             raise_stopped(asked[0], None)
-    finally:
-        _restore(before)
 
 
 class StopSignals:
@@ -85,35 +79,34 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = 0
         """Number of the latest signal; 0 = none yet."""
-        self._before = Handlers()
+        self._answered = ExitStack()
 
     def watch(self) -> None:
         """Begins; a signal that the process ignores (nohup) stays ignored."""
-        _answer(ASKS_TRAINING, self._note, self._before)
+        self._answered.enter_context(_answered(ASKS_TRAINING, self._note))
 
     def release(self) -> None:
         """Ends; signals do again what they did before."""
-        _restore(self._before)
-        self._before.clear()
+        self._answered.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
 
 
-def _answer(
-    asks: tuple[signal.Signals, ...],
-    handler: Callable[[int, FrameType | None], None],
-    before: Handlers,
-) -> None:
-    """Answers signals, and notes what was done at them before."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # only there python takes signals
-    for each in asks:
-        # None: a handler that was not set from python, which cannot be put back
-        if signal.getsignal(each) not in (signal.SIG_IGN, None):
-            before[each] = signal.signal(each, handler)
-
-
-def _restore(before: Handlers) -> None:
-    for each, handler in before.items():
-        signal.signal(each, handler)
+@contextmanager
+def _answered(
+    asks: tuple[signal.Signals, ...], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Answers signals in the block, and then does at them what was done before."""
+    before: dict[signal.Signals, Any] = {}
+    # outside of the main thread python takes none
+    here = asks if threading.current_thread() is threading.main_thread() else ()
+    try:
+        for each in here:
+            # None: a handler that was not set from python, which cannot be put back
+            if signal.getsignal(each) not in (signal.SIG_IGN, None):
+                before[each] = signal.signal(each, handler)
+        yield
+    finally:
+        for each, former in before.items():
+            signal.signal(each, former)
