@@ -7,7 +7,7 @@ So resuming needs the number of the next batch and nothing else; the loader keep
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
@@ -27,18 +27,14 @@ DataSignature = dict[str, int | float | str]
 """What makes a number stand for a batch, by name."""
 
 
+@dataclass(eq=False)
 class Stream(Dataset[Batch]):
     """Batches by number: so many of `LoopyDataModule.batches`, at a place (rank, ranks)."""
 
-    def __init__(
-        self,
-        batch: Callable[[str, int, int, int], Batch],
-        purpose: str,
-        place: tuple[int, int] = (0, 1),
-        *,
-        batches: int,
-    ) -> None:
-        self.batch, self.purpose, self.place, self.batches = batch, purpose, place, batches
+    batch: Callable[[str, int, int, int], Batch]
+    purpose: str
+    place: tuple[int, int] = (0, 1)
+    batches: int = field(kw_only=True)
 
     def __len__(self) -> int:
         """How many there are."""
@@ -49,6 +45,7 @@ class Stream(Dataset[Batch]):
         return self.batch(self.purpose, number, *self.place)
 
 
+@dataclass(eq=False)
 class ResumableSampler(Sampler[int]):
     """Numbers of the batches to come; a resumed run goes on behind its checkpoint.
 
@@ -58,12 +55,13 @@ class ResumableSampler(Sampler[int]):
         stop: Batches of the whole run.
         place: Tells how many batches have been trained on.
         data_signature: What makes a number stand for a batch; a checkpoint's must be the same.
+        start: The first batch to come.
     """
 
-    def __init__(
-        self, stop: int, *, place: Callable[[], int], data_signature: DataSignature
-    ) -> None:
-        self.start, self.stop, self.place, self.data_signature = 0, stop, place, data_signature
+    stop: int
+    place: Callable[[], int]
+    data_signature: DataSignature
+    start: int = 0
 
     def __len__(self) -> int:
         """Batches of the whole run."""

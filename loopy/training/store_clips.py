@@ -81,7 +81,7 @@ class WindowOptions(ClipOptions):
             )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ClipSampler:
     """Makes batches; it pickles, for workers that are spawned.
 
@@ -104,8 +104,7 @@ class ClipSampler:
 
     def __post_init__(self) -> None:
         """Count damaged clips in memory that workers share."""
-        seen = torch.zeros(len(self.store.index), dtype=torch.bool).share_memory_()
-        object.__setattr__(self, "_damaged", seen)
+        self._damaged = torch.zeros(len(self.store.index), dtype=torch.bool).share_memory_()
 
     @property
     def damaged(self) -> int:

@@ -63,21 +63,20 @@ class Recipe:
         return f"{self!r} {self.audio_window}" if other else repr(self)
 
 
+@dataclass(eq=False)
 class TalkShards(Dataset[str]):
     """Builds shards in a folder; item i is the path of shard i, built unless it is there."""
 
-    def __init__(
-        self,
-        folder: Path,
-        shards: int,
-        recipe: Recipe,
-        vae: Autoencoder,
-        audio_encoder: AudioEncoder,
-    ) -> None:
-        parts = f"{recipe} {sorted(store_fingerprints(vae, audio_encoder).items())}"
-        self.folder = folder / f"{generator(parts).initial_seed():016x}"
-        self.shards, self.recipe = shards, recipe
-        self.vae, self.audio_encoder = vae, audio_encoder
+    folder: Path
+    shards: int
+    recipe: Recipe
+    vae: Autoencoder
+    audio_encoder: AudioEncoder
+
+    def __post_init__(self) -> None:
+        """Each recipe, with the networks that it is drawn by, has a folder of its own."""
+        marks = sorted(store_fingerprints(self.vae, self.audio_encoder).items())
+        self.folder /= f"{generator(f'{self.recipe} {marks}').initial_seed():016x}"
 
     def __len__(self) -> int:
         """Return the number of shards."""
