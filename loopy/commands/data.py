@@ -1,7 +1,6 @@
 """`loopy data`: what is in a shot store."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from loopy.data.media.outputs import check_outputs
 from loopy.data.media.sound import SHORTEST_SAMPLES, read_audio
 from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.writer import open_writer
-from loopy.data.store.index import CURRENT, FOLDER, Index
+from loopy.data.store.index import CURRENT, FOLDER
 from loopy.data.store.index_build import build_index
 from loopy.data.store.rows import Rows
 from loopy.data.store.shot_store import ShotStore
@@ -35,6 +34,7 @@ from loopy.preprocess import report as reports
 from loopy.preprocess.ledger import readable_ledgers
 from loopy.preprocess.motion_scale import motion_scale
 from loopy.timing import SAMPLE_RATE_HZ
+from loopy.typed_values import write_record
 
 AT_ONCE = 16
 """Frames that are decoded together."""
@@ -69,8 +69,7 @@ def report_store(store: Path, *, out: Path | None = None, clip_frames: int = 12)
     print(found)
     if out is not None:
         folder_of_results(out)
-        with writing(out / "report.json") as hidden:
-            hidden.write_text(json.dumps(found.as_json(), indent=1) + "\n")
+        write_record(out / "report.json", found.as_json())
         with writing(out / "histograms.png") as hidden:
             reports.histograms(found, hidden)
         print(f"report and histograms: {out}")
@@ -160,18 +159,22 @@ def check_store(store: str, *, remove: bool = False) -> int:
         raise ConfigurationError(f"{store} is in a bucket: damaged files are listed, not deleted")
     opened = ShotStore.open(store)
     ledgers, faults = ([], []) if is_address(store) else readable_ledgers(store)
-    shots = [(shot, ledger.source) for ledger in ledgers for shot in ledger.shots]
-    kept = {shot.shot: source for shot, source in shots if shot.status == "kept"}
-    named, more = _named(opened.index)
-    for fault in [*faults, *more]:
+    outcomes = [(shot, ledger.source) for ledger in ledgers for shot in ledger.shots]
+    shots = {shot.shot: source for shot, source in outcomes if shot.status == "kept"}
+    for row in range(len(opened.index)):
+        try:
+            shots.setdefault(opened.index.id(row), "")
+        except StoreError as error:
+            faults.append(error)
+    for fault in faults:
         print(fault)
     damaged = deleted = 0
-    for clip in (bar := tqdm(sorted({*named, *kept}), desc="shots", unit="shot")):
+    for clip in (bar := tqdm(sorted(shots), desc="shots", unit="shot")):
         try:
             opened.check(clip)
         except StoreError as error:
             damaged += 1
-            bar.write(f"{clip} of {_source(opened, clip, kept)}: {error}")
+            bar.write(f"{clip} of {shots[clip] or _source(opened, clip)}: {error}")
             if remove and isinstance(error, CorruptFileError):  # not what is only out of reach
                 path = Path(store) / shot_path(clip)
                 with output_errors(path):
@@ -179,7 +182,7 @@ def check_store(store: str, *, remove: bool = False) -> int:
                 deleted += 1
     cure = f", {deleted} deleted: run loopy preprocess again" if deleted else ""
     print(f"{bar.n} shots, {damaged} damaged{cure}")
-    return int(bool(damaged or faults or more))
+    return int(bool(damaged or faults))
 
 
 def index_store(store: Path, *, validation: float | None = None, test: float | None = None) -> int:
@@ -226,21 +229,8 @@ def run(words: Sequence[str]) -> int | None:
     return functions[name](**parsed(functions[name], words[2:], verb=f"data {name}"))
 
 
-def _named(index: Index) -> tuple[list[str], list[StoreError]]:
-    """Ids in an index, and what is wrong with its other rows."""
-    names, faults = list[str](), list[StoreError]()
-    for row in range(len(index)):
-        try:
-            names.append(index.id(row))
-        except StoreError as error:
-            faults.append(error)
-    return names, faults
-
-
-def _source(store: ShotStore, clip: str, ledgers: Mapping[str, str]) -> str:
+def _source(store: ShotStore, clip: str) -> str:
     """The video of a shot, which may be damaged."""
-    if clip in ledgers:
-        return ledgers[clip]
     try:
         return store.about(clip)["provenance"]["source"]
     except StoreError:
