@@ -20,6 +20,7 @@ setup: .venv/dev
 
 .venv/dev: .venv/base
 	$(INSTALL) -e '.[dev]'
+	-$(BIN)/loopy faces install
 	@touch $@
 
 demo: .venv/base  ## a portrait speaks: demo/talking.mp4 and demo/sheet.png

@@ -38,6 +38,11 @@ VERBS: dict[str, Verb] = {
         "Makes a portrait speak: a picture and a sound become a video.",
         "loopy animate portrait.png speech.wav -o out.mp4",
     ),
+    "faces": Verb(
+        "loopy.commands.faces:run",
+        "Installs what finds faces in pictures, and shows what it finds.",
+        "loopy faces install",
+    ),
     "init": Verb(
         "Makes an untrained model of real size out of Stable Diffusion and wav2vec2.",
         "loopy init --config configs/sd15/model.yaml --sd15 sd15 --wav2vec2 wav2vec2 --out model",

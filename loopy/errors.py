@@ -9,6 +9,10 @@ class MediaError(LoopyError):
     """A picture, sound or video is missing, unreadable, empty or out of range."""
 
 
+class FaceNotFoundError(MediaError):
+    """A picture shows no face that can be used: what was tried, and the ways out."""
+
+
 class OutputError(LoopyError):
     """A result cannot be written where it was asked for."""
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.data.media.portrait import Box, read_portrait
+from loopy.data.media.portrait import Box, Crop, FramedPortrait, frame_portrait
 from loopy.data.media.sound import LONGEST_S, Sound, as_samples
 from loopy.data.media.still import Portrait
 from loopy.data.media.video import Video
@@ -195,21 +195,45 @@ class LoopyPipeline:
         self.vae.to(device)  # pyright: ignore[reportArgumentType]  # diffusers wraps it
         return self
 
-    def prepare(self, portrait: Portrait, *, box: Box | None = None) -> Subject:
-        """Encode a portrait once, for any number of voices.
-
-        Warns where a model of toons is given something else, as `loopy.models.gate.Gate` sees it,
-        and where the picture is far from square and no box is given.
-
-        Args:
-            portrait: A picture: a file, of Pillow, or uint8 pixels
-                (`loopy.data.media.still.of_pixels`).
-            box: Square to cut out, left-top-right-bottom in pixels; None = the centre.
+    def frame(
+        self, portrait: Portrait, *, box: Box | None = None, crop: Crop = "face", face: int = 0
+    ) -> FramedPortrait:
+        """Find the square of a picture that the model takes; see `frame_portrait`.
 
         Raises:
             MediaError: No such file, or not a usable picture.
+            FaceNotFoundError: No face that can be used.
         """
-        picture = read_portrait(portrait, size_px=self.settings.size_px, box=box, warn=True)
+        return frame_portrait(portrait, box=box, crop=crop, face=face, drawn=self.settings.toons)
+
+    def prepare(
+        self,
+        portrait: Portrait | FramedPortrait,
+        *,
+        box: Box | None = None,
+        crop: Crop = "face",
+        face: int = 0,
+    ) -> Subject:
+        """Encode a portrait once, for any number of voices.
+
+        Warns where a model of toons is given something else, as `loopy.models.gate.Gate` sees it.
+
+        Args:
+            portrait: A picture: a file, of Pillow, uint8 pixels
+                (`loopy.data.media.still.of_pixels`), or one that is framed.
+            box: Square to cut out, left-top-right-bottom in pixels.
+            crop: Without a box: around the "face" as training shows it, where ``loopy faces
+                install`` was run; the "center"; or "none" for a square picture.
+            face: Which face; 0 is the largest.
+
+        Raises:
+            MediaError: No such file, or not a usable picture.
+            FaceNotFoundError: No face that can be used, with crop "face".
+        """
+        if not isinstance(portrait, FramedPortrait):
+            drawn = self.settings.toons
+            portrait = frame_portrait(portrait, box=box, crop=crop, face=face, drawn=drawn)
+        picture = portrait.cut(self.settings.size_px)
         if self.settings.toons and not self._gate.passes(picture):
             warnings.warn(
                 f"this model animates {self.settings.domain}; the portrait seems to be something "

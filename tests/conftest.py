@@ -15,12 +15,16 @@ from transformers import Wav2Vec2Config
 
 from loopy.diffusion.options import DiffusionContract, Sampling
 from loopy.diffusion.settings import Settings
+from loopy.faces.networks import installed, models_folder
 from loopy.models import AudioEncoder, AudioProjection, AudioToLatents, DualUNet, UNet
 from loopy.pipeline import LoopyPipeline
 from loopy.records import Clip
 from loopy.segments import SegmentLayout
 
 torch.set_num_threads(1)
+# portraits are framed alike on every machine: tests that want the face networks ask for them
+DATA_HOME = os.environ.pop("XDG_DATA_HOME", "")
+os.environ["XDG_DATA_HOME"] = os.devnull
 
 FRAMES, SLOTS, SIDE = 3, 4, 8
 NEIGHBOURS, LAYERS, WIDTH = 5, 3, 8  # of the sound
@@ -188,3 +192,19 @@ def desk(make_pipeline, write_speech, tmp_path, tmp_path_factory, monkeypatch):
     write_speech(tmp_path / "speech.wav", 0.3)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def face_networks():
+    """The folder of the face networks, which ``loopy faces install`` fills."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", DATA_HOME)
+        if not installed():
+            pytest.skip("the face networks are not installed; run: loopy faces install")
+        return models_folder()
+
+
+@pytest.fixture
+def faces_installed(face_networks, monkeypatch):
+    """Portraits are framed by their faces, as where they are installed."""
+    monkeypatch.setenv("XDG_DATA_HOME", DATA_HOME)

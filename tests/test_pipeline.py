@@ -297,7 +297,7 @@ class TestInputs:
 
     def test_a_tall_portrait_without_a_box_warns(self, pipe, portrait):
         tall = portrait.resize((90, 160))
-        with pytest.warns(UserWarning, match="picture is 90 x 160 px .* 0 35 90 125") as told:
+        with pytest.warns(UserWarning, match="picture is 90 x 160 px: .* 0 35 90 125") as told:
             pipe.prepare(tall)
         assert told[0].filename == __file__
         pipe.prepare(tall, box=(0, 0, 90, 90))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from loopy.commands.parsing import parsed
 from loopy.data.media.container import existing_file
 from loopy.data.media.outputs import check_outputs
-from loopy.data.media.portrait import read_box
+from loopy.data.media.portrait import Crop, read_box
 from loopy.data.media.sound import LONGEST_S
 from loopy.data.media.video import contact_sheet, evenly_spread
 from loopy.data.media.writer import check_result, open_writer
@@ -19,6 +19,7 @@ from loopy.devices import Precision, dtype_of
 from loopy.diffusion.options import SamplingOptions
 from loopy.drafts import check_place, remove_dead_drafts, writing
 from loopy.errors import OutputError
+from loopy.faces.portraits import PasteBack
 from loopy.memory import in_steady_memory
 from loopy.models.folder import read_places
 from loopy.pipeline import LoopyPipeline
@@ -37,6 +38,9 @@ def animate(
     model: str = "toon",
     seed: int = 0,
     box: str | None = None,
+    crop: Crop = "face",
+    face: int = 0,
+    paste_back: bool = False,
     sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     sheet: Path | None = None,
     device: str = "cpu",
@@ -53,8 +57,12 @@ def animate(
             files.
         model: A model that comes with loopy, a model folder, or a hub id (owner/name).
         seed: The same seed gives the same video.
-        box: Square of the portrait to use, 'LEFT TOP RIGHT BOTTOM' in pixels; without it the
-            largest one in the middle.
+        box: Square of the portrait to use, 'LEFT TOP RIGHT BOTTOM' in pixels.
+        crop: Without a box: the square around the face as training shows faces, where `loopy faces
+            install` was run, else the middle; "center": the largest square in the middle; "none":
+            the picture, which is square.
+        face: Which face, 0 is the largest; `loopy faces show` lists them.
+        paste_back: The video is the whole picture, with the speaking face in its place.
         sampling: What to sample otherwise than the model itself says.
         sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
         device: Where to compute, for example cpu or cuda.
@@ -85,7 +93,9 @@ def animate(
         with watch("audio"):
             samples = pipe.load_audio(sound, longest_s=longest_s)
         with watch("reference"):
-            subject = pipe.prepare(portrait, box=square)
+            framed = pipe.frame(portrait, box=square, crop=crop, face=face)
+            subject = pipe.prepare(framed)
+            put_back = PasteBack(framed.pixels(), framed.square) if paste_back else None
         clips = pipe.stream(subject, samples, seed=seed, options=sampling, stopwatch=watch)
         frames = frame_count(len(samples))
         shown, made = evenly_spread(frames, SHEET_FRAMES), 0
@@ -93,6 +103,7 @@ def animate(
         clips = in_steady_memory(clips)
         for clip in tqdm(clips, total=pipe.num_clips(samples), unit="clip", desc=out.name):
             with watch("write"):
+                clip = clip if put_back is None else put_back(clip)
                 writer.write(clip)
             pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
             made += len(clip)

@@ -24,6 +24,7 @@ from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_conf
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.condition import FrameCondition
 from loopy.models.tensor_files import check_there, read_object, read_tensors
+from loopy.models.tiny import NormedTiny
 from loopy.models.unet import UNet
 from loopy.models.weights import load_by_name
 from loopy.paths import path_of
@@ -45,7 +46,7 @@ PARTS: Mapping[str, tuple[str, str]] = {
 }
 """Name of each part, and the library and class that ``model_index.json`` says it is."""
 DIFFUSERS: Mapping[str, tuple[str, ...]] = {
-    "vae": ("AutoencoderKL", "AutoencoderTiny"),
+    "vae": ("AutoencoderKL", "AutoencoderTiny", "NormedTiny"),
     "scheduler": (
         "DDIMScheduler",
         "DPMSolverMultistepScheduler",
@@ -54,7 +55,8 @@ DIFFUSERS: Mapping[str, tuple[str, ...]] = {
         "UniPCMultistepScheduler",
     ),
 }
-"""Classes of diffusers that these parts of a folder may be; no other name of it is looked up."""
+"""Classes of diffusers, or ours, that these parts may be; no other name of it is looked up."""
+OURS = {"NormedTiny": NormedTiny}
 ABSENT = [None, None]
 OPTIONAL = ("audio_projection", "audio_to_latents", "audio_encoder")
 """Parts that a model may be without; its index says `ABSENT` then, as diffusers does."""
@@ -118,7 +120,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     index = read_object(folder / INDEX)
     for part, names in PARTS.items():
-        may_be = [["diffusers", name] for name in DIFFUSERS.get(part, ())] or [list(names)]
+        may_be = [_named(name) for name in DIFFUSERS.get(part, ())] or [list(names)]
         if index.get(part) not in ([*may_be, ABSENT] if part in OPTIONAL else may_be):
             raise ModelError(
                 f"{folder / INDEX} says {part} is {index.get(part)}, expected {list(names)}; "
@@ -148,6 +150,8 @@ def load_part(folder: Path, part: str) -> Any:
     state = read_tensors(file).tensors  # mapped: no memory is taken yet
     if config.get("_class_name") == "AutoencoderTiny":  # writes one it does not read
         config.pop("block_out_channels", None)
+    if config.get("_class_name") == "NormedTiny":  # the rest is what all of them are
+        config = {name: config.get(name) for name in ("_class_name", "latent_channels")}
     _check_counts(config, len(state), path)
     make = _audio_encoder if part == "audio_encoder" else _class(config, part, path).from_config
     with torch.device("meta"):
@@ -235,7 +239,7 @@ def write_model_index(
     parts = {part: ABSENT if part in without else list(names) for part, names in PARTS.items()}
     for part, file in (("vae", "config.json"), ("scheduler", "scheduler_config.json")):
         named = _class(read_object(folder / part / file), part, folder)
-        parts[part] = ["diffusers", named.__name__]
+        parts[part] = _named(named.__name__)
     files = [_weights(part) for part in PARTS if part not in (*without, "scheduler")]
     files += [_weights(CONDITION + name) for name in conditions]
     hashes = {file: _sha256(folder / file) for file in files}
@@ -278,7 +282,12 @@ def _class(config: Mapping[str, Any], part: str, path: Path) -> Any:
     name = config.get("_class_name", PARTS[part][1])
     if name not in DIFFUSERS[part]:
         raise ModelError(f"{path} is a {name!r:.80}, which cannot be the {part} of a model")
-    return getattr(diffusers, name)
+    return OURS.get(name) or getattr(diffusers, name)
+
+
+def _named(name: str) -> list[str]:
+    """Library and class of a part, as ``model_index.json`` says them."""
+    return ["loopy.models" if name in OURS else "diffusers", name]
 
 
 def _weights(part: str) -> str:

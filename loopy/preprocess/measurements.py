@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from loopy.faces.framing import Box
 from loopy.motion import NOSE_TIP, MotionSequence, expression_variance, head_motion_variance
-from loopy.preprocess.crop import Box
 from loopy.timing import FPS
 
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loopy.data.media.finished import content_hash
-from loopy.preprocess.crop import CropOptions
+from loopy.faces.framing import CropOptions
 from loopy.preprocess.filters import FilterOptions
 from loopy.preprocess.scenes import SceneOptions
 
@@ -17,8 +17,8 @@ class PreprocessOptions:
 
     Args:
         size_px: Side of the crops that are encoded (512).
-        estimator: What finds the 68 points: ``dwpose``, ``dwpose-pypi``, ``precomputed``, or the
-            path of a class.
+        estimator: What finds the 68 points: ``dwpose``, ``dwpose-pypi``, ``mediapipe``,
+            ``precomputed``, or the path of a class.
         estimator_options: Its options, for example the paths of its models.
         scenes: When a change of picture is a cut.
         crop: Room around the face.

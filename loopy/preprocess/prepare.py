@@ -24,11 +24,11 @@ from loopy.data.media.sound import read_audio
 from loopy.data.store.description import load_description
 from loopy.data.store.shots import ShotRecord, shot_path, write_shot
 from loopy.errors import ConfigurationError, DependencyError, MediaError, ModelError, OutputError
+from loopy.faces.framing import crop_frames, crop_points
 from loopy.models import AudioEncoder
 from loopy.models.latents import Autoencoder, encode_posterior
 from loopy.motion import MotionSequence
 from loopy.pixels import from_pixels
-from loopy.preprocess.crop import crop_frames, crop_points
 from loopy.preprocess.identity import IdentityOf, identity_rule
 from loopy.preprocess.landmarks import estimator
 from loopy.preprocess.landmarks.types import LandmarkEstimator

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from loopy.data.media.sound_blocks import sound_blocks
 from loopy.data.media.video_reader import in_parts, iterate_frames
 from loopy.data.store.shots import Provenance, shot_id
 from loopy.errors import MediaError
-from loopy.preprocess.crop import Box, square_box
+from loopy.faces.framing import Box, square_box
 from loopy.preprocess.filters import Rejection, check_shot, filter_shot
 from loopy.preprocess.landmarks.precomputed import Precomputed, tracks_path
-from loopy.preprocess.landmarks.types import LandmarkEstimator
+from loopy.preprocess.landmarks.types import FollowingEstimator, LandmarkEstimator
 from loopy.preprocess.ledger import ShotOutcome
 from loopy.preprocess.measurements import Measurements, Sync, estimate_angles, measure
 from loopy.preprocess.options import PreprocessOptions
@@ -48,11 +48,13 @@ class FaceTrack(NamedTuple):
         points: In pixels of the upright picture; NaN where a point is missing.
         people: How many were found in each frame.
         pose: Yaw, pitch, roll in radians; of points alone pitch is not known, and is 0.
+        known: The pose is the estimator's, not one of points alone.
     """
 
     points: Float[Tensor, "f 68 2"]
     people: Int[Tensor, " f"]
     pose: Float[Tensor, "f 3"]
+    known: bool
 
 
 class PlannedShot(NamedTuple):
@@ -141,7 +143,7 @@ class ShotFinder:
         with self.watch("filter"):
             size = {"width_px": self.about.width_px, "height_px": self.about.height_px}
             box = square_box(track.points, **size, options=self.options.crop)
-            pose = track.pose if self.estimator is None else None
+            pose = track.pose if track.known else None
             measured = measure(
                 track.points, track.people, box, **size, has_sound=has_sound, pose=pose
             )
@@ -181,17 +183,26 @@ def find_track(video: Path, span: range, estimator: LandmarkEstimator | None) ->
     a MediaError.
     """
     estimator = estimator or Precomputed(video=video, first=span.start)
-    parts = [estimator(frames) for frames in read_parts(video, span)]
-    if not parts:
+    frames = read_parts(video, span)
+    first = next(frames, None)
+    if first is None:
         raise MediaError(f"{video} has no frames {span.start} to {span.stop}; give an intact file")
+    frames = chain([first], frames)
+    if isinstance(estimator, FollowingEstimator):
+        parts = [estimator.follow(frames)]
+    else:
+        parts = [*map(estimator, frames)]
     points = torch.cat([part.points for part in parts])
     people = torch.cat([part.people for part in parts])
-    if isinstance(estimator, Precomputed) and estimator.pose is not None:
-        pose = estimator.pose[span.start : span.start + len(points)].float()
+    poses = [part.pose for part in parts if part.pose is not None]
+    if poses:
+        pose = torch.cat(poses)
     else:
         yaw, roll = estimate_angles(points).unbind(1)
-        pose = torch.stack([yaw, torch.zeros_like(yaw), roll], 1).nan_to_num()
-    return FaceTrack(points, people, pose)
+        pose = torch.stack([yaw, torch.zeros_like(yaw), roll], 1)
+    return FaceTrack(
+        points, people, pose.nan_to_num(), known=bool(poses) or isinstance(estimator, Precomputed)
+    )
 
 
 def split(span: range, longest: int) -> list[range]:

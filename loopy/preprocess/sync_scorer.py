@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from loopy.data.media.sound import read_audio
+from loopy.faces.framing import Box, crop_frames
 from loopy.metrics.sync_scores import FEWEST_FRAMES, load_judge, scores_of
 from loopy.models.probe import SIDE_PX
-from loopy.preprocess.crop import Box, crop_frames
 from loopy.preprocess.measurements import Sync
 from loopy.preprocess.shot_finder import read_parts
 from loopy.timing import sample_span

@@ -19,7 +19,7 @@ from loopy.commands.preprocess import _description, _networks, _preparer, prepro
 from loopy.data.store.description import create_store
 from loopy.data.store.shot_store import ShotStore
 from loopy.errors import LoopyError, MediaError
-from loopy.preprocess.crop import crop_frames
+from loopy.faces.framing import crop_frames
 from loopy.preprocess.engines import prepare_all
 from loopy.preprocess.landmarks.precomputed import Tracks, save_tracks
 from loopy.preprocess.ledger import read_ledgers

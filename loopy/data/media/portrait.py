@@ -1,53 +1,86 @@
-"""Any picture of a user to the square portrait that the model takes, by a box or the middle."""
+"""Any picture of a user to the square portrait that the model takes: by face, box or middle."""
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from math import isfinite
 from os import PathLike
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from loopy.data.media.still import Portrait, decoding, opened, upright_srgb
-from loopy.errors import ConfigurationError, MediaError
+from loopy.errors import ConfigurationError, FaceNotFoundError, MediaError
+from loopy.faces.mesh import FaceMesh
+from loopy.faces.networks import installed, models_folder
+from loopy.faces.portraits import face_square
 from loopy.pixels import from_pixels
 from loopy.typed_values import check_number
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the upright picture."""
+Crop = Literal["face", "center", "none"]
+"""How the square of a picture is found, see `frame_portrait`."""
 SMALLEST_PX = 16
 LOPSIDED = 1.25
 """Of a picture whose sides differ by more, the middle square may lack a part of the head."""
 
 
-def read_portrait(
-    image: Portrait, *, size_px: int, box: Box | None = None, warn: bool = False
-) -> Float[Tensor, "3 H W"]:
-    """Loads a portrait, upright and square, without ever stretching it.
+@dataclass(frozen=True, eq=False)
+class FramedPortrait:
+    """A picture, and the square of it that the model takes.
 
-    See `upright_srgb` for orientation, colours and transparency. Reduction is antialiased (Lanczos
-    over every source pixel).
+    Args:
+        picture: Upright, in sRGB, without transparency.
+        square: Left, top, right, bottom in its pixels.
+    """
+
+    picture: Image.Image
+    square: Box
+
+    def pixels(self) -> UInt8[Tensor, "h w 3"]:
+        """The whole picture."""
+        return torch.from_numpy(np.array(self.picture))
+
+    def cut(self, size_px: int) -> Float[Tensor, "3 H W"]:
+        """The square in [-1, 1], antialiased (Lanczos over every source pixel)."""
+        size = (size_px, size_px)
+        pixels = self.picture.resize(size, Image.Resampling.LANCZOS, box=self.square)
+        return from_pixels(torch.from_numpy(np.array(pixels)).permute(2, 0, 1))
+
+
+def frame_portrait(
+    image: Portrait,
+    *,
+    box: Box | None = None,
+    crop: Crop = "face",
+    face: int = 0,
+    drawn: bool = False,
+) -> FramedPortrait:
+    """Finds the square of a picture that shows a face as the shots of training show it.
 
     Args:
         image: A file of one of the `PICTURE_FORMATS`, a picture of Pillow, or uint8 pixels
-            (`of_pixels`). Of an animation, the first picture.
-        size_px: Side of the result.
-        box: Square to cut out, see `square_in`; None takes the largest centred one.
-        warn: Warn where no box is given and the picture is far from square.
-
-    Returns:
-        RGB in [-1, 1], height and width ``size_px``.
+            (`of_pixels`). Of an animation, the first picture. See `upright_srgb` for orientation,
+            colours and transparency.
+        box: A place that is named goes before all else: a square to cut out, see `square_in`.
+        crop: "face": around a face, where ``loopy faces install`` was run, else the middle;
+            "center": the largest square in the middle; "none": the picture, which is square.
+        face: Which face; 0 is the largest, `loopy faces show` lists them.
+        drawn: Faces may be drawn ones, that estimators of faces do not know: where none is found
+            the middle is taken, with a warning.
 
     Raises:
-        ConfigurationError: ``size_px`` is no side of a picture.
         MediaError: No such file, a folder, empty, not a picture or of another format or type,
-            damaged, larger than Pillow's limit, smaller than 16 px, of floating point pixels, or a
-            box outside the picture.
+            damaged, larger than Pillow's limit, smaller than 16 px, of floating point pixels, a
+            box outside the picture, or one that is not square with ``crop="none"``.
+        FaceNotFoundError: No face that can be used, with "face".
     """
-    check_number("size_px", size_px, least=1, most=8192)
     name = f"picture {image}" if isinstance(image, str | PathLike) else "picture"
     loaded = opened(image, name)
     with decoding(name):
@@ -55,16 +88,54 @@ def read_portrait(
     (width, height), side = upright.size, min(upright.size)
     if side < SMALLEST_PX:
         raise MediaError(f"{name} is {width} x {height} px; give at least 16 px on each side")
-    square = square_in(upright.size, box, name)
-    if warn and box is None and max(width, height) > LOPSIDED * side:
-        warnings.warn(
-            f"{name} is {width} x {height} px and no box is given: its middle square is used, "
-            f"{' '.join(f'{edge:g}' for edge in square)}; where that cuts the head give another, "
-            f"as in --box '0 0 {side} {side}'",
-            stacklevel=3,
-        )
-    pixels = np.array(upright.resize((size_px, size_px), Image.Resampling.LANCZOS, box=square))
-    return from_pixels(torch.from_numpy(pixels).permute(2, 0, 1))
+    if crop == "none" and box is None and width != height:
+        raise MediaError(f"{name} is {width} x {height} px, not square; cut it, or give a box")
+    middle = FramedPortrait(upright, square_in(upright.size, box, name))
+    if box is not None or crop != "face":
+        return middle
+    if not installed():
+        if max(width, height) > LOPSIDED * side:
+            warnings.warn(
+                f"{name} is {width} x {height} px: its middle square is used, "
+                f"{' '.join(f'{edge:g}' for edge in middle.square)}; run `loopy faces install` to "
+                f"find the face, or give another square, as in --box '0 0 {side} {side}'",
+                stacklevel=3,
+            )
+        return middle
+    try:
+        return FramedPortrait(upright, face_square(middle.pixels(), _mesh(), name=name, face=face))
+    except FaceNotFoundError as error:
+        if not drawn:
+            raise
+        if max(width, height) > LOPSIDED * side:
+            warnings.warn(f"{error}; its middle square is used", stacklevel=3)
+        return middle
+
+
+def read_portrait(
+    image: Portrait, *, size_px: int, box: Box | None = None
+) -> Float[Tensor, "3 H W"]:
+    """Loads a portrait, upright and square: a box of it, or the middle.
+
+    Args:
+        image: See `frame_portrait`.
+        size_px: Side of the result.
+        box: Square to cut out, see `square_in`; None takes the largest centred one.
+
+    Returns:
+        RGB in [-1, 1], height and width ``size_px``.
+
+    Raises:
+        ConfigurationError: ``size_px`` is no side of a picture.
+        MediaError: See `frame_portrait`.
+    """
+    check_number("size_px", size_px, least=1, most=8192)
+    return frame_portrait(image, box=box, crop="center").cut(size_px)
+
+
+@cache
+def _mesh() -> FaceMesh:
+    return FaceMesh(models_folder(), iris=False)
 
 
 def read_box(text: str) -> Box:

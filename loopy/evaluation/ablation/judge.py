@@ -148,7 +148,9 @@ def _filmed(
     for scene in scenes:
         talk, name = scene.talk(), f"{scene.number:04d}"
         portrait = held_out_portrait(talk, scene.dice("portrait"), size_px=size_px)
-        stream = pipe.stream(pipe.prepare(portrait), talk.audio, seed=scene.noise_seed)
+        stream = pipe.stream(
+            pipe.prepare(portrait, crop="center"), talk.audio, seed=scene.noise_seed
+        )
         real, made = existing_folder(shared) / f"{name}.mp4", out / "videos" / f"{name}.mp4"
         existing_folder(made.parent)
         about = {"version": FILMS, "scene": asdict(scene), "size_px": size_px}

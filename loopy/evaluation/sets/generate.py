@@ -81,7 +81,7 @@ class Maker:
         """The video of the model."""
 
         def frames(samples: Float[Tensor, " samples"]) -> Frames:
-            subject = self.pipe.prepare(self.shown_portrait(item))
+            subject = self.pipe.prepare(self.shown_portrait(item), crop="center")
             noise = generator(self.seed, "noise", item.name)
             seed = int(torch.randint(2**62, (), generator=noise))
             return self.pipe.stream(subject, samples, seed=seed, options=self.options)

@@ -102,7 +102,9 @@ def _measured(pipe: LoopyPipeline, probes: Probes, videos: Path | None, scene: S
     size_px = pipe.settings.size_px
     talk, resting = scene.talk(), portrait_controls(scene.dice("portrait"))
     portrait = held_out_portrait(talk, scene.dice("portrait"), size_px=size_px)
-    stream = partial(pipe.stream, pipe.prepare(portrait), talk.audio, seed=scene.noise_seed)
+    stream = partial(
+        pipe.stream, pipe.prepare(portrait, crop="center"), talk.audio, seed=scene.noise_seed
+    )
     films = {
         "made": stream(),
         "truth": true_frames(talk, size_px=size_px),

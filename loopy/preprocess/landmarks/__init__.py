@@ -6,12 +6,14 @@ from pkgutil import resolve_name
 
 from loopy.errors import ConfigurationError
 from loopy.preprocess.landmarks.dwpose import dwpose_by_pypi, dwpose_by_rtmlib
+from loopy.preprocess.landmarks.mediapipe import MediaPipe
 from loopy.preprocess.landmarks.precomputed import Precomputed
 from loopy.preprocess.landmarks.types import LandmarkEstimator
 
 ESTIMATORS: dict[str, Callable[..., LandmarkEstimator]] = {
     "dwpose": dwpose_by_rtmlib,
     "dwpose-pypi": dwpose_by_pypi,
+    "mediapipe": MediaPipe,
     "precomputed": Precomputed,
 }
 

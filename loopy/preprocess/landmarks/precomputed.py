@@ -96,11 +96,6 @@ class Precomputed:
     def __init__(self, *, video: AnyPath, first: int = 0) -> None:
         self._path, self._first, self._tracks = tracks_path(video), first, load_tracks(video)
 
-    @property
-    def pose(self) -> Float[Tensor, "f 3"] | None:
-        """Of the whole video, where it is known."""
-        return self._tracks.pose
-
     def __call__(self, frames: UInt8[Tensor, "f h w 3"]) -> FaceLandmarks:
         """The frames from ``first`` on, and in the next call those after them.
 
@@ -128,4 +123,5 @@ class Precomputed:
         low, high = points.nan_to_num(torch.inf).amin(1), points.nan_to_num(-torch.inf).amax(1)
         boxes = torch.cat([low, high], 1)
         boxes = boxes.masked_fill(boxes.isinf(), torch.nan)
-        return FaceLandmarks(points, valid.float(), boxes, valid.any(1).long())
+        pose = None if self._tracks.pose is None else self._tracks.pose[span].float()
+        return FaceLandmarks(points, valid.float(), boxes, valid.any(1).long(), pose)

@@ -1,7 +1,8 @@
 """What a landmark estimator takes and gives, whichever it is."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -21,6 +22,7 @@ class FaceLandmarks:
         scores: Confidence of each point, 0 to 1; also given for missing points.
         boxes: The tracked person, left-top-right-bottom in pixels; NaN where nobody was found.
         people: How many people were found.
+        pose: Yaw, pitch, roll of the head in radians, where the estimator knows them.
 
     Raises:
         LoopyError: Fields that disagree in length or shape.
@@ -30,10 +32,13 @@ class FaceLandmarks:
     scores: Float[Tensor, "f 68"]
     boxes: Float[Tensor, "f 4"]
     people: Int[Tensor, " f"]
+    pose: Float[Tensor, "f 3"] | None = None
 
     def __post_init__(self) -> None:
         """Refuses fields that disagree."""
         shapes = {"points": (POINTS, 2), "scores": (POINTS,), "boxes": (4,), "people": ()}
+        if self.pose is not None:
+            shapes["pose"] = (3,)
         for name, shape in shapes.items():
             expected, got = (len(self.points), *shape), tuple(getattr(self, name).shape)
             if got != expected:
@@ -47,6 +52,15 @@ class FaceLandmarks:
     def valid(self) -> Bool[Tensor, "f 68"]:
         """Which points were found."""
         return ~torch.isnan(self.points).any(-1)
+
+
+@runtime_checkable
+class FollowingEstimator(Protocol):
+    """An estimator that follows a face from frame to frame: it is given a shot in one call."""
+
+    def follow(self, parts: Iterable[UInt8[Tensor, "f h w 3"]]) -> FaceLandmarks:
+        """Points of one shot, whose consecutive RGB frames come some at a time."""
+        ...
 
 
 class LandmarkEstimator(Protocol):

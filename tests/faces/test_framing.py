@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopy.errors import ConfigurationError
-from loopy.preprocess.crop import CropOptions, crop_frames, crop_points, square_box
+from loopy.faces.framing import CropOptions, crop_frames, crop_points, square_box
 
 FACE = torch.rand(68, 2, generator=torch.Generator().manual_seed(0))
 FACE = (FACE - FACE.amin(0)) / (FACE.amax(0) - FACE.amin(0))  # fills the unit square

@@ -1,0 +1,1 @@
+"""Faces in pictures: where they are, their landmarks, and the square that the model takes."""
