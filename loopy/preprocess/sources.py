@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -72,8 +72,10 @@ def find_videos(where: AnyPath) -> list[Source]:
         ) from error
     videos = {file for file in files if _suffix(file) in SUFFIXES}
     if not videos:
+        counts = Counter(_suffix(file) or "files without a suffix" for file in files).most_common(5)
+        seen = ", ".join(f"{count} {suffix}" for suffix, count in counts) or "nothing"
         raise MediaError(
-            f"No videos found under {where}: looked for {' '.join(SUFFIXES)}, saw {_seen(files)}"
+            f"No videos found under {where}: looked for {' '.join(SUFFIXES)}, saw {seen}"
         )
     return sorted(videos, key=str)
 
@@ -141,11 +143,6 @@ def _files(path: Path) -> Iterator[Path]:
                 yield from (Path(folder, name) for name in names if not name.startswith("."))
             seen.add(real)
         tops = sorted(links)
-
-
-def _seen(files: Iterable[Source]) -> str:
-    counts = Counter(_suffix(file) or "files without a suffix" for file in files)
-    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5)) or "nothing"
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,10 @@ class Clumsy(Preparer):
             raise RuntimeError("CUDA error")
         return super().encode(video, shot, watch)
 
-    def _audio(self, span, rows):
+    def _audio(self, *rows):
         if len(list(self.root.glob("clips/*/*"))):
             raise KeyError("ears")
-        return super()._audio(span, rows)
+        return super()._audio(*rows)
 
 
 def test_what_nobody_foresaw_is_told_and_the_rest_is_done(make, talks):

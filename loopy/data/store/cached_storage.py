@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from loopy.data.store.rows import ByteRange
 from loopy.data.store.storage import LocalStorage, ObjectStorage
-from loopy.drafts import draft, output_errors
+from loopy.drafts import existing_folder, output_errors, writing
 from loopy.errors import StoreError
 from loopy.paths import AnyPath
 
@@ -81,10 +81,9 @@ class CachedStorage(ObjectStorage):
         if self._added > SLACK * self.most_bytes:
             self._make_room(len(content))
             self._added = 0
-        with output_errors(copy):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with draft(copy) as hidden:
-                hidden.write_bytes(content)
+        existing_folder(copy.parent)
+        with writing(copy) as hidden:
+            hidden.write_bytes(content)
 
     def _make_room(self, needed: int) -> None:
         found = list[tuple[float, int, Path]]()

@@ -12,7 +12,7 @@ import torch
 
 from loopy.data.store.shot_file import SCHEMA, check_schema, naming
 from loopy.data.store.storage import read_file
-from loopy.drafts import draft, output_errors
+from loopy.drafts import existing_folder, writing
 from loopy.errors import ConfigurationError, OutputError, StoreError
 from loopy.motion.sequence import POINTS
 from loopy.paths import AnyPath
@@ -93,8 +93,7 @@ class StoreDescription:
         try:
             content: dict[str, Any] = plain_values(text)
             check_schema(content.pop("schema"))
-            for said_for_other_readers in ("fps", "latents"):
-                del content[said_for_other_readers]
+            del content["fps"], content["latents"]  # said for other readers
             return record_of(cls, content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, StoreError):
@@ -116,10 +115,9 @@ def create_store(root: AnyPath, description: StoreDescription) -> None:
                 "the options it was made with"
             )
         return
-    with output_errors(root):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft(path) as hidden:
-            hidden.write_text(json.dumps(description.to_json(), indent=2) + "\n")
+    existing_folder(root)
+    with writing(path) as hidden:
+        hidden.write_text(json.dumps(description.to_json(), indent=2) + "\n")
 
 
 def load_description(root: AnyPath) -> StoreDescription:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loopy.data.store.description import TRACK, load_description
 from loopy.data.store.shot_file import write_shot_file
-from loopy.drafts import draft, output_errors
+from loopy.drafts import existing_folder, output_errors, writing
 from loopy.errors import ConfigurationError, LoopyError, StoreError
 from loopy.motion import MotionSequence
 from loopy.motion.measures import expression_variance, head_motion_variance
@@ -150,10 +150,10 @@ def write_shot(root: AnyPath, record: ShotRecord) -> Path:
             f"{root} holds {expected} and points at {description.size_px} px"
         )
     path = Path(root) / shot_path(record.id)
+    existing_folder(path.parent)
+    with writing(path) as hidden:
+        write_shot_file(hidden, tensors, record.about())
     with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft(path) as hidden:
-            write_shot_file(hidden, tensors, record.about())
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the disk knows the new name: else a power cut may lose the shot
