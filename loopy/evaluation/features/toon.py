@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from loopy.errors import MetricError, ModelError
+from loopy.errors import MetricError
 from loopy.evaluation.features.extract import Derive, ExtractorSet, Start, VideoFeatures, VideoInput
 from loopy.evaluation.features.frames import FrameRows
 from loopy.metrics.beat import smoothed
@@ -39,34 +39,30 @@ def toon_extractors() -> ExtractorSet:
     """The tracker, the recogniser and the sync judge of the package.
 
     Raises:
-        ModelError: Weights of tracker or recogniser are missing or damaged.
+        ModelError: Weights of one of them are missing or damaged.
     """
     tracker, recogniser = Tracker.from_pretrained(), Recogniser.from_pretrained()
+    judge, encoder = load_judge()
     first: dict[str, Start] = {
         "toon_tracks": lambda *_: FrameRows(tracker.track),
         "toon_face": lambda *_: FrameRows(recogniser.embed),
+        "toon_mouths": lambda *_: FrameRows(partial(_mouths, judge)),
     }
     derived: dict[str, Derive] = {
         "toon_points": _points,
         "toon_stretches": _stretches,
         "toon_expression": lambda _, features: features.get("toon_tracks")[:, EXPRESSION],
         "toon_portrait": lambda video, _: recogniser.embed(video.given_portrait()[None])[0],
+        "toon_sync": partial(_sync, judge, encoder),
     }
-    record: dict[str, str | int] = {
+    record = {
         "tracker": fingerprint(tracker),
         "recogniser": fingerprint(recogniser),
         "looks": FEATURES,
+        "sync": fingerprint(judge),
+        "audio_encoder": fingerprint(encoder),
     }
-    missing = dict[str, str]()
-    try:
-        judge, encoder = load_judge()
-    except ModelError as error:
-        missing["toon_sync"] = f"the sync judge of the package ({error})"
-    else:
-        first["toon_mouths"] = lambda *_: FrameRows(partial(_mouths, judge))
-        derived["toon_sync"] = partial(_sync, judge, encoder)
-        record |= {"sync": fingerprint(judge), "audio_encoder": fingerprint(encoder)}
-    return ExtractorSet(first, {}, derived, missing, {"toon": record})
+    return ExtractorSet(first, derived=derived, record={"toon": record})
 
 
 def _typical() -> Identity:

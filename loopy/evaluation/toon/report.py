@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
 
 from loopy.data.media.video import contact_sheet
 from loopy.evaluation.table.text import aligned, interval, short
@@ -92,10 +93,8 @@ def sheet(measurements: ToonMeasurements) -> Image.Image:
         for talk in hardest_first(name, talks)[: ON_SHEET.get(name, len(talks))]
         for source in ("truth", "made")
     ]
-    columns = max(len(row) for row in rows)
-    white = [row.new_full((columns - len(row), *row.shape[1:]), 255) for row in rows]
-    frames = torch.cat([part for pair in zip(rows, white, strict=True) for part in pair])
-    return contact_sheet(frames, columns=columns)
+    whole = pad_sequence(rows, batch_first=True, padding_value=255)
+    return contact_sheet(whole.flatten(0, 1), columns=whole.shape[1])
 
 
 def hardest_first(group: str, talks: Sequence[MeasuredTalk]) -> list[MeasuredTalk]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 STILL = 1e-4
 """A track whose standard deviation is smaller than this part of its range of 1 does not move."""
+SPAN = 3
+"""Frames of the means between which jumps are measured."""
 
 
 class Jumps(NamedTuple):
@@ -69,37 +71,28 @@ def variance(tracks: Float[Tensor, "f k"], *, window: int | None = None) -> Floa
     return whole.var(1, correction=0).mean(0)
 
 
-def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int = 3) -> Jumps:
-    """How far a position goes between two neighbouring means of `span` frames.
+def position_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int) -> Jumps:
+    """How far a position goes between two neighbouring means of three frames.
 
     A clip begins at each multiple of `clip_frames`. At borders of clips the means touch at the
     border; inside, no mean reaches over one. Of means, since the noise of what is read would hide
     the jumps of single frames.
     """
-    before, after = _blocks(tracks, (-span, 0), span)
-    return _jumps((after - before).norm(dim=1), reach=span, clip_frames=clip_frames)
+    means = tracks.unfold(0, SPAN, 1).mean(-1)
+    steps = means[SPAN:] - means[:-SPAN]
+    return _jumps(steps.norm(dim=1), reach=SPAN, clip_frames=clip_frames)
 
 
-def speed_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int, span: int = 3) -> Jumps:
+def speed_jumps(tracks: Float[Tensor, "f k"], *, clip_frames: int) -> Jumps:
     """How much its speed changes at a place.
 
     From the last step before it to the step over it, and from that to the first step after it,
     mean of both.
     """
-    starts = (-2 * span, -span, 0, span)
-    first, second, third, fourth = _blocks(tracks, starts, span)
-    into, out = third - 2 * second + first, fourth - 2 * third + second
-    change = (into.norm(dim=1) + out.norm(dim=1)) / 2
-    return _jumps(change, reach=2 * span, clip_frames=clip_frames)
-
-
-def _blocks(
-    tracks: Float[Tensor, "f k"], starts: tuple[int, ...], span: int
-) -> list[Float[Tensor, "p k"]]:
-    """Means of `span` frames that begin at `starts` from each place that has them all."""
-    means = tracks.unfold(0, span, 1).mean(-1)
-    places = torch.arange(-starts[0], len(tracks) - starts[-1] - span + 1)
-    return [means[places + start] for start in starts]
+    means = tracks.unfold(0, SPAN, 1).mean(-1)
+    turns = (means[2 * SPAN :] - 2 * means[SPAN:-SPAN] + means[: -2 * SPAN]).norm(dim=1)
+    changes = (turns[:-SPAN] + turns[SPAN:]) / 2
+    return _jumps(changes, reach=2 * SPAN, clip_frames=clip_frames)
 
 
 def _jumps(steps: Float[Tensor, "p"], *, reach: int, clip_frames: int) -> Jumps:
