@@ -61,6 +61,7 @@ def test_a_list_is_worked_off(desk, write_speech, capfd):
     assert "loopy: job 2 failed: picture" in capfd.readouterr().err
     made = {path.name for path in desk.iterdir() if path.suffix in (".npy", ".mp4")}
     assert made == {"first.npy", "third.mp4"}
+    assert not (desk / "run").exists()  # a list needs no folder of a run
 
     pipe = LoopyPipeline.from_pretrained("tiny")
     video = pipe(pipe.prepare("portrait.png", box=(0, 0, 20, 20)), "speech.wav", seed=3)

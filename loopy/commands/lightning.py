@@ -113,9 +113,8 @@ class RecipeCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the trainer; what was there before, and no run wrote, is not replaced."""
         root = Path(self.trainer.default_root_dir)
-        if subcommand != "validate":
-            existing_folder(root)
         if subcommand == "fit":
+            existing_folder(root)
             recipe = root / "config.yaml"
             if recipe.is_file() and not recipe.read_bytes().startswith(WRITTEN_BY):
                 raise OutputError(
