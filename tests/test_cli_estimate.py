@@ -134,7 +134,7 @@ def test_what_has_no_estimate_is_one_line(recipe, words, part, capsys):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ([], "give --config"),
+        ([], "nothing to estimate"),
         (["--config", "configs/none.yaml"], "no recipe 'configs/none.yaml'"),
         (["--config", "configs/toon/audio.yaml"], "give an image or clip stage"),
     ],

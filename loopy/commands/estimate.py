@@ -38,11 +38,8 @@ class EstimateCLI(RecipeCLI):
             help="Tell the first variant that fits: a card (a100-80) or its GiB (24GB).",
         )
         parser.add_argument("--gpus", type=int | None, help="How many; the recipe's when left out.")
-        parser.add_argument(
-            "--strategy",
-            type=Strategy | None,
-            help="one device, ddp or fsdp2; the recipe's when left out.",
-        )
+        words = "one device, ddp or fsdp2; the recipe's when left out."
+        parser.add_argument("--strategy", type=Strategy | None, help=words)
         parser.add_argument("--json", type=bool, default=False, help="Print JSON, in bytes.")
 
     def instantiate_classes(self) -> None:
@@ -52,6 +49,10 @@ class EstimateCLI(RecipeCLI):
 def merged_recipe(words: Sequence[str]) -> Namespace:
     """The whole configuration of a recipe with later ones and options on top."""
     given = [with_recipe(word, before) for before, word in pairwise(["", *words])]
+    if not any(word.startswith(("-c", "--config", "-h", "--help")) for word in given):
+        raise ConfigurationError(
+            "nothing to estimate; give a recipe: loopy estimate --config configs/sd15/clip.yaml"
+        )
     return EstimateCLI(
         pl.LightningModule,
         pl.LightningDataModule,

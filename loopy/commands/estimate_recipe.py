@@ -120,9 +120,8 @@ class TrainingPlan:
         """A variant; None where the stage or the devices allow no such thing."""
         model, setup = deepcopy(self.model), self.setup
         options = model["init_args"]
-        if {NO_HISTORY, FROZEN} & set(changes) and not issubclass(
-            resolve_name(model["class_path"]), ClipStage
-        ):
+        of_clips = issubclass(resolve_name(model["class_path"]), ClipStage)
+        if {NO_HISTORY, FROZEN} & set(changes) and not of_clips:
             return None  # the image stage has no history and nothing that was added
         if CHECKPOINTING in changes:
             options["gradient_checkpointing"] = True

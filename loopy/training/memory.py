@@ -172,8 +172,7 @@ class StepCost:
 
     Attributes:
         tracker: What lives when, from the batch to the last gradient.
-        validating: Most that a forward without gradients holds besides weights, of the batches
-            that `loopy.training.store_clips` validates with.
+        validating: Most that a forward without gradients holds besides weights.
         trained: Each parameter that is trained.
         unit: The largest module that FSDP2 gathers at once.
     """
@@ -194,9 +193,6 @@ def step_cost(make: Callable[[], LoopyModule], setup: TrainingSetup) -> StepCost
     Args:
         make: Builds the stage; called in the fake mode, so its weights take no memory.
         setup: Of the training; how it is spread over devices does not matter.
-
-    Raises:
-        ConfigurationError: A precision that is not known.
     """
     plugin = _precision_plugin(setup.precision)
     with (
