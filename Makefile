@@ -32,7 +32,7 @@ judge: .venv/voice  ## the toon benchmark: a table, judged/report.json and judge
 	$(BIN)/loopy evaluate toon --out judged
 
 test: lint types  ## what CI runs
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-fail-under=90
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=90
 
 test-all: lint types shapes  ## also the slow tests, and the shapes
 	$(BIN)/pytest -m "not gpu"

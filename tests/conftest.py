@@ -5,6 +5,7 @@ import shutil
 import wave
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of new processes too, beside those of xdist
 
 import numpy as np
 import pytest
