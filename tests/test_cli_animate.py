@@ -230,6 +230,38 @@ def test_every_form_of_a_box(words, last):
     assert (options["sound"], options["out"]) == (Path("speech.wav"), Path("out.npy"))
 
 
+def test_the_face_is_put_back_into_the_whole_picture(desk):
+    picture = np.random.default_rng(0).integers(0, 255, (61, 90, 3), np.uint8)
+    Image.fromarray(picture).save("wide.png")
+    words = ("--box", "20", "10", "60", "50", "--paste_back")
+    assert animate("out.npy", *words, portrait="wide.png") == 0
+    video = np.load("out.npy")
+    assert video.shape == (8, 60, 90, 3)
+    inside = np.zeros((60, 90), bool)
+    inside[10:50, 20:60] = True
+    assert (video[:, ~inside] == picture[:60][~inside]).all()
+    assert (video[0, 25:35, 35:45] != picture[25:35, 35:45]).any()
+
+
+def test_a_face_is_framed_wherever_it_is(desk, faces_installed, capsys):
+    data = pytest.importorskip("skimage.data")
+    wide = np.zeros((512, 1024, 3), np.uint8)
+    wide[:, :512] = data.astronaut()
+    Image.fromarray(wide).save("wide.png")
+    assert animate("out.npy", "--paste_back", portrait="wide.png") == 0
+    changed = (np.load("out.npy") != wide).any(-1).any(0)
+    rows, columns = changed.any(1).nonzero()[0], changed.any(0).nonzero()[0]
+    assert 90 < columns[0] < 178 < 273 < columns[-1] < 360  # the face is at 178 to 273
+    assert rows[0] < 69 < 177 < rows[-1] < 260
+    assert animate("none.npy", "--crop", "center", portrait="wide.png") == 0
+    assert animate("other.npy", "--face", "1", portrait="wide.png") == 2
+    assert "has 1 faces" in capsys.readouterr().err
+    Image.fromarray(wide[:, 512:]).save("empty.png")
+    assert animate("empty.npy", portrait="empty.png") == 2
+    assert "no face was found" in capsys.readouterr().err
+    assert not Path("empty.npy").exists()
+
+
 def test_a_tall_portrait_is_told_of(desk, capsys):
     with Image.open("portrait.png") as picture:
         picture.resize((40, 71)).save("tall.png")
@@ -238,8 +270,9 @@ def test_a_tall_portrait_is_told_of(desk, capsys):
         assert animate("out.npy", "--steps", "1", portrait="tall.png") == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert told == [
-        "loopy: warning: picture tall.png is 40 x 71 px and no box is given: its middle square is "
-        "used, 0 15.5 40 55.5; where that cuts the head give another, as in --box '0 0 40 40'"
+        "loopy: warning: picture tall.png is 40 x 71 px: its middle square is used, "
+        "0 15.5 40 55.5; run `loopy faces install` to find the face, or give another square, as in "
+        "--box '0 0 40 40'"
     ]
     assert animate("out2.npy", "--steps", "1", "--box", "0 0 40 40", portrait="tall.png") == 0
 
