@@ -78,14 +78,14 @@ def read_audio(
             than ``longest_s``.
     """
     check_number("longest_s", longest_s, float, least=0)
-    mixer, name = Mixer(), f"sound {path}"
+    mixer = Mixer()
     data, peak = _decoded(path, zero=zero, longest_s=longest_s, mixer=mixer)
     if (better := mixer.better()) is not None:
         del data
         data, peak = _decoded(path, zero=zero, longest_s=longest_s, mixer=better)
     _warn_of_several(path)
     samples = torch.frombuffer(data, dtype=torch.float32) if data else torch.zeros(0)
-    return _checked(samples, peak, name)
+    return _checked(samples, peak, f"sound {path}")
 
 
 def check_audio(
@@ -109,7 +109,9 @@ def check_audio(
     device = samples.device if isinstance(samples, Tensor) else None
     floats = _as_floats(samples)
     peak = peak_of(floats, "sound in memory")
-    mono = _mono(floats)
+    block, mixer = Block(np.ascontiguousarray(floats.T), CENTRES.get(floats.shape[1])), Mixer()
+    mono = mixer(block)
+    mono = mono if (better := mixer.better()) is None else better(block)
     if rate_hz != SAMPLE_RATE_HZ:
         mono = resampled(mono, rate_hz=rate_hz, wanted_hz=SAMPLE_RATE_HZ)
     return _checked(torch.from_numpy(mono.clip(-1, 1)).to(device), peak, "sound in memory")
@@ -202,12 +204,6 @@ def _as_floats(samples: np.ndarray | Tensor) -> Float[np.ndarray, "samples chann
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold is found as infinite
         return samples.astype(np.float32)
-
-
-def _mono(samples: Float[np.ndarray, "samples channels"]) -> Float[np.ndarray, " samples"]:
-    block, mixer = Block(np.ascontiguousarray(samples.T), CENTRES.get(samples.shape[1])), Mixer()
-    mono = mixer(block)
-    return mono if (better := mixer.better()) is None else better(block)
 
 
 def _checked(
