@@ -182,12 +182,18 @@ def write_speech():
 
 
 @pytest.fixture
-def desk(make_pipeline, write_speech, tmp_path, tmp_path_factory, monkeypatch):
+def tiny_model(make_pipeline, tmp_path_factory):
+    """The folder of the tiny model, saved once and for copies only."""
+    folder = tmp_path_factory.getbasetemp() / "tiny"
+    if not folder.exists():
+        make_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def desk(tiny_model, write_speech, tmp_path, monkeypatch):
     """The working directory of a user: a portrait, 0.3 s of speech, a tiny model."""
-    tiny = tmp_path_factory.getbasetemp() / "tiny"
-    if not tiny.exists():
-        make_pipeline().save_pretrained(tiny)
-    shutil.copytree(tiny, tmp_path / "tiny")
+    shutil.copytree(tiny_model, tmp_path / "tiny")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "portrait.png")
     write_speech(tmp_path / "speech.wav", 0.3)

@@ -22,9 +22,8 @@ def pipeline(make_pipeline):
 
 
 @pytest.fixture
-def folder(pipeline, tmp_path):
-    pipeline.save_pretrained(tmp_path)
-    return tmp_path
+def folder(tiny_model, tmp_path):
+    return shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
 
 
 def rewrite(path, change):
