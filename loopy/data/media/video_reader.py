@@ -141,7 +141,21 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
             "decord is not installed (it exists for Linux and Windows on x86-64); "
             'use backend="pyav" or pip install decord'
         ) from error
-    _check_for_decord(path)
+    with open_media(path, "video") as container:
+        aspect, several = (
+            moving_pictures(container).sample_aspect_ratio,
+            container.streams.video[1:],
+        )
+        first = next(decoded(container), None)
+        others = {  # what decord would show otherwise than PyAV does here
+            "has pixels that are not square": aspect not in (None, 0, 1),
+            "has several streams of pictures": len(container.streams.video) > 1,
+            "is stored turned or mirrored": first is not None and first.orientation != UPRIGHT,
+            "is interlaced": first is not None and first.blended,
+            "does not name its colours": first is not None and guessed_bt709(first.frame),
+        }
+    if words := next((words for words, found in others.items() if found), ""):
+        raise MediaError(f'video {path} {words}; use backend="pyav"')
     try:
         reader = decord.VideoReader(str(path))
         spans = reader.get_frame_timestamp(range(len(reader)))
@@ -151,20 +165,3 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
         return list(reader.get_batch(nearest).asnumpy()) if nearest else []
     except (decord.DECORDError, RuntimeError) as error:
         raise MediaError(f'video {path} cannot be decoded by decord; use backend="pyav"') from error
-
-
-def _check_for_decord(path: Path) -> None:
-    """Refuses what decord would show otherwise than PyAV does here."""
-    with open_media(path, "video") as container:
-        aspect = moving_pictures(container).sample_aspect_ratio
-        first = next(decoded(container), None)
-        others = {
-            "has pixels that are not square": aspect not in (None, 0, 1),
-            "has several streams of pictures": len(container.streams.video) > 1,
-            "is stored turned or mirrored": first is not None and first.orientation != UPRIGHT,
-            "is interlaced": first is not None and first.blended,
-            "does not name its colours": first is not None and guessed_bt709(first.frame),
-        }
-    for words, found in others.items():
-        if found:
-            raise MediaError(f'video {path} {words}; use backend="pyav"')
