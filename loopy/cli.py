@@ -39,7 +39,6 @@ VERBS: dict[str, Verb] = {
         "loopy animate portrait.png speech.wav -o out.mp4",
     ),
     "faces": Verb(
-        "loopy.commands.faces:run",
         "Installs what finds faces in pictures, and shows what it finds.",
         "loopy faces install",
     ),

@@ -4,10 +4,10 @@ Noise, timesteps and target are those of training; only the condition is exchang
 another talker's clip.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from loopy.diffusion.objective import add_noise, diffusion_loss, target
 from loopy.evaluation.toon.talks import held_out_talk
+from loopy.models import AudioToLatents, DualUNet
 from loopy.models.latents import encode_images
 from loopy.motion import box_mask, expression_variance, head_motion_variance
 from loopy.pipeline import LoopyPipeline
@@ -102,36 +103,56 @@ def condition_sensitivity(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[T
     network, found = pipe.network, {}
     if network.sees_past:
         whole = replace(clips, weight=None)
-        mismatched = _losses(pipe, whole, mismatched=["motion_frames"])
-        found["past"] = mismatched / _losses(pipe, whole) - 1
+        mismatched = _losses(pipe, network, whole, mismatched=["motion_frames"])
+        found["past"] = mismatched / _losses(pipe, network, whole) - 1
     if network.audio_projection is None:
         return found
-    own = _losses(pipe, clips)
-    found["voice"] = _losses(pipe, clips, mismatched=["audio"]) / own - 1
+    own = _losses(pipe, network, clips)
+    found["voice"] = _losses(pipe, network, clips, mismatched=["audio"]) / own - 1
     if network.audio_to_latents is None:
         return found | {"keys": found["voice"]}
-    with mismatched_latents(network.audio_to_latents, 1):
-        found["latents"] = _losses(pipe, clips) / own - 1
-    with mismatched_latents(network.audio_to_latents, -1):  # its own one again, not so the keys
-        found["keys"] = _losses(pipe, clips, mismatched=["audio"]) / own - 1
+    found["latents"] = _losses(pipe, _with_mismatched_latents(network, 1), clips) / own - 1
+    # the keys get the mismatched voice, and audio-to-latents its own one again
+    network = _with_mismatched_latents(network, -1)
+    found["keys"] = _losses(pipe, network, clips, mismatched=["audio"]) / own - 1
     return found
 
 
-@contextmanager
-def mismatched_latents(to_latents: nn.Module, shift: int) -> Iterator[None]:
-    """Audio-to-latents is given the audio tokens of the row `shift` before."""
-    hook = to_latents.register_forward_pre_hook(
-        lambda _, given: (given[0].roll(shift, 0), *given[1:])
+class MismatchedAudio(nn.Module):
+    """Audio-to-latents that is given the audio tokens of another row, so many before.
+
+    Args:
+        inner: The model's own.
+        shift: That row is so many before.
+    """
+
+    def __init__(self, inner: AudioToLatents, shift: int) -> None:
+        super().__init__()
+        self.inner, self.shift = inner, shift
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """That of the model's own."""
+        return self.inner.config
+
+    def forward(self, audio: Tensor, **known: Tensor | None) -> Tensor:
+        """As `AudioToLatents.forward`."""
+        return self.inner(audio.roll(self.shift, 0), **known)
+
+
+def _with_mismatched_latents(network: DualUNet, shift: int) -> DualUNet:
+    return DualUNet(
+        network.reference_net,
+        network.denoiser,
+        network.audio_projection,
+        MismatchedAudio(network.audio_to_latents, shift),  # pyright: ignore[reportArgumentType]  # is called alike
+        reference_projection=network.reference_projection,  # pyright: ignore[reportArgumentType]  # checked there
     )
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 @torch.no_grad()
 def _losses(
-    pipe: LoopyPipeline, clips: Clip, *, mismatched: Collection[str] = ()
+    pipe: LoopyPipeline, network: DualUNet, clips: Clip, *, mismatched: Collection[str] = ()
 ) -> Float[Tensor, "b"]:
     """Loss of each clip, mean over the timesteps; some fields are those of the clip before."""
     config, device, dtype = pipe.scheduler.config, pipe.vae.device, pipe.network.denoiser.dtype
@@ -153,7 +174,7 @@ def _losses(
                 clean, noise, timestep, alphas, prediction_type=config["prediction_type"]
             )
             noisy = add_noise(clean, noise, timestep, alphas).to(dtype)
-            guess = pipe.network(noisy, timestep, given, ConditionMask.all(len(rows)))
+            guess = network(noisy, timestep, given, ConditionMask.all(len(rows)))
             total += diffusion_loss(guess, wanted, place_weight=clip.weight).cpu() / len(TIMES)
         losses.append(total)
     return torch.cat(losses)
