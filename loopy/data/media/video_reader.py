@@ -142,10 +142,7 @@ def _decord_frames(path: Path, times: Sequence[Fraction], *, fps: Fraction) -> l
             'use backend="pyav" or pip install decord'
         ) from error
     with open_media(path, "video") as container:
-        aspect, several = (
-            moving_pictures(container).sample_aspect_ratio,
-            container.streams.video[1:],
-        )
+        aspect = moving_pictures(container).sample_aspect_ratio
         first = next(decoded(container), None)
         others = {  # what decord would show otherwise than PyAV does here
             "has pixels that are not square": aspect not in (None, 0, 1),
