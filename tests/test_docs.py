@@ -82,7 +82,7 @@ def check_loopy(words):
         # Options of the classes that the recipe names: the verb alone does not know them.
         assert loopy_help(*words, option="--print_config")
         return
-    inner = rest[:1] if verb in ("data", "evaluate", "faces") else []  # they have verbs of their own
+    inner = rest[:1] if verb in ("data", "evaluate", "faces") else []  # verbs of their own
     for word, after in zip(rest, [*rest[1:], ""], strict=True):
         if word == "--config":
             assert (ROOT / after).is_file(), f"no recipe {after}"
