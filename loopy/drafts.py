@@ -239,7 +239,7 @@ def _kernel() -> str:
 def _put_folder(hidden: Path, path: Path) -> None:
     """Puts a folder into its place; what was there goes once it is."""
     before = hidden.with_name(f".loopy-{_kernel()}-{uuid4().hex}")
-    if path.exists():
+    if path.is_dir():  # a file that has appeared there meanwhile stays, and is an error
         os.replace(path, before)
     try:
         os.replace(hidden, path)

@@ -114,8 +114,11 @@ def check_fields(record: Any) -> None:
         ConfigurationError: A value of another type, or a number that is not finite.
     """
     for name, (kind, _) in _declared(type(record)).items():
+        given = getattr(record, name)
         try:
-            _value(kind, getattr(record, name), name)
+            built = _value(kind, given, name)
+            if isinstance(given, Mapping) and not isinstance(built, Mapping):
+                raise ValueError(f"{name} is {given!r:.80}, expected a {type(built).__name__}")
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
 

@@ -111,7 +111,7 @@ MUTANTS = (
     Mutant("metrics/motion_variance.py", ".norm(dim=-1)", ".abs().sum(-1)", "metrics/test_motion_variance.py"),
     Mutant("metrics/beat.py", "beats(-speed.double())", "beats(speed.double())", "metrics/test_beat.py"),
     Mutant("metrics/beat.py", "(2 * _WIDTH_FRAMES**2)", "_WIDTH_FRAMES", "metrics/test_beat.py"),
-    Mutant("evaluation/toon/conditions.py", "mismatched / _losses(pipe, network, whole) - 1", "mismatched / _losses(pipe, network, whole)", "evaluation/toon/test_conditions.py"),
+    Mutant("evaluation/toon/conditions.py", "return mismatched / own - 1", "return mismatched / own", "evaluation/toon/test_conditions.py"),
 )  # fmt: skip
 
 

@@ -24,6 +24,13 @@ def bomb(deep):
     return "\n".join(lines).encode()
 
 
+def merges(deep):
+    """The same by merge keys, whose values are one mapping in the end."""
+    lines = ["a0: &a0 {b: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, deep)]
+    return "\n".join(lines).encode()
+
+
 @pytest.mark.parametrize("verb", ["fit", "init"])
 @pytest.mark.parametrize(
     ("content", "words"),
@@ -36,6 +43,7 @@ def bomb(deep):
         (b"", "no mapping"),
         (b"- 1", "no mapping"),
         (bomb(9), "by its aliases"),
+        (merges(9), "by its aliases"),
     ],
 )
 def test_a_file_that_is_no_recipe(tmp_path, capsys, verb, content, words):

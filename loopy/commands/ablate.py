@@ -32,6 +32,8 @@ from loopy.training.loss_plot import read_rows
 from loopy.typed_values import write_record
 
 LOG, RECORD = "ablate.log", "recipe.json"
+DECIDED = ("max_steps", "val_check_interval", "default_root_dir")
+"""Options of the trainer that are this verb's own: a run goes on where a recipe changes them."""
 LOSS = ColumnInfo("Held-out loss", "lower", "", "of the validation after the last step")
 
 
@@ -218,7 +220,7 @@ async def _make_all(
             async with slots:
                 try:
                     await _make(run, judged, truth)
-                except LoopyError as error:
+                except (LoopyError, OSError) as error:  # the other runs go on
                     bar.write(f"loopy: error: {error}", file=sys.stderr)
                     failed.append(run)
             bar.update()
@@ -234,9 +236,12 @@ async def _make(run: PlannedRun, judged: dict[str, Any], truth: Path) -> None:
         LoopyError: A child failed; the message has its last line and where its log is.
     """
     with _locked(run.folder) as lock:
-        if not run.done:
+        done = _steps_done(run.folder)  # another process may have trained it since it was planned
+        if done:
+            _check_recipe(run)
+        else:
             write_record(run.folder / RECORD, _record(run.recipes))
-        if run.done < run.steps:
+        if done < run.steps:
             await _child("loopy", ["fit", *run.words], run.folder, lock)
         if (done := _steps_done(run.folder)) != run.steps:
             raise ConfigurationError(f"{run.folder} has {done} steps, {run.steps} were planned")
@@ -319,17 +324,23 @@ def _check_recipe(run: PlannedRun) -> None:
             f"{run.folder} has no {path.name} and was not begun by loopy ablate; give another --out"
         )
     found = json.loads(path.read_text())
-    if any(found.get(name, now) != now for name, now in _record(run.recipes).items()):
+    if found != _record(run.recipes):
         raise ConfigurationError(
-            f"{run.folder} was trained by other recipes, or from another model; delete it, or give "
-            "another --out"
+            f"{run.folder} was trained by other recipes, from another model, or by an older loopy; "
+            "delete it, or give another --out"
         )
 
 
 def _record(paths: Sequence[Path]) -> dict[str, Any]:
-    """By what a run is trained: recipes, and the hash of each model that it starts from."""
+    """By what a run is trained: recipes, and the hash of each model that it starts from.
+
+    What this verb itself decides (`DECIDED`, and the seed) is left out.
+    """
     recipes, hashes = [read_recipe(path) for path in paths], dict[str, str]()
     for recipe in recipes:
+        trainer = recipe.get("trainer") or {}
+        recipe["trainer"] = {name: each for name, each in trainer.items() if name not in DECIDED}
+        recipe.pop("seed_everything", None)
         start = (recipe.get("model") or {}).get("init_args", {}).get("init_from") or []
         models = map(Path, start if isinstance(start, list) else [start])
         hashes |= {str(model): tree_hash(model) for model in models if model.exists()}

@@ -47,7 +47,11 @@ class EstimateCLI(RecipeCLI):
 
 
 def merged_recipe(words: Sequence[str]) -> Namespace:
-    """The whole configuration of a recipe with later ones and options on top."""
+    """The whole configuration of a recipe with later ones and options on top.
+
+    Raises:
+        ConfigurationError: No recipe is given, or words that make no sense.
+    """
     given = [with_recipe(word, before) for before, word in pairwise(["", *words])]
     if not any(word.startswith(("-c", "--config", "-h", "--help")) for word in given):
         raise ConfigurationError(
@@ -66,7 +70,11 @@ def merged_recipe(words: Sequence[str]) -> Namespace:
 
 
 def card_bytes(card: str) -> float:
-    """Bytes of a card, by its name (``a100-80``) or its GiB (``24``, ``24GB``)."""
+    """Bytes of a card, by its name (``a100-80``) or its GiB (``24``, ``24GB``).
+
+    Raises:
+        ConfigurationError: No such card.
+    """
     name = card.lower().replace(" ", "").replace("_", "-")
     try:
         gib = CARDS.get(name) or float(name.removesuffix("gib").removesuffix("gb"))

@@ -75,7 +75,11 @@ class TrainingPlan:
 
     @classmethod
     def of(cls, recipe: Namespace) -> Self:
-        """What a recipe says."""
+        """What a recipe says.
+
+        Raises:
+            ConfigurationError: A model, strategy or data of which there is no estimate.
+        """
         plain = recipe.as_dict()
         model, trainer = plain["model"], plain["trainer"]
         if not issubclass(resolve_name(model["class_path"]), LoopyModule):

@@ -106,12 +106,13 @@ def evaluate(
 def run(words: Sequence[str]) -> None:
     """Runs what the word after the verb names."""
     functions = {"toon": evaluate, **dict.fromkeys(SETS, evaluate_set), "videos": evaluate_videos}
-    functions |= dict.fromkeys(("--compare", *MOVED), _compare)
+    functions["--compare"] = _compare
     way = [word for word in words if word in ("--compare", *MOVED)]  # other options may be first
-    name = chosen(functions, way or words[1:], verb="evaluate")
     if way:
         _compare(words)
-    elif name == "videos":
+        return
+    name = chosen(functions, words[1:], verb="evaluate")
+    if name == "videos":
         evaluate_videos(**parsed(evaluate_videos, words[2:], verb="evaluate videos"))
     elif name == "toon":
         evaluate(**parsed(evaluate, words[1:], verb="evaluate toon"))

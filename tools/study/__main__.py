@@ -13,6 +13,7 @@ from pathlib import Path
 from loopy.data.media.outputs import check_outputs
 from loopy.drafts import folder_of_results
 from loopy.errors import ConfigurationError, LoopyError
+from loopy.stopping import Stopped, stopped_by_signals
 from tools.study.pages import make_study
 from tools.study.votes import FILE, analyse
 
@@ -41,10 +42,13 @@ def main(words: list[str] | None = None) -> int:
     add("--seed", type=int, default=0, help="Of intervals, and of what raters see where and when.")
     options = parser.parse_args(words)
     try:
-        _pages(options) if options.what == "pages" else _votes(options)
-    except LoopyError as error:
+        with stopped_by_signals():
+            _pages(options) if options.what == "pages" else _votes(options)
+    except (LoopyError, OSError) as error:
         print(f"study: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        return 128 + stop.number
     return 0
 
 

@@ -49,7 +49,7 @@ class FrameRows:
 
 
 class SegmentMean:
-    """`loopy.metrics.video_features.video_features`, part by part.
+    """The mean of the features of stretches of 16 frames, part by part.
 
     Args:
         network: Features of 16 frames.

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from loopy.diffusion.objective import add_noise, diffusion_loss, target
+from loopy.errors import MetricError
 from loopy.evaluation.toon.talks import held_out_talk
+from loopy.metrics.extractors import check_numbers
 from loopy.models import AudioToLatents, DualUNet
 from loopy.models.latents import encode_images
 from loopy.motion import box_mask, expression_variance, head_motion_variance
@@ -104,18 +106,30 @@ def condition_sensitivity(pipe: LoopyPipeline, clips: Clip) -> dict[str, Float[T
     if network.sees_past:
         whole = replace(clips, weight=None)
         mismatched = _losses(pipe, network, whole, mismatched=["motion_frames"])
-        found["past"] = mismatched / _losses(pipe, network, whole) - 1
+        found["past"] = growth(_losses(pipe, network, whole), mismatched)
     if network.audio_projection is None:
         return found
     own = _losses(pipe, network, clips)
-    found["voice"] = _losses(pipe, network, clips, mismatched=["audio"]) / own - 1
+    found["voice"] = growth(own, _losses(pipe, network, clips, mismatched=["audio"]))
     if network.audio_to_latents is None:
         return found | {"keys": found["voice"]}
-    found["latents"] = _losses(pipe, _with_mismatched_latents(network, 1), clips) / own - 1
+    found["latents"] = growth(own, _losses(pipe, _with_mismatched_latents(network, 1), clips))
     # the keys get the mismatched voice, and audio-to-latents its own one again
     network = _with_mismatched_latents(network, -1)
-    found["keys"] = _losses(pipe, network, clips, mismatched=["audio"]) / own - 1
+    found["keys"] = growth(own, _losses(pipe, network, clips, mismatched=["audio"]))
     return found
+
+
+def growth(own: Float[Tensor, "b"], mismatched: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """How much a loss grows, relative to itself.
+
+    Raises:
+        MetricError: Losses that are not finite, or own ones of 0: the model is broken.
+    """
+    check_numbers(torch.stack([own, mismatched], 1), name="losses of held-out clips")
+    if not (own > 0).all():
+        raise MetricError("a loss of a held-out clip is 0, of which nothing can be a share")
+    return mismatched / own - 1
 
 
 class MismatchedAudio(nn.Module):

@@ -31,6 +31,7 @@ from loopy.evaluation.features.frames import FrameRows, PartSmoothness, SegmentM
 from loopy.evaluation.features.networks import EvaluationModels, build_extractors
 from loopy.evaluation.features.toon import FEATURES, toon_extractors
 from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.toon.talks import held_out_talk, pixels
 from loopy.metrics.drift import mean_colours
 from loopy.metrics.smoothness import linear, smoothness
 from loopy.metrics.sync_scores import load_judge, sync_scores
@@ -85,6 +86,29 @@ def test_a_video_too_short_says_so():
     for extractor, frames in ((SegmentMean(stretch_network), 15), (PartSmoothness(linear), 2)):
         with pytest.raises(MetricError):
             computed(extractor, noise(frames))
+
+
+def test_features_that_are_no_numbers_are_refused():
+    broken = SegmentMean(lambda segments: stretch_network(segments) / 0 * 0)
+    with pytest.raises(MetricError, match="of segments hold NaN"):
+        computed(broken, noise(40))
+
+
+@pytest.mark.parametrize("frames", [34, 35, 60])
+def test_the_sync_of_toons_wants_35_frames_of_any_size(tmp_path, frames):
+    talk = held_out_talk(8, 1, seconds=3.0)
+    found = []
+    for size_px in (128, 192):
+        path = tmp_path / f"{size_px}.mp4"
+        pictures = pixels(talk.frames(range(frames), size_px=size_px))
+        Video(pictures, 25, talk.audio).save(path)  # whose sound is longer
+        found.append(toon_extractors().extract(VideoInput(path, pictures[0])))
+    if frames < 35:
+        assert "34 frames are too short" in found[0].problems["toon_sync"]
+        return
+    (own, _, offset), (large, _, _) = (each.get("toon_sync").tolist() for each in found)
+    assert large == pytest.approx(own, abs=0.1)
+    assert offset == 0 or frames == 35  # which is too little to be sure
 
 
 @pytest.fixture
