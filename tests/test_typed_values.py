@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
+from loopy.diffusion.options import DiffusionContract
+from loopy.errors import ConfigurationError
 from loopy.typed_values import read_record, record_of, write_record
 
 
@@ -72,3 +74,8 @@ def test_fields_left_out_have_their_defaults():
 def test_what_does_not_fit_is_named_with_its_place(values, message):
     with pytest.raises(ValueError, match=message):
         record_of(Sample, values)
+
+
+def test_a_record_inside_another_is_no_mapping():
+    with pytest.raises(ConfigurationError, match="layout is .* expected a SegmentLayout"):
+        DiffusionContract(layout={"stride": 2})

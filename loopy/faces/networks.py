@@ -34,6 +34,7 @@ FILES = {
 }
 """Where each network lies in the wheel, and the SHA-256 of its file."""
 LICENSE = "LICENSE.mediapipe"
+UNREADABLE = (OSError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def models_folder() -> Path:
@@ -67,14 +68,7 @@ def unpack_wheel(wheel: Path, folder: AnyPath | None = None) -> Path:
             contents = {f"{name}.tflite": archive.read(path) for name, (path, _) in FILES.items()}
             licence = next(name for name in archive.namelist() if name.endswith("/LICENSE"))
             contents[LICENSE] = archive.read(licence)
-    except (
-        OSError,
-        KeyError,
-        StopIteration,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (*UNREADABLE, StopIteration, RuntimeError) as error:
         raise ModelError(f"{wheel} is not the wheel of {WHEEL} ({error})") from error
     for name, (_, known) in FILES.items():
         _check(contents[f"{name}.tflite"], known, f"{wheel}: {name}.tflite")

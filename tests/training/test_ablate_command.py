@@ -151,7 +151,9 @@ def test_runs_by_other_recipes_are_refused(ablate, done, recipes, capsys):
     write_yaml(base, {"trainer": {"max_steps": STEPS}, "data": {"class_path": "a"}})
     assert ablate(*words) == 2
     told = capsys.readouterr().err
-    assert told.count(f"{folder} was trained by other recipes, or from another model") == 1
+    assert told.count(f"{folder} was trained by other recipes, from another model") == 1
+    write_yaml(base, {"trainer": {"max_steps": STEPS, "val_check_interval": 7}})  # ours to decide
+    assert ablate(*words) == 0
     write_yaml(base, {"trainer": {"max_steps": STEPS}})
     (folder / "recipe.json").unlink()
     assert ablate(*words) == 2
@@ -167,8 +169,9 @@ def test_runs_from_other_weights_are_refused(ablate, done, recipes, tmp_path, ca
         (tmp_path / "start/weights").write_text(content)
         assert ablate("--variants", "full", "--seeds", "0") == code
     assert "from another model" in capsys.readouterr().err
-    (folder / "recipe.json").write_text(json.dumps({"weights": {}}))  # as it was once written
-    assert ablate("--variants", "full", "--seeds", "0") == 0
+    (folder / "recipe.json").write_text(json.dumps({"recipe": {}, "model": {}}))  # of before
+    assert ablate("--variants", "full", "--seeds", "0") == 2
+    assert "by an older loopy" in capsys.readouterr().err
 
 
 def test_a_run_validates_behind_its_last_step(tmp_path):
