@@ -77,5 +77,5 @@ def test_what_does_not_fit_is_named_with_its_place(values, message):
 
 
 def test_a_record_inside_another_is_no_mapping():
-    with pytest.raises(ConfigurationError, match="layout is .* expected a SegmentLayout"):
+    with pytest.raises(ConfigurationError, match=r"layout is .* expected a SegmentLayout"):
         DiffusionContract(layout={"stride": 2})
