@@ -256,6 +256,8 @@ def test_a_face_is_framed_wherever_it_is(desk, faces_installed, capsys):
     assert animate("none.npy", "--crop", "center", portrait="wide.png") == 0
     assert animate("other.npy", "--face", "1", portrait="wide.png") == 2
     assert "has 1 faces" in capsys.readouterr().err
+    assert animate("other.npy", "--face", "1", "--crop", "center", portrait="wide.png") == 2
+    assert "no face is looked for" in capsys.readouterr().err
     Image.fromarray(wide[:, 512:]).save("empty.png")
     assert animate("empty.npy", portrait="empty.png") == 2
     assert "no face was found" in capsys.readouterr().err

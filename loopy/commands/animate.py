@@ -64,7 +64,8 @@ def animate(
         face: Which face, 0 is the largest; `loopy faces show` lists them.
         paste_back: The video is the whole picture, with the speaking face in its place.
         sampling: What to sample otherwise than the model itself says.
-        sheet: A contact sheet, .png or .jpg: frames spread evenly over the video.
+        sheet: A contact sheet, .png or .jpg: frames spread evenly over the video, the speaking
+            square of each.
         device: Where to compute, for example cpu or cuda.
         dtype: Precision of the networks that denoise.
         crf: Quality of the video, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
@@ -103,8 +104,7 @@ def animate(
         clips = in_steady_memory(clips)
         for clip in tqdm(clips, total=pipe.num_clips(samples), unit="clip", desc=out.name):
             with watch("write"):
-                clip = clip if put_back is None else put_back(clip)
-                writer.write(clip)
+                writer.write(clip if put_back is None else put_back(clip))
             pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
             made += len(clip)
     cost = sum(watch.seconds.values()) * float(FPS) / frames

@@ -108,7 +108,8 @@ class TrainingPlan:
     def make(self) -> LoopyModule:
         """Build the stage, on whatever device or mode is set; no weights are read."""
         model = deepcopy(self.model)
-        model["init_args"].pop("init_from", None)
+        for read in ("init_from", "sync_weight"):  # files; the judge of lips is not counted
+            model["init_args"].pop(read, None)
         scheduler = model["init_args"]["scheduler"].get("init_args", {})
         scheduler.pop("rescale_betas_zero_snr", None)  # its check asks values, and there are none
         parser = ArgumentParser()

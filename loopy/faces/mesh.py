@@ -23,7 +23,7 @@ EYES = ((33, 133), (362, 263))
 EYE_ROOM = 2.3
 LOOKS = 3
 """At a face of a single picture."""
-SAME = 0.5
+SAME = 0.3
 """Two meshes whose boxes share more of their union are of one face."""
 
 POINTS_68 = (
@@ -120,9 +120,16 @@ class FaceMesh:
         self._iris = Network(folder, "iris_landmark", threads=threads) if iris else None
         self.min_score = min_score
 
-    def __call__(self, frame: UInt8[Tensor, "h w 3"]) -> list[Face]:
-        """The faces of an RGB picture, largest first."""
-        return sorted(self._found(frame, [], looks=LOOKS), key=lambda face: -face.area)
+    def __call__(self, frame: UInt8[Tensor, "h w 3"], *, room: float = 1.0) -> list[Face]:
+        """The faces of an RGB picture, largest first.
+
+        Args:
+            frame: The picture.
+            room: Side of the square that the detector sees, in the picture's longer side; over 1
+                there is black around it, and a face that fills the picture looks smaller.
+        """
+        found = self._found(frame, [], looks=LOOKS, room=room)
+        return sorted(found, key=lambda face: -face.area)
 
     def follow(
         self, frames: Iterable[UInt8[Tensor, "h w 3"]], *, every: int = 5
@@ -141,16 +148,21 @@ class FaceMesh:
         tracks, number = dict[int, Face](), count()
         for index, frame in enumerate(frames):
             looked = {key: self._look(frame, face.region) for key, face in tracks.items()}
-            tracks = {key: face for key, face in looked.items() if face is not None}
+            tracks = dict[int, Face]()
+            for key, face in looked.items():  # two tracks that meet on one face are the older one
+                if face is not None and not any(map(face.overlaps, tracks.values())):
+                    tracks[key] = face
             if index % every == 0 or not tracks:
                 new = self._found(frame, list(tracks.values()), looks=1)
                 tracks |= {next(number): face for face in new}
             yield dict(tracks)
 
-    def _found(self, frame: Tensor, known: list[Face], *, looks: int) -> list[Face]:
+    def _found(
+        self, frame: Tensor, known: list[Face], *, looks: int, room: float = 1.0
+    ) -> list[Face]:
         """Faces that the detector sees, without those that are known."""
         faces = list(known)
-        for detection in self._detector(frame):
+        for detection in self._detector(frame, room=room):
             low, high = detection.box[:2], detection.box[2:]
             region = around(low, high, scale=ROOM, angle=level(*detection.points[:2]))
             face = self._look(frame, region)

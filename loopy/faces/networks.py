@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from loopy.drafts import output_errors, writing
 from loopy.errors import DependencyError, ModelError
 from loopy.paths import AnyPath
+from loopy.typed_values import check_number
 
 WHEEL = "mediapipe==0.10.21"
 """The last release of MediaPipe (Apache-2.0) whose wheel carries the files as they are."""
@@ -34,7 +36,12 @@ FILES = {
 }
 """Where each network lies in the wheel, and the SHA-256 of its file."""
 LICENSE = "LICENSE.mediapipe"
-UNREADABLE = (OSError, KeyError, zipfile.BadZipFile, zlib.error)
+MOST_BYTES = 10_000_000
+UNREADABLE = (
+    *(OSError, KeyError, ValueError, RuntimeError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What a wheel that is damaged, encrypted or none can end in."""
 
 
 def models_folder() -> Path:
@@ -65,10 +72,12 @@ def unpack_wheel(wheel: Path, folder: AnyPath | None = None) -> Path:
     place = models_folder() if folder is None else Path(folder)
     try:
         with zipfile.ZipFile(wheel) as archive:
-            contents = {f"{name}.tflite": archive.read(path) for name, (path, _) in FILES.items()}
-            licence = next(name for name in archive.namelist() if name.endswith("/LICENSE"))
-            contents[LICENSE] = archive.read(licence)
-    except (*UNREADABLE, StopIteration, RuntimeError) as error:
+            places = {f"{name}.tflite": path for name, (path, _) in FILES.items()}
+            places[LICENSE] = "mediapipe-0.10.21.dist-info/LICENSE"
+            if any(archive.getinfo(path).file_size > MOST_BYTES for path in places.values()):
+                raise ValueError("a file in it is too large")
+            contents = {name: archive.read(path) for name, path in places.items()}
+    except UNREADABLE as error:
         raise ModelError(f"{wheel} is not the wheel of {WHEEL} ({error})") from error
     for name, (_, known) in FILES.items():
         _check(contents[f"{name}.tflite"], known, f"{wheel}: {name}.tflite")
@@ -107,16 +116,19 @@ class Network:
                 f"{path} cannot be read ({error.strerror}); run: loopy faces install"
             ) from error
         _check(content, FILES[name][1], path)
+        check_number("threads", threads, least=1)
         self._network = interpreter(model_content=content, num_threads=threads)
         self._network.allocate_tensors()
         self._input = self._network.get_input_details()[0]["index"]
+        self._one_at_a_time = Lock()
         self._outputs = [output["index"] for output in self._network.get_output_details()]
 
     def __call__(self, picture: Float[Tensor, "h w 3"]) -> Sequence[Float[Tensor, "..."]]:
         """The outputs for one picture, in the file's order."""
-        self._network.set_tensor(self._input, picture[None].numpy())
-        self._network.invoke()
-        return [torch.from_numpy(self._network.get_tensor(index)) for index in self._outputs]
+        with self._one_at_a_time:  # threads may share a network
+            self._network.set_tensor(self._input, picture[None].numpy())
+            self._network.invoke()
+            return [torch.from_numpy(self._network.get_tensor(index)) for index in self._outputs]
 
 
 def _check(content: bytes, known: str, name: object) -> None:

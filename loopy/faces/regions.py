@@ -1,12 +1,12 @@
 """Turned squares of a picture: cut out for a network, and its points moved back."""
 
 from dataclasses import dataclass
-from math import atan2, ceil, cos, floor, pi, sin
+from itertools import product
+from math import atan2, cos, pi, sin
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,15 @@ def cut(
     cosine, sine = cos(region.angle), sin(region.angle)
     x = region.x + steps * cosine - steps[:, None] * sine
     y = region.y + steps * sine + steps[:, None] * cosine
-    left, right = max(floor(x.min()) - 1, 0), min(ceil(x.max()) + 2, width)
-    top, bottom = max(floor(y.min()) - 1, 0), min(ceil(y.max()) + 2, height)
-    if left >= right or top >= bottom:  # wholly outside
-        return torch.zeros(size_px, size_px, 3)
-    part = frame[top:bottom, left:right].permute(2, 0, 1)[None].float()
-    spans = [max(part.shape[3] - 1, 1), max(part.shape[2] - 1, 1)]
-    grid = torch.stack([(x - left) / spans[0], (y - top) / spans[1]], -1) * 2 - 1
-    padding = "zeros" if black else "border"
-    return grid_sample(part, grid[None], padding_mode=padding, align_corners=True)[0].permute(
-        1, 2, 0
-    )
+    columns, rows = x.floor(), y.floor()
+    sampled = torch.zeros(size_px, size_px, 3)
+    for right, below in product((0, 1), (0, 1)):  # the four pixels around each place
+        column, row = columns + right, rows + below
+        weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        pixels = frame[row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()]
+        sampled += (weight * inside if black else weight)[..., None] * pixels
+    return sampled
 
 
 def moved_back(points: Float[Tensor, "p d"], region: Region) -> Float[Tensor, "p d"]:

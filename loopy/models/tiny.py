@@ -81,6 +81,8 @@ def read_tiny(encoder: AnyPath, decoder: AnyPath) -> AutoencoderTiny:
         raise ModelError(f"{encoder} is no encoder of TAESD's kind; give taesd_encoder.safetensors")
     normed = all(name in part for name, part in zip(NORMED, parts.values(), strict=True))
     vae = (NormedTiny if normed else AutoencoderTiny)(latent_channels=len(last))
+    if broken := next((name for name, each in tensors.items() if not each.isfinite().all()), None):
+        raise ModelError(f"{broken} of {encoder} and {decoder} is not finite; copy them again")
     load_by_name(vae, tensors)
     return vae.eval().requires_grad_(False)
 
@@ -89,7 +91,7 @@ def _layers(path: AnyPath, *, shift: int) -> Mapping[str, Tensor]:
     """Tensors of a file by diffusers' names, in float32."""
     found = {}
     for name, tensor in read_tensors(Path(path)).tensors.items():
-        numbered = re.fullmatch(r"(\d+)\.(.+)", name)
+        numbered = re.fullmatch(r"(\d{1,3})\.(.+)", name)
         if numbered is None:
             raise ModelError(f"{path} has a tensor {name!r:.80}, which no file of TAESD's kind has")
         found[f"layers.{int(numbered[1]) - shift}.{numbered[2]}"] = tensor.float()

@@ -62,8 +62,9 @@ class PreprocessOptions:
         return values
 
 
-SPEED_OPTIONS = ("device", "batch")
-"""Options of estimators that change how fast they are, not what they find."""
+SPEED_OPTIONS = ("device", "batch", "threads", "models")
+"""Options of estimators that do not change what they find: their speed, and MediaPipe's folder,
+whose files are checked."""
 
 
 def _plain(value: object) -> str:

@@ -203,7 +203,7 @@ class Preparer:
         points = fill_gaps(shot.track.points, longest=self.options.longest_gap)
         valid = ~points.isnan().any(-1)
         crop = crop_points(points, shot.box, size_px=size_px).nan_to_num()
-        motion = MotionSequence(crop, shot.track.pose, valid, size_px)
+        motion = MotionSequence(crop, shot.track.pose.nan_to_num(), valid, size_px)
         return ShotRecord(shot.id, motion=motion, provenance=shot.provenance, **tensors)
 
     def _done(self, outcome: ShotOutcome) -> bool:

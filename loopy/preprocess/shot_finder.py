@@ -47,7 +47,7 @@ class FaceTrack(NamedTuple):
     Attributes:
         points: In pixels of the upright picture; NaN where a point is missing.
         people: How many were found in each frame.
-        pose: Yaw, pitch, roll in radians; of points alone pitch is not known, and is 0.
+        pose: Yaw, pitch, roll in radians, NaN without a face; of points alone pitch is 0.
         known: The pose is the estimator's, not one of points alone.
     """
 
@@ -200,9 +200,7 @@ def find_track(video: Path, span: range, estimator: LandmarkEstimator | None) ->
     else:
         yaw, roll = estimate_angles(points).unbind(1)
         pose = torch.stack([yaw, torch.zeros_like(yaw), roll], 1)
-    return FaceTrack(
-        points, people, pose.nan_to_num(), known=bool(poses) or isinstance(estimator, Precomputed)
-    )
+    return FaceTrack(points, people, pose, known=bool(poses) or isinstance(estimator, Precomputed))
 
 
 def split(span: range, longest: int) -> list[range]:

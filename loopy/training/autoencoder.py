@@ -138,6 +138,7 @@ class AutoencoderStage(pl.LightningModule):
         colour_weight: Of the error of 8 x 8 means: hues that are off over a whole surface.
         latent_noise: Largest deviation of noise added to the latents, in their own deviations,
             drawn evenly per picture: teaches the decoder to forgive a diffusion model's errors.
+        trained: ``all``, or ``decoder``: the latents stay as they are, and what was made of them.
         init_from: Model folder to start from; None starts from the network as built.
         seed: Of the noise on the latents.
     """
@@ -152,12 +153,14 @@ class AutoencoderStage(pl.LightningModule):
         kl_weight: float = 1e-3,
         colour_weight: float = 0.0,
         latent_noise: float = 0.0,
+        trained: Literal["all", "decoder"] = "all",
         init_from: Path | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.network = network if init_from is None else load_part(init_from, "vae").train()
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network.encoder.requires_grad_(trained == "all")
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.mouth_weight = mouth_weight

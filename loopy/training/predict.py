@@ -10,7 +10,7 @@ portrait    a picture of a face
 sound       a file with a voice; also a video's sound
 out         .mp4, .mov, .mkv, .npy, or the name of a new folder for PNG files
 seed        optional: a whole number; the same seed gives the same video (0)
-box         optional: square of the portrait, left top right bottom in pixels (the middle);
+box         optional: square of the portrait, left top right bottom in pixels (that of the face);
             with commas between in quotes
 
 Paths are relative to the list; they may also be absolute or lead out of its folder. No video may
@@ -33,7 +33,7 @@ from torch.utils.data import Dataset, Subset
 
 from loopy.data.media.finished import content_hash, is_finished, open_result, record_path
 from loopy.data.media.outputs import check_outputs
-from loopy.data.media.portrait import Box, read_box
+from loopy.data.media.portrait import Box, Crop, read_box
 from loopy.data.media.writer import check_crf
 from loopy.devices import Precision, dtype_of
 from loopy.diffusion.options import SamplingOptions
@@ -166,6 +166,8 @@ class Animator(pl.LightningModule):
         model: A model that comes with loopy, a model folder, or a hub id (owner/name).
         dtype: Precision of the networks that denoise.
         crf: Quality of videos, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
+        crop: Of portraits without a box: around the "face", where `loopy faces install` was run, or
+            the "center".
         **sampling: See `SamplingOptions`.
     """
 
@@ -175,6 +177,7 @@ class Animator(pl.LightningModule):
         *,
         dtype: Precision = "float32",
         crf: int = 18,
+        crop: Crop = "face",
         **sampling: Any,
     ) -> None:
         super().__init__()
@@ -183,6 +186,7 @@ class Animator(pl.LightningModule):
         check_crf(crf)
         self.dtype_of_networks = dtype_of(dtype)
         self.crf = crf
+        self.crop: Crop = crop
         self.failed = 0
 
     def setup(self, stage: str) -> None:
@@ -249,10 +253,13 @@ class Animator(pl.LightningModule):
             "seed": job.seed,
             "box": job.box,
         }
+        framed = self.pipe.frame(job.portrait, box=job.box, crop=self.crop)
+        if job.box is None and not framed.is_middle:
+            record["square"] = framed.square
         if is_finished(job.out, record):
             return "skipped"
         with open_result(job.out, record, sound=job.sound, crf=self.crf) as writer:
-            subject = self.pipe.prepare(job.portrait, box=job.box)
+            subject = self.pipe.prepare(framed)
             clips = self.pipe.stream(subject, job.sound, seed=job.seed, options=self.options)
             for clip in in_steady_memory(clips):
                 writer.write(clip)

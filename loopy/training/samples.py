@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import Tensor
 
-from loopy.data.media.portrait import read_portrait
+from loopy.data.media.portrait import FramedPortrait, frame_portrait
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video import Video, contact_sheet
 from loopy.diffusion.rollout import next_clip
@@ -76,6 +76,7 @@ class ValidationSamples(pl.Callback):
         psnr: bool = False,
     ) -> None:
         self.speeches, self.seconds, self.psnr = speeches or [], seconds, psnr
+        self._framed = dict[str, FramedPortrait]()
         names = [speech.name for speech in self.speeches]
         if len(set(names)) < len(names):
             raise ConfigurationError(
@@ -86,7 +87,8 @@ class ValidationSamples(pl.Callback):
         """Reads what this rank will read, so that a wrong name is an error at once."""
         if trainer.is_global_zero or is_sharded(pl_module):
             for speech in self.speeches:
-                read_portrait(speech.portrait, size_px=64)
+                # a training is not ended by a face that is not found
+                self._framed[speech.name] = frame_portrait(speech.portrait, drawn=True)
                 read_audio(speech.sound)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -107,7 +109,8 @@ class ValidationSamples(pl.Callback):
                         pl_module.log_dict(held_out.psnr_db, prog_bar=True, rank_zero_only=True)
                 for speech in self.speeches if fitting else []:
                     audio = read_audio(speech.sound)[: round(self.seconds * SAMPLE_RATE_HZ)]
-                    video = pipeline(speech.portrait, audio)
+                    framed = self._framed[speech.name]
+                    video = pipeline(pipeline.prepare(framed), audio)
                     samples[f"_{speech.name}"] = video.sheet(), video
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "samples"

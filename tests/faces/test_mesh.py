@@ -1,6 +1,7 @@
 """Real faces found by the real networks."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,24 @@ def test_a_face_that_comes_back_is_found_again(mesh, astronaut):
     nothing = torch.zeros_like(astronaut)
     found = [list(faces) for faces in mesh.follow([astronaut, nothing, nothing, astronaut])]
     assert found == [[0], [], [], [1]]
+
+
+def test_two_tracks_that_meet_are_one(mesh, astronaut):
+    """A face that jumps further than a look can follow is found anew, and then both are there."""
+    face = astronaut[60:190, 165:285]
+    frames = []
+    for left in [40] * 4 + [110] * 9:
+        frames.append(torch.full((260, 360, 3), 90, dtype=torch.uint8))
+        frames[-1][60:190, left : left + 120] = face
+    counts = [len(faces) for faces in mesh.follow(frames)]
+    assert set(counts[9:]) == {1}
+
+
+def test_networks_are_shared_by_threads(mesh, astronaut):
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(mesh, [astronaut] * 6))
+    first = found[0][0].mesh
+    assert all(torch.equal(faces[0].mesh, first) for faces in found)
 
 
 def test_the_68_points_are_68():

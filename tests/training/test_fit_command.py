@@ -69,6 +69,8 @@ def test_a_users_config_is_not_replaced(run, capsys):
     assert fit() == 2
     assert "config.yaml would be replaced" in said(capsys)
     assert (folder / "config.yaml").read_text() == "mine: 1\n"
+    (folder / "config.yaml").unlink()
+    assert fit() == fit("--trainer.max_steps=3") == 0  # its own may be replaced
 
 
 def test_an_error_of_a_worker_is_one_line(run, capsys):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import isfinite
 from os import PathLike
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from loopy.data.media.still import Portrait, decoding, opened, upright_srgb
 from loopy.errors import ConfigurationError, FaceNotFoundError, MediaError
 from loopy.faces.mesh import FaceMesh
 from loopy.faces.networks import installed, models_folder
-from loopy.faces.portraits import face_square
+from loopy.faces.portraits import face_square, find_faces
 from loopy.pixels import from_pixels
 from loopy.typed_values import check_number
 
@@ -42,6 +42,11 @@ class FramedPortrait:
 
     picture: Image.Image
     square: Box
+
+    @property
+    def is_middle(self) -> bool:
+        """Whether the square is the largest one in the middle."""
+        return self.square == square_in(self.picture.size, None, "the picture")
 
     def pixels(self) -> UInt8[Tensor, "h w 3"]:
         """The whole picture."""
@@ -72,15 +77,25 @@ def frame_portrait(
         crop: "face": around a face, where ``loopy faces install`` was run, else the middle;
             "center": the largest square in the middle; "none": the picture, which is square.
         face: Which face; 0 is the largest, `loopy faces show` lists them.
-        drawn: Faces may be drawn ones, that estimators of faces do not know: where none is found
-            the middle is taken, with a warning.
+        drawn: Faces may be drawn ones, that estimators of faces do not know: where no face can be
+            used the middle is taken, with a warning unless the picture is nearly square.
 
     Raises:
+        ConfigurationError: Another word for the crop, or a face is asked for where none is looked
+            for.
         MediaError: No such file, a folder, empty, not a picture or of another format or type,
             damaged, larger than Pillow's limit, smaller than 16 px, of floating point pixels, a
             box outside the picture, or one that is not square with ``crop="none"``.
         FaceNotFoundError: No face that can be used, with "face".
     """
+    if crop not in get_args(Crop):
+        raise ConfigurationError(f"crop is {crop!r:.80}, expected one of {get_args(Crop)}")
+    check_number("face", face, least=0)
+    if face and (box is not None or crop != "face" or not installed()):
+        raise ConfigurationError(
+            f"face {face} is asked for, and no face is looked for: run loopy faces install, and "
+            "give neither a box nor another crop"
+        )
     name = f"picture {image}" if isinstance(image, str | PathLike) else "picture"
     loaded = opened(image, name)
     with decoding(name):
@@ -102,12 +117,13 @@ def frame_portrait(
                 stacklevel=3,
             )
         return middle
+    faces = find_faces(middle.pixels(), _mesh())
     try:
-        return FramedPortrait(upright, face_square(middle.pixels(), _mesh(), name=name, face=face))
+        return FramedPortrait(upright, face_square(upright.size, faces, name=name, face=face))
     except FaceNotFoundError as error:
-        if not drawn:
+        if face or not drawn:
             raise
-        if max(width, height) > LOPSIDED * side:
+        if faces or max(width, height) > LOPSIDED * side:
             warnings.warn(f"{error}; its middle square is used", stacklevel=3)
         return middle
 

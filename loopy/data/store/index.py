@@ -164,5 +164,7 @@ def _column(path: Path) -> np.ndarray:
     open_file(path).close()  # NumPy would wait at a pipe
     try:
         return np.load(path, mmap_mode="r")
+    except FileNotFoundError:  # the store was indexed again meanwhile
+        raise
     except Exception as error:  # its head is text in Python: a flipped bit raises anything
         raise ValueError(f"{path.name}: {error}") from error

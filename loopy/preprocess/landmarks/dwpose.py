@@ -112,17 +112,18 @@ def dwpose_by_pypi(
     the file, and print times. Arguments and errors as of `dwpose_by_rtmlib`.
     """
     yolox, rtmpose = _load("detector", detector, device), _load("pose", pose, device)
-    search, place = (_of_package(name) for name in ("cv_ox_det", "cv_ox_pose"))
+    search = _of_package("cv_ox_det", "inference_detector")
+    place = _of_package("cv_ox_pose", "inference_pose")
 
     def find_people(picture: Picture) -> Boxes:
         bgr = np.ascontiguousarray(picture[..., ::-1])
-        boxes = search["inference_detector"](yolox.session, bgr, detect_classes=[PERSON])
+        boxes = search(yolox.session, bgr, detect_classes=[PERSON])
         return np.empty((0, 4), np.float32) if boxes is None else boxes
 
     def find_points(pictures: Sequence[Picture], boxes: Boxes) -> tuple[Points, Scores]:
         size = NETWORKS["pose"][1]
         both = zip(pictures, boxes, strict=True)
-        return _faces([place["inference_pose"](rtmpose.session, b[None], p, size) for p, b in both])
+        return _faces([place(rtmpose.session, b[None], p, size) for p, b in both])
 
     return TopDown(find_people, find_points, every=every, min_score=min_score)
 
@@ -270,8 +271,8 @@ def _load(kind: str, path: str | PathLike[str], device: str, **options: object) 
 
 
 @cache
-def _of_package(name: str) -> dict[str, Any]:
-    """What a file of the package `dwpose` defines.
+def _of_package(name: str, function: str) -> Callable[..., Any]:
+    """A function of a file of the package `dwpose`.
 
     The package itself is not imported: it would download a file, switch off the check of
     certificates for every later connection where that fails, evaluate one environment variable and
@@ -286,4 +287,9 @@ def _of_package(name: str) -> dict[str, Any]:
             "it",
             stacklevel=3,
         )
-    return run_path(str(Path(package.origin).parent / "dw_onnx" / f"{name}.py"))
+    try:
+        return run_path(str(Path(package.origin).parent / "dw_onnx" / f"{name}.py"))[function]
+    except (OSError, ImportError, SyntaxError, KeyError) as error:
+        raise DependencyError(
+            f"this package dwpose is another than 1.0.1 ({error}); run: pip install dwpose==1.0.1"
+        ) from error

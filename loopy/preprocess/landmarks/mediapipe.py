@@ -7,11 +7,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from loopy.errors import MediaError
 from loopy.faces.mesh import Face, FaceMesh
 from loopy.faces.networks import models_folder
 from loopy.motion.sequence import POINTS
 from loopy.paths import AnyPath
 from loopy.preprocess.landmarks.types import FaceLandmarks
+from loopy.typed_values import check_number
 
 
 class MediaPipe:
@@ -39,6 +41,7 @@ class MediaPipe:
         every: int = 5,
         threads: int = 1,
     ) -> None:
+        check_number("every", every, least=1)
         folder = models_folder() if models is None else models
         self._mesh = FaceMesh(folder, min_score=min_score, iris=False, threads=threads)
         self.every = every
@@ -54,6 +57,8 @@ class MediaPipe:
         areas = Counter[int]()
         for faces in found:
             areas.update({number: int(face.area) for number, face in faces.items()})
+        if not found:
+            raise MediaError("a shot without frames has no landmarks; give frames")
         person = areas.most_common(1)[0][0] if areas else 0
         rows = [_row(faces, person) for faces in found]
         return FaceLandmarks(*(torch.stack(column) for column in zip(*rows, strict=True)))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from loopy.errors import ConfigurationError
 from loopy.preprocess.landmarks import estimator
 from loopy.preprocess.landmarks.types import FollowingEstimator
 
@@ -40,6 +41,12 @@ def test_points_pose_and_people(mediapipe, shot):
     moved = (found.points[4] - found.points[0]).mean(0)
     assert moved.tolist() == pytest.approx([-12, 0], abs=1)
     assert (found.pose[seen] - found.pose[0]).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"every": 0}, {"min_score": 2}])
+def test_options_that_make_no_sense(face_networks, options):
+    with pytest.raises(ConfigurationError):
+        estimator("mediapipe", models=face_networks, **options)
 
 
 def test_frames_without_a_face(mediapipe):
