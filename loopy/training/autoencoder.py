@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
