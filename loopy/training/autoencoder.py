@@ -4,8 +4,7 @@ import copy
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 import torch
