@@ -24,7 +24,7 @@ from loopy.segments import SegmentLayout
 
 torch.set_num_threads(1)
 # portraits are framed alike on every machine: tests that want the face networks ask for them
-DATA_HOME = os.environ.pop("XDG_DATA_HOME", "")
+DATA_HOME = os.environ.setdefault("LOOPY_DATA_HOME", os.environ.get("XDG_DATA_HOME", ""))
 os.environ["XDG_DATA_HOME"] = os.devnull
 
 FRAMES, SLOTS, SIDE = 3, 4, 8

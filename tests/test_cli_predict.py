@@ -85,15 +85,15 @@ def test_a_list_is_worked_off(desk, write_speech, capfd):
 
 def test_a_job_that_fails_for_any_reason_stops_no_other_one(desk, monkeypatch, capfd):
     """As a library that meets what its makers did not foresee."""
-    prepare = LoopyPipeline.prepare
+    frame = LoopyPipeline.frame
 
     def odd(pipe, portrait, **options):
         kind = {"2.png": ZeroDivisionError, "3.png": MemoryError}.get(Path(portrait).name)
         if kind is not None:
             raise kind()
-        return prepare(pipe, portrait, **options)
+        return frame(pipe, portrait, **options)
 
-    monkeypatch.setattr(LoopyPipeline, "prepare", odd)
+    monkeypatch.setattr(LoopyPipeline, "frame", odd)
     for name in ("2.png", "3.png"):
         (desk / name).write_bytes((desk / "portrait.png").read_bytes())
     portraits = ("2.png", "3.png", "x\0.png", "portrait.png", "portrait.png")

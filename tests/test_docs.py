@@ -97,6 +97,8 @@ def script_help(*words):
     said, before = io.StringIO(), sys.argv
     run, name = (run_module, words[1]) if words[0] == "-m" else (run_path, str(ROOT / words[0]))
     sys.argv = [name, "--help"]
+    for module in (name, f"{name}.__main__"):  # runpy warns of what is imported already
+        sys.modules.pop(module, None)
     try:
         with redirect_stdout(said), pytest.raises(SystemExit) as stopped:
             run(name, run_name="__main__")

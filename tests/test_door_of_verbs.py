@@ -72,6 +72,13 @@ DOORS = [
         ANIMATE,
         slow=True,
     ),
+    Typed(("faces", "install"), {"--wheel": "portrait.png", "--models": "networks"}),
+    Typed(
+        ("faces", "show"),
+        {"0": "portrait.png", "--out": "drawn.png"},
+        ("--models", "--min_score"),
+        numbers("--min_score"),
+    ),
     Typed(
         ("predict", "--config", str(ROOT / "configs/predict.yaml")),
         {"--data.manifest": "jobs.csv", "--model.model": "tiny", **RUN},
