@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --disable-pip-version-check --progress-bar off -c 
 PARTS := vae audio image clip
 PART ?= $(PARTS)
 
-.PHONY: setup demo judge test test-all shapes lint types docs mutants toon
+.PHONY: setup demo judge test suite test-all shapes lint types docs mutants toon
 
 setup: .venv/dev
 
@@ -31,7 +31,10 @@ demo: .venv/base  ## a portrait speaks: demo/talking.mp4 and demo/sheet.png
 judge: .venv/voice  ## the toon benchmark: a table, judged/report.json and judged/sheet.png; trains nothing
 	$(BIN)/loopy evaluate toon --out judged
 
-test: lint types  ## what CI runs
+test: .venv/dev  ## what CI runs; lint and types beside the suite, whose processes wait at times
+	@$(MAKE) --no-print-directory -j 3 lint types suite
+
+suite: .venv/dev
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=90
 
 test-all: lint types shapes  ## also the slow tests, and the shapes
