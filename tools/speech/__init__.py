@@ -1,0 +1,1 @@
+"""What trains the audio encoder that hears people: neural voices, a teacher, real mouths."""
