@@ -19,6 +19,7 @@ from loopy.data.media.video import Video
 from loopy.devices import Precision, dtype_of, usable
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
+from loopy.diffusion.past import PastCache
 from loopy.diffusion.rollout import NO_CONDITIONS, next_clip
 from loopy.diffusion.sampler import Scheduler
 from loopy.diffusion.settings import Settings
@@ -300,7 +301,7 @@ class LoopyPipeline:
             subject.check(self.weights, latents_shape(self.vae, self.settings.size_px))
             portrait = subject.latents.to(self.network.denoiser.device)
             reference = self.network.encode_reference(portrait.to(self._dtype))
-        state = contract.first_state(portrait, seed=seed)
+        state, cache = contract.first_state(portrait, seed=seed), PastCache()
         left = frame_count(len(samples))
         features = self.audio_encoder.clips(
             samples, self.settings.clip_frames, window=self.audio_window
@@ -323,6 +324,7 @@ class LoopyPipeline:
                     contract=contract,
                     sampling=sampling,
                     conditions=self._of_clip(conditions, state.clip),
+                    cache=cache,
                 )
             if not latents.isfinite().all():
                 raise ModelError(

@@ -95,18 +95,44 @@ class SegmentLayout:
             ConfigurationError: ``mean`` (a slot then is no single frame), or a random mode
                 without a generator.
         """
-        start, stop = torch.tensor(self.sub_bins()).unbind(1)
         match self.mode:
-            case "far":
-                return stop - 1
-            case "middle":
-                return (start + stop - 1) // 2
-            case "near":
-                return start
+            case "far" | "middle" | "near":
+                return torch.tensor(self._fixed())
             case "mean":
                 raise ConfigurationError("mode 'mean' averages its sub-bins; call select() instead")
             case "random" | "random_symmetric":
+                start, stop = torch.tensor(self.sub_bins()).unbind(1)
                 return start + (self._shares(generator).to(start.device) * (stop - start)).long()
+
+    def readings(self, clip_frames: int) -> list[tuple[int, int]]:
+        """Since and until how many clips the frame of each slot is read, oldest slot first.
+
+        0 and 0 where a slot is drawn or averaged anew for each clip.
+
+        Args:
+            clip_frames: By so many frames the past grows from clip to clip.
+        """
+        if self.mode not in ("far", "middle", "near"):
+            return [(0, 0)] * self.slots
+        oldest_first = self._fixed()
+        last = {distance % clip_frames: distance for distance in reversed(oldest_first)}
+        first = {distance % clip_frames: distance for distance in oldest_first}
+        return [
+            (
+                (d - first[d % clip_frames]) // clip_frames,
+                (last[d % clip_frames] - d) // clip_frames,
+            )
+            for d in oldest_first
+        ]
+
+    def _fixed(self) -> list[int]:
+        """`distances` of the modes that read at the same ones for every clip."""
+        return [self._distance(start, stop) for start, stop in self.sub_bins()]
+
+    def _distance(self, start: int, stop: int) -> int:
+        if self.mode == "far":
+            return stop - 1
+        return start if self.mode == "near" else (start + stop - 1) // 2
 
     def _shares(self, generator: torch.Generator | None) -> Float[Tensor, "m"]:
         """How far into its sub-bin each slot is read, in [0, 1); the nearest one draws first."""

@@ -160,7 +160,14 @@ def test_no_such_card(card):
 def test_json_has_bytes_and_operations():
     memory = MemoryBreakdown(Counter(weights=5), Counter(weights=6, average=2), Counter(weights=7))
     step = StepCost(StorageTracker(), validating=1, trained=(1,), unit=1)
-    sizes = {"networks": 1, "around": 2, "keys": {"past": 3}, "denoising": 4, "decoding": 5}
+    sizes = {
+        "networks": 1,
+        "around": 2,
+        "keys": {"past": 3},
+        "seen": 1,
+        "denoising": 4,
+        "decoding": 5,
+    }
     flops = {"once": 1, "clip": 2, "step": 3, "decode": 4}
     inference = InferenceCost(**sizes, **flops, frames=2, steps=2)
     given = [Variant((CHECKPOINTING,), "--words", memory)]

@@ -257,8 +257,8 @@ class TestGuidance:
         assert rows == [1] * 6
 
     def test_what_does_not_depend_on_the_step_is_computed_once(self, pipe, subject):
-        """The reference net runs once a clip, for the past; the wave is encoded once."""
-        calls = {"time": 0, "wave": 0}
+        """Each frame passes the reference net once; the wave is encoded once."""
+        calls, images = {"time": 0, "wave": 0}, []
 
         def count(name):
             def hook(*_):
@@ -268,8 +268,12 @@ class TestGuidance:
 
         pipe.network.audio_projection.register_forward_hook(count("time"))
         pipe.audio_encoder.network.register_forward_hook(count("wave"))
+        pipe.network.reference_net.conv_in.register_forward_hook(
+            lambda _, args, out: images.append(len(out))
+        )
         video(pipe, subject, sound(0.48), steps=4)
         assert calls == {"time": 4, "wave": 1}
+        assert images == [1, 2, 3, 3]  # the portrait; no past, 2 of a short one, then 3 new ones
 
 
 class TestInputs:

@@ -73,6 +73,31 @@ def test_every_short_past(numbers, mode):
         assert present == [number > 0 for number in expected]
 
 
+@pytest.mark.parametrize("clip_frames", [1, 3, 12])
+@pytest.mark.parametrize("mode", ["far", "middle", "near"])
+@pytest.mark.parametrize("numbers", [*LAYOUTS, (4, 2, 5)])
+def test_when_a_frame_is_read_again(numbers, mode, clip_frames):
+    """Against a video in which each clip notes the numbers of the frames that it reads."""
+    layout = SegmentLayout(*numbers, mode=mode)
+    distances, reach = layout.distances().tolist(), layout.past_frames // clip_frames + 1
+    clips = [[clip * clip_frames - d for d in distances] for clip in range(2 * reach + 1)]
+    told = layout.readings(clip_frames)
+    for frame, (since, until) in zip(clips[reach], told, strict=True):
+        reading = [clip for clip, frames in enumerate(clips) if frame in frames]
+        assert (reach - reading[0], reading[-1] - reach) == (since, until)
+
+
+def test_of_the_default_8_frames_are_new_and_25_are_read_again():
+    readings = SegmentLayout().readings(12)
+    new = [until for since, until in readings if since == 0]
+    assert (len(new), sum(new)) == (8, 25)
+
+
+@pytest.mark.parametrize("mode", ["mean", "random", "random_symmetric"])
+def test_slots_that_are_drawn_or_averaged_are_of_one_clip(mode):
+    assert SegmentLayout(mode=mode).readings(12) == [(0, 0)] * 20
+
+
 @pytest.mark.parametrize("numbers", LAYOUTS)
 def test_mean_averages_what_exists(numbers):
     layout = SegmentLayout(*numbers, mode="mean")

@@ -94,7 +94,8 @@ def estimate_text(
     moments = (memory.step, memory.update, memory.validation)
     setup, frames = plan.setup, inference.frames * TERA
     on = f"each of {setup.devices} devices ({setup.strategy})"
-    keys = ", ".join(f"{name} {size / GIB:.2f}" for name, size in inference.keys.items() if size)
+    sizes = inference.keys | {"motion frames": inference.seen}
+    kept = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sizes.items() if size)
     lines = [
         f"Training on {on if setup.devices > 1 else 'a device'}, {setup.precision}, "
         f"batches of {setup.batch_size}, GiB:",
@@ -109,7 +110,7 @@ def estimate_text(
         f"Inference of a clip of {inference.frames} frames in float32, GiB:",
         _row("networks", inference.networks),
         _row("autoencoder, audio encoder", inference.around),
-        f"{_row('diffusion step', inference.denoising)}  (keys and values: {keys})",
+        f"{_row('diffusion step', inference.denoising)}  (kept for it: {kept})",
         _row("decoding", inference.decoding),
         _row("peak", inference.peak),
         f"A frame takes {inference.flops_a_frame / TERA:.3g} TFLOP: {inference.steps} steps of "

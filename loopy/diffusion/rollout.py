@@ -9,8 +9,9 @@
 
 Latents stay latents: the past is never decoded and encoded again. The first clip has no past
 and attends to 20 zero features, the state that 40 % of the training saw; later ones have a
-partial past whose empty slots are masked. `next_clip` is a function of its arguments alone, so
-a video can be stopped, saved and continued at any clip.
+partial past whose empty slots are masked. What `next_clip` makes is a function of its arguments
+alone, so a video can be stopped, saved and continued at any clip; the cache of motion frames is
+filled anew then.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from loopy.diffusion.guidance import GuidanceTerm, combine
 from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling
+from loopy.diffusion.past import PastCache
 from loopy.diffusion.sampler import Scheduler, sample
 from loopy.models.dual import NONE, DualUNet, SiteKeys
 from loopy.randomness import generator
@@ -44,6 +46,7 @@ def next_clip(
     contract: DiffusionContract,
     sampling: Sampling,
     conditions: Mapping[str, Float[Tensor, "b f v"]] = NO_CONDITIONS,
+    cache: PastCache | None = None,
 ) -> tuple[Float[Tensor, "b f c h w"], RolloutState]:
     """Make the next clip.
 
@@ -58,6 +61,7 @@ def next_clip(
         contract: What the weights were trained for.
         sampling: How to sample.
         conditions: Values of the network's further conditions; NaN = none of a frame.
+        cache: What the clips before have seen of the past, which this clip adds to; None: nothing.
 
     Returns:
         The clip's latents, and the state behind it.
@@ -67,7 +71,8 @@ def next_clip(
     """
     videos, frames = audio.shape[:2]
     dtype = network.denoiser.dtype  # the sampler's state is float32, cast at the network's door
-    past, present = _past(network, state, contract.layout)
+    cache = PastCache() if cache is None else cache
+    past, present = _past(network, state, contract.layout, frames, cache)
     tokens, motion = _sound(network, audio)
     motion = network.embed_frames(motion, conditions)
     sound = network.project_audio(tokens)
@@ -107,14 +112,19 @@ def next_clip(
 
 
 def _past(
-    network: DualUNet, state: RolloutState, layout: SegmentLayout
+    network: DualUNet,
+    state: RolloutState,
+    layout: SegmentLayout,
+    clip_frames: int,
+    cache: PastCache,
 ) -> tuple[SiteKeys, Tensor | None]:
     """Keys and values of the past, and which of its slots exist (None = all)."""
     if not state.past.shape[1]:
         return network.null_past(), None
     past = state.past.to(network.denoiser.device, network.denoiser.dtype)
     slots, present = layout.select(past, generator(state.seed, "segments", state.clip))
-    return network.encode_past(slots), None if present.all() else present
+    tokens = cache.tokens(network, slots, present[0].tolist(), layout.readings(clip_frames))
+    return network.project_tokens(tokens), None if present.all() else present
 
 
 def _sound(network: DualUNet, audio: Tensor) -> tuple[Tensor, Tensor | None]:

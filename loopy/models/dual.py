@@ -1,10 +1,10 @@
 """DualUNet: reference net, denoiser and audio modules as one function of noise and conditions.
 
 Two ways in, one path through: training calls `DualUNet.forward`; inference calls the same steps
-one by one and keeps what does not change (`encode_reference` once a subject; `encode_past`, or
-`null_past`, and `project_audio` once a clip; `UNet.forward` once a diffusion step). `forward`
-calls them as functions of the class: with sharded weights a method of the instance is an entry
-of its own (`loopy.training.sharding`).
+one by one and keeps what does not change (`encode_reference` once a subject; `frame_tokens` once
+a motion frame; `project_tokens`, or `null_past`, and `project_audio` once a clip; `UNet.forward`
+once a diffusion step). `forward` calls them as functions of the class: with sharded weights a
+method of the instance is an entry of its own (`loopy.training.sharding`).
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from loopy.nn.stages import SiteContext
 from loopy.records import Clip, ConditionMask
 
 SiteKeys = Mapping[str, KeyValue]
+SiteTokens = Mapping[str, Tensor]
 NONE: SiteKeys = MappingProxyType({})
 
 
@@ -114,6 +115,30 @@ class DualUNet(nn.Module):
                 maps = maps * live[:, None, None, None, None].to(maps)
             keys[name] = stage.inter_clip[i].project_past(maps)
         return keys
+
+    def frame_tokens(self, motion_frames: Float[Tensor, "b m c h w"]) -> dict[str, Tensor]:
+        """Tokens (bhw m c) of motion frames at each site, whatever slots they will take.
+
+        The reference net sees each frame by itself, at timestep 0: its tokens depend on nothing
+        else, and stay what they are from clip to clip.
+        """
+        if not self.sees_past:
+            return {}
+        features = self.reference_net.features(motion_frames.flatten(0, 1), collect="maps")
+        return {
+            name: stage.inter_clip[i].frame_tokens(
+                features[name].maps.unflatten(0, motion_frames.shape[:2])  # pyright: ignore[reportOptionalMemberAccess]  # asked for
+            )
+            for name, stage, i in self.denoiser.sites()
+        }
+
+    def project_tokens(self, tokens: SiteTokens) -> dict[str, KeyValue]:
+        """Keys and values of the slots' `frame_tokens`; with them, those of `encode_past`."""
+        return {
+            name: stage.inter_clip[i].project_tokens(tokens[name])
+            for name, stage, i in self.denoiser.sites()
+            if name in tokens
+        }
 
     def null_past(self) -> dict[str, KeyValue]:
         """Keys and values of a first clip, which has no past, at each site; one row for all.

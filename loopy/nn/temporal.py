@@ -6,7 +6,8 @@ clip asks, since answers for past frames would be thrown away. Intra-clip sees t
 
 Departure (docs/decisions.md): AnimateDiff normalises over all frames jointly. Here each motion
 frame is normalised by itself, apart from the clip, so that the keys and values of the past do
-not depend on the diffusion timestep and are computed once a clip.
+not depend on the diffusion timestep and are computed once a clip. Up to its place among the slots
+(`TemporalLayer.frame_tokens`) a motion frame depends on nothing but itself.
 """
 
 import torch
@@ -66,11 +67,19 @@ class TemporalLayer(nn.Module):
         # Tells motion frames (0) from the clip (1).
         self.kinds = nn.Parameter(torch.zeros(2, dim)) if motion_slots else None
 
+    def frame_tokens(self, past: Float[Tensor, "b m c h w"]) -> Float[Tensor, "bhw m c"]:
+        """Tokens of motion frames, each of its own map alone, whatever slot it will take."""
+        frames = self.norm(past.flatten(0, 1)).unflatten(0, past.shape[:2])
+        return self.norm1(self.proj_in(frames.permute(0, 3, 4, 1, 2).flatten(0, 2)))
+
+    def project_tokens(self, tokens: Float[Tensor, "bhw m c"]) -> KeyValue:
+        """Keys and values of the slots' `frame_tokens`, oldest first: rows (b h w), tokens m."""
+        return self.attn1.project(tokens + self.positions[: self.motion_slots] + self.kinds[0])  # pyright: ignore[reportOptionalSubscript]  # inter-clip only
+
     def project_past(self, past: Float[Tensor, "b m c h w"]) -> KeyValue:
         """Keys and values of the motion frames, oldest first: rows (b h w), tokens m."""
-        frames = self.norm(past.flatten(0, 1)).unflatten(0, past.shape[:2])
-        tokens = self.norm1(self.proj_in(frames.permute(0, 3, 4, 1, 2).flatten(0, 2)))
-        return self.attn1.project(tokens + self.positions[: self.motion_slots] + self.kinds[0])  # pyright: ignore[reportOptionalSubscript]  # inter-clip only
+        tokens = TemporalLayer.frame_tokens(self, past)  # see `DualUNet`
+        return TemporalLayer.project_tokens(self, tokens)
 
     def null_past(self) -> KeyValue:
         """Keys and values of "no past yet", the state of a first clip: one row for all places.
@@ -79,7 +88,7 @@ class TemporalLayer(nn.Module):
         """
         here, width = self.positions.device, self.positions.shape[1]
         zeros = torch.zeros(1, self.motion_slots, width, 1, 1, device=here)
-        return TemporalLayer.project_past(self, zeros.to(self.proj_in.weight))  # see `DualUNet`
+        return TemporalLayer.project_past(self, zeros.to(self.proj_in.weight))
 
     def forward(
         self,

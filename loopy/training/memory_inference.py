@@ -1,4 +1,7 @@
-"""The bytes that one clip of inference takes, and its operations, by shapes alone."""
+"""The bytes that one clip of inference takes, and its operations, by shapes alone.
+
+The clip is one of a long video: what the clips before have seen of its past is not seen again.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,11 +11,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 from transformers import Wav2Vec2Config
 
-from loopy.models import AudioEncoder, AudioProjection, decode_latents
+from loopy.diffusion.settings import Settings
+from loopy.models import AudioEncoder, AudioProjection, DualUNet, decode_latents
+from loopy.models.dual import SiteKeys, SiteTokens
 from loopy.pixels import to_pixels
 from loopy.records import BranchLayout
 from loopy.training.memory import StorageTracker, fake_clip
@@ -27,10 +33,11 @@ class InferenceCost:
         networks: Bytes of the weights of reference net, denoiser and audio modules.
         around: Of the weights of the autoencoder and the audio encoder.
         keys: Of keys and values at all sites, by whose they are: reference, past, audio.
+        seen: Of the motion frames' tokens that later clips read again.
         denoising: Most that one diffusion step holds besides weights, keys included.
-        decoding: Most that decoding the clip holds, the portrait's keys included.
+        decoding: Most that decoding the clip holds, what later clips need included.
         once: Floating-point operations for the portrait's keys, once a video.
-        clip: For the past's and the sound's keys, once a clip.
+        clip: For motion frames that are new, and the past's and the sound's keys, once a clip.
         step: Of the denoiser in one diffusion step, all branches.
         decode: Of the autoencoder, once a clip.
         frames: Of the clip.
@@ -40,6 +47,7 @@ class InferenceCost:
     networks: int
     around: int
     keys: Mapping[str, int]
+    seen: int
     denoising: int
     decoding: int
     once: int
@@ -68,7 +76,7 @@ class InferenceCost:
 def inference_cost(
     make: Callable[[], LoopyModule], vae: Mapping[str, object], *, latent_px: int
 ) -> InferenceCost:
-    """Run one clip with a whole past by shapes alone, as `loopy.diffusion.rollout.next_clip` does.
+    """Run one clip of a long video by shapes alone, as `loopy.diffusion.rollout.next_clip` does.
 
     Args:
         make: Builds the stage whose networks are used; called in the fake mode.
@@ -77,7 +85,8 @@ def inference_cost(
     """
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), StorageTracker() as tracker:
         stage = make()
-        network, sampling = stage.network.eval(), stage.settings.sampling
+        network, settings = stage.network.eval(), stage.settings
+        sampling = settings.sampling
         tiny = vae.get("_class_name") == "AutoencoderTiny"
         sizes = {k: v for k, v in vae.items() if k != "block_out_channels" or not tiny}
         decoder: Any = (AutoencoderTiny if tiny else AutoencoderKL).from_config(sizes)
@@ -86,7 +95,7 @@ def inference_cost(
         clip = fake_clip(stage, 1, latent_px)
         reference = network.encode_reference(clip.reference)
         marks.append(tracker.flops)
-        past = network.encode_past(clip.motion_frames)
+        past, seen = _past(network, clip.motion_frames, settings)
         tokens, motion = clip.audio, None
         if network.audio_projection is not None:
             tokens = network.audio_projection(clip.audio)
@@ -130,10 +139,25 @@ def inference_cost(
         keys=keys,
         denoising=denoising,
         decoding=decoding,
-        frames=stage.settings.clip_frames,
+        seen=sum(x.nbytes for x in seen.values()),
+        frames=settings.clip_frames,
         steps=sampling.steps,
         **{name: after - before for name, (before, after) in flops},
     )
+
+
+def _past(
+    network: DualUNet, motion_frames: Tensor, settings: Settings
+) -> tuple[SiteKeys, SiteTokens]:
+    """Keys and values of a past whose new frames alone are seen, and what is kept of it."""
+    readings = settings.contract.layout.readings(settings.clip_frames)
+    new = [until for since, until in readings if not since]
+    made = network.frame_tokens(motion_frames[:, : len(new)])
+    seen, slots = (
+        {site: x.new_empty(x.shape[0], frames, x.shape[2]) for site, x in made.items()}
+        for frames in (sum(new), len(readings))
+    )
+    return network.project_tokens(slots), seen
 
 
 def _audio_encoder_bytes(projection: AudioProjection | None) -> int:

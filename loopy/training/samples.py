@@ -14,6 +14,7 @@ from torch import Tensor
 from loopy.data.media.portrait import FramedPortrait, frame_portrait
 from loopy.data.media.sound import read_audio
 from loopy.data.media.video import Video, contact_sheet
+from loopy.diffusion.past import PastCache
 from loopy.diffusion.rollout import next_clip
 from loopy.drafts import draft
 from loopy.errors import ConfigurationError, DependencyError, StoreError
@@ -193,7 +194,7 @@ def _person(pipeline: LoopyPipeline, clips: list[Clip]) -> HeldOut:
     network, vae, settings = pipeline.network, pipeline.vae, pipeline.settings
     portrait = clips[0].reference.to(network.denoiser.device, network.denoiser.dtype)
     keys = network.encode_reference(portrait)
-    state = settings.contract.first_state(portrait, seed=0)
+    state, cache = settings.contract.first_state(portrait, seed=0), PastCache()
     _, channels, height, width = portrait.shape
     truth, made = [], []
     for clip in clips:
@@ -208,6 +209,7 @@ def _person(pipeline: LoopyPipeline, clips: list[Clip]) -> HeldOut:
             contract=settings.contract,
             sampling=settings.sampling,
             conditions={n: values.to(portrait) for n, values in clip.conditions.items()},
+            cache=cache,
         )
         for pictures, each in ((truth, clip.latents), (made, latents)):
             pictures.append(decode_latents(vae, each[0].to(vae.device)).float().cpu())

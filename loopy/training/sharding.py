@@ -24,9 +24,12 @@ from loopy.nn.spatial import SpatialTransformer
 from loopy.nn.temporal import TemporalLayer
 
 ENTRIES: dict[type[nn.Module], tuple[str, ...]] = {
-    DualUNet: ("encode_reference", "encode_past", "null_past", "project_audio", "embed_frames"),
+    DualUNet: (
+        *("encode_reference", "encode_past", "frame_tokens", "project_tokens", "null_past"),
+        *("project_audio", "embed_frames"),
+    ),
     SpatialTransformer: ("tokens", "project_reference"),
-    TemporalLayer: ("project_past", "null_past"),
+    TemporalLayer: ("project_past", "frame_tokens", "project_tokens", "null_past"),
 }
 """Methods other than forward that need the weights of their module."""
 

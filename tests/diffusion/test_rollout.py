@@ -89,7 +89,7 @@ def test_sampling_sees_what_training_showed(make, network, scheduler, clip, made
 def test_a_first_clip_asks_the_reference_net_for_no_past(make, network, clip, monkeypatch):
     zeros = network.encode_past(torch.zeros_like(clip.motion_frames), torch.zeros(2).bool())
     first, _ = make()
-    monkeypatch.setattr(network, "encode_past", None)
+    monkeypatch.setattr(network, "frame_tokens", None)
     assert torch.equal(make()[0], first)
     monkeypatch.setattr(network, "null_past", lambda: zeros)
     assert torch.equal(make()[0], first)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from loopy.diffusion.options import DiffusionContract, RolloutState
+from loopy.diffusion.past import PastCache
 from loopy.diffusion.rollout import next_clip
 from loopy.diffusion.settings import Settings
 from loopy.errors import ConfigurationError
@@ -173,28 +174,32 @@ def test_a_clip_of_inference_is_the_allocators(make_stage):
     stage = make_stage().eval()
     network, settings = stage.network, stage.settings
     portrait = torch.randn(1, 4, SIDE, SIDE)
-    past = torch.randn(1, LAYOUT.past_frames, 4, SIDE, SIDE)
 
     @torch.no_grad()
     def run():
-        latents, _ = next_clip(
-            network,
-            stage.scheduler,
-            reference=network.encode_reference(portrait),
-            portrait=portrait,
-            audio=torch.randn(1, 3, 5, 3, 8),
-            state=RolloutState(past),
-            size=(4, SIDE, SIDE),
-            contract=settings.contract,
-            sampling=replace(settings.sampling, steps=1),
-        )
-        decode_latents(vae, latents[0])
+        reference, cache = network.encode_reference(portrait), PastCache()
+        state = RolloutState(torch.randn(1, LAYOUT.past_frames, 4, SIDE, SIDE))
+        for _ in range(3):
+            latents, state = next_clip(
+                network,
+                stage.scheduler,
+                reference=reference,
+                portrait=portrait,
+                audio=torch.randn(1, 3, 5, 3, 8),
+                state=state,
+                size=(4, SIDE, SIDE),
+                contract=settings.contract,
+                sampling=replace(settings.sampling, steps=1),
+                cache=cache,
+            )
+            decode_latents(vae, latents[0])
 
     cost = inference_cost(make_stage, VAE, latent_px=SIDE)
     assert cost.transient == pytest.approx(allocated(run), rel=0.02)
     assert cost.networks == sum(p.nbytes for p in network.parameters())
     assert set(cost.keys) == {"reference", "past", "audio"}
     assert all(cost.keys.values())
+    assert cost.seen == cost.keys["past"] / LAYOUT.slots / 2  # one frame, and no values
 
 
 COSTS = {}
