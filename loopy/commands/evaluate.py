@@ -7,6 +7,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from loopy.commands.evaluate_person import evaluate_person
 from loopy.commands.evaluate_sets import evaluate_set, evaluate_videos
 from loopy.commands.parsing import chosen, parsed, read_words
 from loopy.data.media.outputs import check_outputs
@@ -105,7 +106,8 @@ def evaluate(
 
 def run(words: Sequence[str]) -> None:
     """Runs what the word after the verb names."""
-    functions = {"toon": evaluate, **dict.fromkeys(SETS, evaluate_set), "videos": evaluate_videos}
+    functions = {"toon": evaluate, "person": evaluate_person}
+    functions |= {**dict.fromkeys(SETS, evaluate_set), "videos": evaluate_videos}
     functions["--compare"] = _compare
     way = [word for word in words if word in ("--compare", *MOVED)]  # other options may be first
     if way:
@@ -114,6 +116,8 @@ def run(words: Sequence[str]) -> None:
     name = chosen(functions, words[1:], verb="evaluate")
     if name == "videos":
         evaluate_videos(**parsed(evaluate_videos, words[2:], verb="evaluate videos"))
+    elif name == "person":
+        evaluate_person(**parsed(evaluate_person, words[1:], verb="evaluate person"))
     elif name == "toon":
         evaluate(**parsed(evaluate, words[1:], verb="evaluate toon"))
     else:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from onnxruntime import InferenceSession
+from onnxruntime import InferenceSession, SessionOptions  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor
 
 STRIDE, MIDDLE = 384, 447
@@ -22,7 +22,9 @@ class Moonshine:
     """
 
     def __init__(self, encoder: Path) -> None:
-        self._network = InferenceSession(str(encoder))
+        options = SessionOptions()
+        options.intra_op_num_threads = 1  # it works beside the training
+        self._network = InferenceSession(str(encoder), options)
 
     def __call__(self, audio: Float[Tensor, "samples"]) -> Float[Tensor, "v 288"]:
         """Features at 50 Hz, by straight lines between its own."""

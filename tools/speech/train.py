@@ -71,9 +71,10 @@ class Example(NamedTuple):
 
 
 def mouths(video: Path, mesh: FaceMesh) -> Float[Tensor, "f 4"]:
-    """The measures of each frame, in distances of the outer eye corners."""
-    frames = map(torch.from_numpy, iterate_frames(video))
-    points = torch.stack([next(iter(faces.values())).mesh for faces in mesh.follow(frames)])
+    """The measures of each frame, in distances of the outer eye corners; NaN without a face."""
+    found = mesh.follow(map(torch.from_numpy, iterate_frames(video)))
+    nobody = torch.full((478, 3), torch.nan)
+    points = torch.stack([next((f.mesh for f in faces.values()), nobody) for faces in found])
     eyes = (points[:, EYES[0]] - points[:, EYES[1]]).norm(dim=-1)
     return torch.stack([(points[:, a] - points[:, b]).norm(dim=-1) / eyes for a, b in PAIRS], 1)
 
@@ -120,6 +121,7 @@ class Examples:
         self._draw, mesh = random.Random(seed), FaceMesh(models_folder(), iris=False)
         self._clips = [(read_audio(clip), mouths(clip, mesh)) for clip in tqdm(clips, desc="clips")]
         measures = torch.cat([measure for _, measure in self._clips] or [torch.zeros(2, MEASURES)])
+        measures = measures[~measures.isnan().any(1)]
         self._mouth = measures.mean(0), measures.std(0) + 1e-6
         features = torch.cat([teacher(self._sound(path)) for path in self._sounds[:40]])
         self._features = features.mean(0), features.std(0) + 1e-6
@@ -208,7 +210,8 @@ def main() -> None:
             rate = min(1, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * step / given.steps))
             for group in optimizer.param_groups:
                 group["lr"] = given.learning_rate * rate
-            heard, mouth = student.loss(batch)
+            with torch.autocast("cpu", torch.bfloat16):
+                heard, mouth = student.loss(batch)
             (2 * heard + MOUTH_WEIGHT * mouth).backward()
             nn.utils.clip_grad_norm_(student.parameters(), 1.0)
             optimizer.step()

@@ -10,10 +10,10 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
 from loopy.data.media.video import contact_sheet
-from loopy.evaluation.table.text import aligned, interval, short
+from loopy.evaluation.table.text import aligned
 from loopy.evaluation.toon.measure import MeasuredTalk
 from loopy.evaluation.toon.rows import SOURCES, ToonMeasurements, drift, follows, mouth_motion
-from loopy.evaluation.toon.thresholds import RowResult
+from loopy.evaluation.toon.thresholds import RowResult, as_json, cells
 from loopy.typed_values import finite
 
 ON_SHEET = {"speech": 4, "long": 2, "silence": 2, "noise": 2, "endless": 1}
@@ -41,20 +41,8 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, rounded to 4 digits, with None for what is undefined."""
-        rows = [
-            {
-                "name": row.name,
-                "bar": str(row.threshold) if row.threshold else None,
-                "reached": row.reached,
-                "sources": {
-                    source: figure._asdict() | {"talks": row.values[source]}
-                    for source, figure in row.figures.items()
-                },
-            }
-            for row in self.rows
-        ]
         head = {"benchmark": "toon", "model": self.model, "seed": self.seed, "talks": self.talks}
-        text = json.dumps(finite(head | {"judges": self.probes, "rows": rows}))
+        text = json.dumps(finite(head | {"judges": self.probes, "rows": as_json(self.rows)}))
         return json.loads(text, parse_float=lambda number: round(float(number), 4))
 
     def __str__(self) -> str:
@@ -72,7 +60,7 @@ class Report:
             [
                 f"toon, model {self.model}: held-out talks, {sets}; seed {self.seed}",
                 "",
-                *aligned(head, [_cells(row) for row in self.rows]),
+                *aligned(head, [cells(row, SOURCES) for row in self.rows]),
                 "",
                 f"{sum(map(bool, counted))} of {len(counted)} thresholds reached",
                 "",
@@ -107,12 +95,3 @@ def hardest_first(group: str, talks: Sequence[MeasuredTalk]) -> list[MeasuredTal
         return (drift if group in ("long", "endless") else mouth_motion)(talk, film)
 
     return sorted(talks, key=figure, reverse=True)
-
-
-def _cells(row: RowResult) -> list[str]:
-    figures = [row.figures.get(source) for source in SOURCES]
-    made, *bounds = [short(figure.value) if figure else "-" for figure in figures]
-    ends = interval(figures[0].low, figures[0].high) if figures[0] else "-"
-    reached = {True: "yes", False: "no", None: "unread" if row.unread else "-"}[row.reached]
-    doubt = "~" if row.uncertain else ""
-    return [row.name, made, ends, str(row.threshold or ""), reached + doubt, *bounds]

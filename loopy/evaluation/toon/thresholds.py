@@ -1,10 +1,12 @@
-"""Where the figures of the toon benchmark should lie, and whether they do."""
+"""Where the figures of our benchmarks should lie, whether they do, and the rows of their tables."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from loopy.evaluation.table.statistics import Figure
+from loopy.evaluation.table.text import interval, short
 
 
 class Threshold(NamedTuple):
@@ -71,3 +73,29 @@ class RowResult:
         """Whether a figure of the model lies within the threshold, and below its floor."""
         low, high, _, below = self.threshold or Threshold()
         return low <= figure <= high and (below is None or figure < self.figures[below].value)
+
+
+def as_json(rows: Sequence[RowResult]) -> list[dict[str, Any]]:
+    """Rows as plain values."""
+    return [
+        {
+            "name": row.name,
+            "bar": str(row.threshold) if row.threshold else None,
+            "reached": row.reached,
+            "sources": {
+                source: figure._asdict() | {"talks": row.values[source]}
+                for source, figure in row.figures.items()
+            },
+        }
+        for row in rows
+    ]
+
+
+def cells(row: RowResult, sources: Sequence[str]) -> list[str]:
+    """Cells of a row of text: name, figure, interval, threshold, verdict, and the other sources."""
+    figures = [row.figures.get(source) for source in sources]
+    made, *bounds = [short(figure.value) if figure else "-" for figure in figures]
+    ends = interval(figures[0].low, figures[0].high) if figures[0] else "-"
+    reached = {True: "yes", False: "no", None: "unread" if row.unread else "-"}[row.reached]
+    doubt = "~" if row.uncertain else ""
+    return [row.name, made, ends, str(row.threshold or ""), reached + doubt, *bounds]
