@@ -1,6 +1,5 @@
 """Embeddings of faces by dlib's ResNet (Davis King 2017, public domain), a network not of ours."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,16 @@ class DlibFaces:
 
     def __init__(self, file: Path) -> None:
         try:
-            dlib = import_module("dlib")
+            import dlib
         except ImportError as error:
             raise DependencyError("identity needs dlib: pip install dlib-bin") from error
+        self._dlib: Any = dlib  # written in C++, without types
         if not file.is_file():
             raise ModelError(f"no file {file}; give dlib_face_recognition_resnet_model_v1.dat")
         try:
-            self._network = dlib.face_recognition_model_v1(str(file))
+            self._network = self._dlib.face_recognition_model_v1(str(file))
         except RuntimeError as error:
             raise ModelError(f"{file} is no network of dlib: {error}") from error
-        self._dlib = dlib
 
     def __call__(
         self, frames: UInt8[Tensor, "f H W 3"], points: Float[Tensor, "f 68 2"]
