@@ -42,7 +42,8 @@ IdentityNet = Callable[[Frames, Float[Tensor, "f 68 2"]], Float[Tensor, "f d"]]
 
 READ_PX = 256
 """Films are read at this size at least: the networks are made for faces of 192 px."""
-SHOWN, IN_A_ROW = 12, 3
+SHOWN, IN_A_ROW, LOOKED_AT = 12, 3, 5
+"""Frames on the sheet, sentences made as one, and of how many frames one is recognised."""
 LIPS, CORNERS, OUTER = (13, 14), (61, 291), (0, 17)
 EYES, NOSE = (33, 263), 4
 """Points of MediaPipe's mesh."""
@@ -57,7 +58,8 @@ class Reading(NamedTuple):
         rounding: Height of the outer lips in widths of the mouth.
         head: Tip of the nose in distances of the eye corners, and yaw, pitch, roll in radians.
         found: Share of frames with a face.
-        likeness: Cosine of each frame's embedding with the portrait's; empty without a network.
+        likeness: Cosine of every fifth frame's embedding with the portrait's; empty without a
+            network.
         colours: Of a grid of cells, in [0, 1].
         shown: Some frames.
     """
@@ -67,7 +69,7 @@ class Reading(NamedTuple):
     rounding: Float[Tensor, " f"]
     head: Float[Tensor, "f 5"]
     found: float
-    likeness: Float[Tensor, " f"]
+    likeness: Float[Tensor, " g"]
     colours: Float[Tensor, "f k 3"]
     shown: Frames
 
@@ -124,7 +126,9 @@ class Judge:
         likeness = torch.zeros(0)
         if self.identity is not None:
             marks = torch.stack([face.points for face in faces])
-            embedded = self.identity(_enlarged(frames), marks)
+            some = torch.arange(1, len(frames), LOOKED_AT)
+            some = torch.cat([torch.zeros_like(some[:1]), some])
+            embedded = self.identity(_enlarged(frames[some]), marks[some])
             likeness = cosine_similarity(embedded[1:], embedded[:1])
         return Reading(
             opening=(_distance(points, LIPS) / scale)[1:],

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from loopy.data.media.video import contact_sheet
-from loopy.evaluation.person.films import MeasuredSentence, Reading
+from loopy.evaluation.person.films import LOOKED_AT, MeasuredSentence, Reading
 from loopy.evaluation.table.statistics import (
     Statistic,
     bootstrap,
@@ -113,7 +113,7 @@ ROWS: Sequence[tuple[str, Values, Statistic, Threshold | None]] = (
 )  # fmt: skip
 IN_A_ROW = (
     ("in a row: opening r, last third", per_sentence(third), median, Threshold(low=0.7)),
-    ("in a row: identity, last second", per_sentence(likeness(last=SECOND), ceiling="truth"),
+    ("in a row: identity, last second", per_sentence(likeness(last=SECOND // LOOKED_AT), ceiling="truth"),
      ratio_of_sums, OWN),
     ("in a row: colour_change, delta-E", per_sentence(colour_change), median, Threshold(high=3)),
 )  # fmt: skip
