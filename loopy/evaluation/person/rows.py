@@ -113,9 +113,10 @@ ROWS: Sequence[tuple[str, Values, Statistic, Threshold | None]] = (
 )  # fmt: skip
 IN_A_ROW = (
     ("in a row: opening r, last third", per_sentence(third), median, Threshold(low=0.7)),
-    ("in a row: identity, last second", per_sentence(likeness(last=SECOND // LOOKED_AT), ceiling="truth"),
+    ("in a row: identity, last second",
+     per_sentence(likeness(last=SECOND // LOOKED_AT), ceiling="truth"),
      ratio_of_sums, OWN),
-    ("in a row: colour_change, delta-E", per_sentence(colour_change), median, Threshold(high=3)),
+    ("in a row: drift, delta-E", per_sentence(colour_change), median, Threshold(high=3)),
 )  # fmt: skip
 
 
