@@ -20,7 +20,7 @@ from loopy.devices import Precision, dtype_of, usable
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
 from loopy.diffusion.past import PastCache
-from loopy.diffusion.rollout import NO_CONDITIONS, next_clip
+from loopy.diffusion.rollout import NO_CONDITIONS, next_clip, rows_of_clip
 from loopy.diffusion.sampler import Scheduler
 from loopy.diffusion.settings import Settings
 from loopy.drafts import existing_folder, output_errors
@@ -307,6 +307,7 @@ class LoopyPipeline:
             samples, self.settings.clip_frames, window=self.audio_window
         )
         _, channels, height, width = portrait.shape
+        penalties = self.network.penalties(height, width)
         for _ in range(self.num_clips(samples)):
             if not motion_frames:
                 state = replace(state, past=state.past[:, :0])
@@ -323,8 +324,9 @@ class LoopyPipeline:
                     size=(channels, height, width),
                     contract=contract,
                     sampling=sampling,
-                    conditions=self._of_clip(conditions, state.clip),
+                    conditions=rows_of_clip(conditions, state.clip, audio),
                     cache=cache,
+                    penalties=penalties,
                 )
             if not latents.isfinite().all():
                 raise ModelError(
@@ -363,16 +365,6 @@ class LoopyPipeline:
             MediaError: Missing, unreadable, too short or long, or no sound.
         """
         return as_samples(sound, rate_hz=rate_hz, longest_s=longest_s)
-
-    def _of_clip(self, conditions: Mapping[str, Tensor], clip: int) -> dict[str, Tensor]:
-        """The rows of a clip, filled up with NaN."""
-        frames, device = self.settings.clip_frames, self.network.denoiser.device
-        values = {}
-        for name, rows in conditions.items():
-            given = rows[clip * frames :][:frames]
-            absent = given.new_full((frames - len(given), rows.shape[1]), torch.nan)
-            values[name] = torch.cat([given, absent])[None].to(device)
-        return values
 
     @property
     def weights(self) -> str:

@@ -275,6 +275,16 @@ class TestGuidance:
         assert calls == {"time": 4, "wave": 1}
         assert images == [1, 2, 3, 3]  # the portrait; no past, 2 of a short one, then 3 new ones
 
+    def test_penalties_are_computed_once_a_video(self, make_pipeline, make_dual, portrait):
+        pipe, sizes = make_pipeline(), []
+        pipe.network = make_dual(shape={"locality": 1.0}).eval()
+        for _, stage in pipe.network.denoiser.stages():
+            for transformer in stage.attentions:
+                penalty = transformer.penalty
+                transformer.penalty = lambda *size, of=penalty: sizes.append(size) or of(*size)
+        video(pipe, pipe.prepare(portrait), sound(0.48), steps=4)
+        assert len(sizes) == len(pipe.network.penalties(8, 8))
+
 
 class TestInputs:
     def test_silence_is_a_video(self, pipe, subject):

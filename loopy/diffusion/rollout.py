@@ -47,6 +47,7 @@ def next_clip(
     sampling: Sampling,
     conditions: Mapping[str, Float[Tensor, "b f v"]] = NO_CONDITIONS,
     cache: PastCache | None = None,
+    penalties: Mapping[str, Tensor] | None = None,
 ) -> tuple[Float[Tensor, "b f c h w"], RolloutState]:
     """Make the next clip.
 
@@ -62,6 +63,7 @@ def next_clip(
         sampling: How to sample.
         conditions: Values of the network's further conditions; NaN = none of a frame.
         cache: What the clips before have seen of the past, which this clip adds to; None: nothing.
+        penalties: `DualUNet.penalties` of this size; None: they are computed.
 
     Returns:
         The clip's latents, and the state behind it.
@@ -76,6 +78,7 @@ def next_clip(
     tokens, motion = _sound(network, audio)
     motion = network.embed_frames(motion, conditions)
     sound = network.project_audio(tokens)
+    penalties = network.penalties(*size[1:]) if penalties is None else penalties
 
     def run(latents: Tensor, timestep: Tensor, branches: tuple[GuidanceTerm, ...]) -> Tensor:
         seeing = sum(branch.reference for branch in branches)
@@ -89,6 +92,7 @@ def next_clip(
                 reference=reference if seeing else NONE,
                 past=past if keeping else NONE,
                 audio=sound if hearing else NONE,
+                penalties=penalties,
             ),
             motion=None if motion is None else _silent_after(motion, len(branches), hearing),
             portrait=None if portrait is None else portrait.to(dtype),
@@ -109,6 +113,20 @@ def next_clip(
     )
     history = torch.cat([state.past.to(latents), latents], 1)[:, -contract.layout.past_frames :]
     return latents, RolloutState(history, state.clip + 1, state.seed)
+
+
+def rows_of_clip(
+    conditions: Mapping[str, Float[Tensor, "frames v"]],
+    clip: int,
+    audio: Float[Tensor, "b f n k d"],
+) -> dict[str, Float[Tensor, "1 f v"]]:
+    """Of a video's conditions the rows of a clip, filled up with NaN, where its sound is."""
+    frames, values = audio.shape[1], {}
+    for name, rows in conditions.items():
+        given = rows[clip * frames :][:frames]
+        absent = given.new_full((frames - len(given), rows.shape[1]), torch.nan)
+        values[name] = torch.cat([given, absent])[None].to(audio.device)
+    return values
 
 
 def _past(

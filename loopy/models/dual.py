@@ -1,10 +1,11 @@
 """DualUNet: reference net, denoiser and audio modules as one function of noise and conditions.
 
 Two ways in, one path through: training calls `DualUNet.forward`; inference calls the same steps
-one by one and keeps what does not change (`encode_reference` once a subject; `frame_tokens` once
-a motion frame; `project_tokens`, or `null_past`, and `project_audio` once a clip; `UNet.forward`
-once a diffusion step). `forward` calls them as functions of the class: with sharded weights a
-method of the instance is an entry of its own (`loopy.training.sharding`).
+one by one and keeps what does not change (`encode_reference` once a subject; `penalties` once a
+video; `frame_tokens` once a motion frame; `project_tokens`, or `null_past`, and `project_audio`
+once a clip; `UNet.forward` once a diffusion step). `forward` calls them as functions of the
+class: with sharded weights a method of the instance is an entry of its own
+(`loopy.training.sharding`).
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from loopy.records import Clip, ConditionMask
 SiteKeys = Mapping[str, KeyValue]
 SiteTokens = Mapping[str, Tensor]
 NONE: SiteKeys = MappingProxyType({})
+NO_PENALTIES: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class DualUNet(nn.Module):
@@ -182,12 +184,33 @@ class DualUNet(nn.Module):
             motion = added if motion is None else motion + added
         return motion
 
+    def penalties(self, height: int, width: int) -> dict[str, Tensor]:
+        """Position penalties of the denoiser's sites that have one, for latents of a size.
+
+        They are of the weights alone, and so once a video; see `SpatialTransformer.penalty`.
+        """
+        penalties, stages = {}, list(self.denoiser.stages())
+        for i, (name, stage) in enumerate(stages):
+            halvings = min(i, len(stages) - 1 - i, len(stages) // 2 - 1)  # the middle's: the last
+            for j, transformer in enumerate(stage.attentions):
+                if transformer.slopes is not None:
+                    size = (height >> halvings, width >> halvings)
+                    penalties[f"{name}.{j}"] = transformer.penalty(*size)
+        return penalties
+
     def contexts(
-        self, *, reference: SiteKeys = NONE, past: SiteKeys = NONE, audio: SiteKeys = NONE
+        self,
+        *,
+        reference: SiteKeys = NONE,
+        past: SiteKeys = NONE,
+        audio: SiteKeys = NONE,
+        penalties: Mapping[str, Tensor] = NO_PENALTIES,
     ) -> dict[str, SiteContext]:
         """Gather projected conditions by site, as `UNet.forward` wants them."""
         return {
-            name: SiteContext(reference.get(name), past.get(name), audio.get(name))
+            name: SiteContext(
+                reference.get(name), past.get(name), audio.get(name), penalties.get(name)
+            )
             for name, _, _ in self.denoiser.sites()
         }
 

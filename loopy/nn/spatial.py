@@ -108,6 +108,22 @@ class SpatialTransformer(nn.Module):
         """Keys and values that self-attention sees of a reference's normalised tokens."""
         return self.block.attn1.project(tokens)
 
+    def penalty(self, height: int, width: int) -> Float[Tensor, "heads l own_and_reference"]:
+        """What distance takes off the scores, of maps of a size; for a layer with ``slopes``.
+
+        Over own tokens and then the reference's, which lie at the same places.
+        """
+        weight = self.proj_in.weight
+        device, dtype = weight.device, weight.dtype
+        rows, columns = torch.meshgrid(
+            torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+        )
+        places = torch.stack([rows.flatten() / height, columns.flatten() / width], 1)
+        # In float32: there is no cdist of halves, and a penalty adds up over many places.
+        slopes = self.slopes.float()  # pyright: ignore[reportOptionalMemberAccess]  # asked before
+        penalty = (-slopes[:, None, None] * torch.cdist(places, places)).to(dtype)
+        return torch.cat([penalty, penalty], -1)
+
     def forward(
         self,
         x: Float[Tensor, "n c h w"],
@@ -116,6 +132,7 @@ class SpatialTransformer(nn.Module):
         audio: KeyValue | None = None,
         reference: ExpandedKV | None = None,
         mask: Tensor | None = None,
+        penalty: Float[Tensor, "heads l own_and_reference"] | None = None,
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n l c"]]:
         """Transform a feature map.
 
@@ -125,6 +142,7 @@ class SpatialTransformer(nn.Module):
             audio: Keys and values of the audio tokens.
             reference: Keys and values of the reference's tokens, expanded to rows.
             mask: Over own and reference tokens, see `Attention`.
+            penalty: `penalty` of this size, where it is at hand; else it is computed.
 
         Returns:
             The new map, and the normalised tokens that self-attention saw (for a reference net).
@@ -132,35 +150,18 @@ class SpatialTransformer(nn.Module):
         height, width = x.shape[-2:]
         tokens, normalised = SpatialTransformer.tokens(self, x)  # see `DualUNet`
         if self.slopes is not None:
-            mask = self._local(
-                self.slopes, mask, (height, width), with_reference=reference is not None
-            )
+            if penalty is None:
+                penalty = SpatialTransformer.penalty(self, height, width)
+            mask = _with_penalty(penalty if reference else penalty[..., : height * width], mask)
         tokens = self.block(
             tokens, normalised, text=text, audio=audio, reference=reference, mask=mask
         )
         y = tokens.transpose(1, 2).unflatten(2, (height, width)).contiguous()
         return self.proj_out(y) + x, normalised
 
-    def _local(
-        self,
-        slopes: Tensor,
-        mask: Tensor | None,
-        size: tuple[int, int],
-        *,
-        with_reference: bool,
-    ) -> Tensor:
-        """Distance penalty (1 heads l s), joined with a bool key mask where one is given."""
-        height, width = size
-        weight = self.proj_in.weight
-        device, dtype = weight.device, weight.dtype
-        rows, columns = torch.meshgrid(
-            torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-        )
-        places = torch.stack([rows.flatten() / height, columns.flatten() / width], 1)
-        # In float32: there is no cdist of halves, and a penalty adds up over many places.
-        penalty = (-slopes.float()[:, None, None] * torch.cdist(places, places)).to(dtype)
-        if with_reference:
-            penalty = torch.cat([penalty, penalty], -1)
-        if mask is None:
-            return penalty[None]
-        return penalty.masked_fill(~mask, torch.finfo(dtype).min)
+
+def _with_penalty(penalty: Tensor, mask: Tensor | None) -> Tensor:
+    """A penalty (1 heads l s), joined with a bool key mask where one is given."""
+    if mask is None:
+        return penalty[None]
+    return penalty.masked_fill(~mask, torch.finfo(penalty.dtype).min)

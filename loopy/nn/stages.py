@@ -31,11 +31,13 @@ class SiteContext(NamedTuple):
         reference: Reference tokens, rows b.
         past: Motion frames, rows (b h w); a single row stands for every place (no past yet).
         audio: Audio tokens, rows (b f).
+        penalty: `SpatialTransformer.penalty` of the site; None = computed there, if it has one.
     """
 
     reference: KeyValue | None = None
     past: KeyValue | None = None
     audio: KeyValue | None = None
+    penalty: Tensor | None = None
 
 
 NOTHING = SiteContext()
@@ -206,7 +208,14 @@ class Stage(nn.Module):
         audio = None
         if context.audio is not None:
             audio = context.audio.expand(call.branches.audio, 1).folded()
-        return transformer(x, text=call.text, audio=audio, reference=reference, mask=mask)
+        return transformer(
+            x,
+            text=call.text,
+            audio=audio,
+            reference=reference,
+            mask=mask,
+            penalty=context.penalty,
+        )
 
 
 class DownStage(Stage):

@@ -26,9 +26,9 @@ from loopy.nn.temporal import TemporalLayer
 ENTRIES: dict[type[nn.Module], tuple[str, ...]] = {
     DualUNet: (
         *("encode_reference", "encode_past", "frame_tokens", "project_tokens", "null_past"),
-        *("project_audio", "embed_frames"),
+        *("project_audio", "embed_frames", "penalties"),
     ),
-    SpatialTransformer: ("tokens", "project_reference"),
+    SpatialTransformer: ("tokens", "project_reference", "penalty"),
     TemporalLayer: ("project_past", "frame_tokens", "project_tokens", "null_past"),
 }
 """Methods other than forward that need the weights of their module."""

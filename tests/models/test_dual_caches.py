@@ -100,6 +100,27 @@ class TestCaches:
         )
         close(stacked[:2], stacked[2:])
 
+    def test_penalties_of_places_are_those_of_each_call(self, make_dual, awaken, make_clip):
+        """To the bit, of branches with a reference and without; each site has its own."""
+        network, clip = awaken(make_dual(shape={"locality": 1.0})).eval(), make_clip()
+        reference = network.encode_reference(clip.reference)
+        penalties = network.penalties(*clip.latents.shape[-2:])
+        assert set(penalties) == set(reference)
+        for keys in (reference, {}):
+            given, fresh = (
+                network.denoiser(
+                    clip.latents, TIMES, network.contexts(reference=keys, penalties=each)
+                )
+                for each in (penalties, {})
+            )
+            assert torch.equal(given, fresh)
+            steep = {site: 2 * penalty for site, penalty in penalties.items()}
+            other = network.contexts(reference=keys, penalties=steep)
+            assert differs(network.denoiser(clip.latents, TIMES, other), given)
+
+    def test_without_locality_there_are_no_penalties(self, seeing):
+        assert seeing.penalties(8, 8) == {}
+
     def test_the_past_knows_neither_time_nor_clip(self, seeing, make_clip):
         """K/V of the past are of the motion frames alone: one video at a time or all at once."""
         clip = make_clip()

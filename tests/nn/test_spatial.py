@@ -53,7 +53,7 @@ def test_steep_locality_sees_its_own_place_only(make):
     x = torch.randn(1, DIM, SIDE, SIDE)
     tokens, normalised = network.tokens(x)
     attention = network.block.attn1
-    mask = network._local(network.slopes, None, (SIDE, SIDE), with_reference=False)
+    mask = network.penalty(SIDE, SIDE)[None, ..., : SIDE * SIDE]
     alone = attention.to_out[0](attention.to_v(normalised))
     torch.testing.assert_close(attention(normalised, mask=mask), alone)
     assert tokens.shape == (1, SIDE * SIDE, DIM)
