@@ -7,7 +7,6 @@ it was made and how accurate it is on faces outside of its training.
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
@@ -83,10 +82,3 @@ class ToonProbe(nn.Module):
                 for name, value in self.state_dict().items()}  # fmt: skip
         save_tensors(folder / f"{self.name}.safetensors", half)
         write_record(folder / f"{self.name}.json", card)
-
-    @torch.no_grad()
-    def round_weights(self) -> None:
-        """Round the weights to the precision of the file, so that a card describes the file."""
-        for value in self.state_dict().values():
-            if value.is_floating_point():
-                value.copy_(value.half())

@@ -125,6 +125,14 @@ def listed(names: Sequence[str], between: str = ", ") -> str:
     return between.join(shown) + more
 
 
+@torch.no_grad()
+def round_to_half(network: torch.nn.Module) -> None:
+    """Round weights to the precision of a file, so that what is measured is what the file holds."""
+    for value in network.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(value.half())
+
+
 def fingerprint(network: torch.nn.Module) -> str:
     """A short hash of a network's names, shapes and sixteen values of each tensor.
 

@@ -6,6 +6,7 @@ from loopy.models.gate import Gate
 from loopy.models.probe import to_pictures
 from loopy.models.recogniser import Recogniser
 from loopy.models.tracker import Tracker
+from loopy.models.weights import round_to_half
 from loopy.randomness import generator
 
 JUDGES = pytest.mark.parametrize("kind", [Tracker, Recogniser, Gate])
@@ -22,7 +23,7 @@ def test_judges_of_the_package_are_small(kind):
 @JUDGES
 def test_saved_judge_is_the_rounded_one_in_full_precision(kind, tmp_path):
     judge = kind().eval()
-    judge.round_weights()
+    round_to_half(judge)
     judge.save_pretrained(tmp_path, card=CARD)
     again = kind.from_pretrained(tmp_path)
     assert all(

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from loopy.models.probe import AT_ONCE, ToonProbe
+from loopy.models.weights import round_to_half
 from loopy.pixels import from_pixels, to_pixels
 from loopy.randomness import generator
 from loopy.synthetic.face import CONTROLS
@@ -20,6 +21,7 @@ from loopy.synthetic.movement import POSE_LIMITS
 from loopy.synthetic.talker import random_talk
 
 P = TypeVar("P", bound=ToonProbe)
+N = TypeVar("N", bound=nn.Module)
 
 PASSES = 5
 """How often a picture is trained on: once fresh, then from the pool: drawing is the dear part."""
@@ -98,35 +100,50 @@ def train_probe(
     learning_rate: float,
     seed: int,
 ) -> P:
-    """Train a probe from nothing, with a progress bar, and round its weights as its file does.
+    """Train a probe from nothing, see `train_network`."""
+    given = {"steps": steps, "seed": seed}
+    return train_network(kind, loss_of, name=kind.name, learning_rate=learning_rate, **given)
+
+
+def train_network(
+    make: Callable[[], N],
+    loss_of: Callable[[N, torch.Generator], Float[Tensor, ""]],
+    *,
+    name: str,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+) -> N:
+    """Train a network from nothing, with a progress bar, and round its weights as its file does.
 
     AdamW; the rate rises over a twentieth of the steps and falls as a cosine.
 
     Args:
-        kind: Which probe.
+        make: Builds it with random weights.
         loss_of: The loss of a new batch, drawn by the generator.
+        name: Of the bar, and of the draws.
         steps: Batches.
         learning_rate: At its peak.
         seed: Of the first weights and of every batch.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        probe = kind()
-    optimizer = torch.optim.AdamW(probe.parameters(), learning_rate, weight_decay=0.01)
+        network = make()
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
     warm = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * step / steps)),
     )
-    for step in (bar := tqdm(range(steps), desc=kind.name, unit="batch", mininterval=5)):
-        loss = loss_of(probe, generator(seed, kind.name, step))
+    for step in (bar := tqdm(range(steps), desc=name, unit="batch", mininterval=5)):
+        loss = loss_of(network, generator(seed, name, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    probe.round_weights()
-    return probe.eval()
+    round_to_half(network)
+    return network.eval()
 
 
 @torch.no_grad()
