@@ -4,10 +4,12 @@ What is seen is compared with what is heard at every shift within 15 frames. Syn
 mean distance, Sync-C the median over shifts less the smallest. Both reward a head that keeps still:
 aim at the real video's figure.
 
-Toons have a judge of our own. Its vectors have length 1, so that distances lie between 0 and 2:
-never compare them with SyncNet's. It has seen toons alone; of other faces its figures mean nothing.
+Toons and people have judges of our own. Their vectors have length 1, so that distances lie between
+0 and 2: never compare them with SyncNet's. Each has seen its own kind alone; of other faces its
+figures mean nothing.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -18,12 +20,15 @@ from torch.nn import functional
 from loopy.errors import MetricError
 from loopy.metrics.extractors import check_numbers
 from loopy.models import AudioEncoder
-from loopy.models.folder import ASSETS, load_part
+from loopy.models.folder import ASSETS, load_audio_encoder, load_part
+from loopy.models.people_sync import PeopleSyncJudge
 from loopy.models.sync import LARGEST_OFFSET, WINDOW, SyncJudge, offset_distances
 
 REACH = 15
 FEWEST_FRAMES = 2 * LARGEST_OFFSET + WINDOW
-"""Of toons: below, the largest offset leaves less than half of the windows."""
+"""Of our own judges: below, the largest offset leaves less than half of the windows."""
+PEOPLE_ENCODER = ASSETS / "people_audio_encoder"
+"""The audio encoder of the package that has heard people."""
 
 
 class SyncScores(NamedTuple):
@@ -77,12 +82,30 @@ def scores_of(sound: Float[Tensor, "g d"], mouth: Float[Tensor, "g d"]) -> SyncS
 
 
 def load_judge() -> tuple[SyncJudge, AudioEncoder]:
-    """The judge of the package, and the ears of the toon model that it was trained with.
+    """The judge of toons, and the ears of the toon model that it was trained with.
 
     Raises:
         ModelError: A file is missing or damaged.
     """
     return SyncJudge.from_pretrained(), load_part(ASSETS / "toon", "audio_encoder").float()
+
+
+def load_people_judge(
+    folder: str | Path | None = None, *, audio_encoder: str | Path | None = None
+) -> tuple[PeopleSyncJudge, AudioEncoder]:
+    """The judge for people, and the ears that it was trained with.
+
+    Args:
+        folder: Of the judge; the package's own by default.
+        audio_encoder: Folder of the encoder (config.json, model.safetensors); likewise.
+
+    Raises:
+        ModelError: A file is missing or damaged, or the judge was trained with another encoder.
+    """
+    judge = PeopleSyncJudge.from_pretrained(folder)
+    encoder = load_audio_encoder(Path(audio_encoder or PEOPLE_ENCODER)).float()
+    judge.check(encoder)
+    return judge, encoder
 
 
 def _scores(distances: Float[Tensor, "shifts"], reach: int) -> SyncScores:

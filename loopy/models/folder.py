@@ -144,7 +144,21 @@ def load_part(folder: Path, part: str) -> Any:
         config = read_object(path)
         _check_counts(config, MOST_TIMESTEPS, path)
         return _build(_class(config, part, path).from_config, config, path)
-    path, file = folder / part / "config.json", folder / _weights(part)
+    return _network(folder / part / "config.json", folder / _weights(part), part)
+
+
+def load_audio_encoder(folder: Path) -> AudioEncoder:
+    """An audio encoder in a folder of its own, which is no part of a model.
+
+    Raises:
+        ModelError: As of `load_part`.
+    """
+    file = folder / Path(_weights("audio_encoder")).name
+    return _network(folder / "config.json", file, "audio_encoder")
+
+
+def _network(path: Path, file: Path, part: str) -> Any:
+    """A part out of its two files."""
     config = read_object(path)
     check_there(file)
     state = read_tensors(file).tensors  # mapped: no memory is taken yet
