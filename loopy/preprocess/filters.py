@@ -23,7 +23,8 @@ class FilterOptions:
         head_motion: Most head motion, px^2 at 512: a nose that spreads 40 px, about the width of a
             face in all.
         need_sound: False lets silent shots in, for the stage that trains on images.
-        sync_confidence: Least confidence of lip sync (LatentSync's 3).
+        sync_confidence: Least confidence of lip sync (LatentSync's 3; our own judges draw their
+            line there too).
         sync_offset_frames: Most offset of sound and mouth (LatentSync's 6).
     """
 

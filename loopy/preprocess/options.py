@@ -30,7 +30,8 @@ class PreprocessOptions:
             of videos, a table (.csv), or what a regular expression finds in the path; see
             `loopy.preprocess.identity.identity_rule`.
         audio_rate_hz: 25, pairs of wav2vec2's vectors averaged; or 50, all of them.
-        sync: What scores lip sync: ``none``, or our own network for ``toon`` talkers.
+        sync: What scores lip sync: ``none``, or one of our own networks: that of ``toon`` talkers,
+            or that of ``people``, which needs ``loopy faces install``.
         log_variance: Keep the posterior's log-variance too.
         mirrored: Keep the mirrored pictures' latents too.
     """
@@ -45,7 +46,7 @@ class PreprocessOptions:
     longest_gap: int = 5
     identity: str = "video"
     audio_rate_hz: int = 25
-    sync: Literal["none", "toon"] = "none"
+    sync: Literal["none", "toon", "people"] = "none"
     log_variance: bool = False
     mirrored: bool = False
 

@@ -37,7 +37,7 @@ from loopy.preprocess.measurements import fill_gaps
 from loopy.preprocess.options import PreprocessOptions
 from loopy.preprocess.remote_videos import Source, local_copy, tracks_of
 from loopy.preprocess.shot_finder import PlannedShot, ScoreSync, ShotFinder, read_parts
-from loopy.preprocess.sync_scorer import ToonSyncScorer
+from loopy.preprocess.sync_scorer import PeopleSyncScorer, ToonSyncScorer
 from loopy.stopwatch import Stopwatch
 from loopy.timing import FPS
 
@@ -231,9 +231,9 @@ class Preparer:
 
     @cached_property
     def _scorer(self) -> ScoreSync | None:
-        if self.score_sync is None and self.options.sync == "toon":
-            return ToonSyncScorer()
-        return self.score_sync
+        if self.score_sync is not None or self.options.sync == "none":
+            return self.score_sync
+        return ToonSyncScorer() if self.options.sync == "toon" else PeopleSyncScorer()
 
     @cached_property
     def _identity_of(self) -> IdentityOf:
