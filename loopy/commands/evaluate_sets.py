@@ -15,6 +15,7 @@ from loopy.errors import ConfigurationError, MediaError, MetricError
 from loopy.evaluation.features.extract import ExtractorSet
 from loopy.evaluation.features.faces import FindPoints, Points
 from loopy.evaluation.features.networks import EvaluationModels, build_extractors
+from loopy.evaluation.features.people import people_extractors
 from loopy.evaluation.features.toon import toon_extractors
 from loopy.evaluation.sets.draw import DrawOptions, open_draw
 from loopy.evaluation.sets.generate import (
@@ -25,7 +26,7 @@ from loopy.evaluation.sets.generate import (
     made_pairs,
 )
 from loopy.evaluation.sets.layouts import PORTRAIT_FOLDER, SETS, SOUND_FOLDER
-from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.table.columns import COLUMNS, PEOPLE_COLUMNS, TOON_COLUMNS, Column
 from loopy.evaluation.table.evaluate import VideoEvaluator
 from loopy.evaluation.table.page import write_page
 from loopy.evaluation.table.results import FILE, Results
@@ -89,7 +90,7 @@ def evaluate_set(
     maker = Maker(pipe, data, seed, sampling)
     toons = toons or pipe.settings.toons
     extractors = extractors_of(weights, toons=toons, device=device)
-    evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
+    evaluator = VideoEvaluator(out, extractors, columns_of(toons=toons))
     pairs = made_pairs(maker, chosen.items, out, seeds=seeds)
     of_set = {"test_set": test_set, "seed": seed, "total": len(chosen.items)}
     results = evaluator.results(pairs, model=named(model, dtype), **of_set)
@@ -138,7 +139,7 @@ def evaluate_videos(
     files = [path for pair in pairs for path in (pair.made, pair.real) if path is not None]
     tracks = files if landmarks == "precomputed" else None
     extractors = extractors_of(weights, toons=toons, device=device, tracks=tracks)
-    evaluator = VideoEvaluator(out, extractors, COLUMNS + TOON_COLUMNS * toons)
+    evaluator = VideoEvaluator(out, extractors, columns_of(toons=toons))
     name = name or made.resolve().name
     tell(evaluator.results(pairs, model=name, test_set="videos", seed=seed), out)
 
@@ -180,7 +181,7 @@ def side_by_side(beside: dict[str, Results]) -> list[str]:
 def extractors_of(
     weights: EvaluationModels, *, toons: bool, device: str, tracks: Sequence[Path] | None = None
 ) -> ExtractorSet:
-    """All extractors that the given files allow, with the judges of toons where asked for.
+    """All extractors that the given files allow, with the judges of toons, or else of people.
 
     Landmarks are found by DWPose, or known: `tracks` are the videos that have theirs beside them.
     """
@@ -189,7 +190,12 @@ def extractors_of(
         known = [tracks_path(video) for video in tracks if tracks_path(video).is_file()]
         found_by, points = " ".join(content_hash(path, "track") for path in known), known_track
     own = build_extractors(weights, points=points, found_by=found_by, device=str(usable(device)))
-    return own | toon_extractors() if toons else own
+    return own | (toon_extractors() if toons else people_extractors())
+
+
+def columns_of(*, toons: bool) -> tuple[Column, ...]:
+    """What is figured of toons, or of people."""
+    return COLUMNS + (TOON_COLUMNS if toons else PEOPLE_COLUMNS)
 
 
 def _dwpose(weights: EvaluationModels, device: str) -> Points | None:

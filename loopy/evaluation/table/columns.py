@@ -1,6 +1,7 @@
 """The columns of the tables: what each is made of, and how.
 
-First the paper's, then ours, then those of toon talkers, which need no weights from elsewhere.
+First the paper's, then ours, then those of toon talkers and of people, which need no weights from
+elsewhere but MediaPipe's.
 """
 
 from collections.abc import Callable, Sequence
@@ -178,3 +179,12 @@ TOON_COLUMNS = _ordered(
     mark=" (toon)",
 )  # fmt: skip
 """Of toon talkers alone."""
+
+PEOPLE_COLUMNS = (
+    _column("Sync (real)", "higher", f"sync judge of the package for people, confidence {SYNC}",
+            "people_sync", lambda features: float(features.get("people_sync")[0])),
+    _column("Offset (real)", "truth", f"sync judge of the package for people, {OFFSET}",
+            "people_sync", lambda features: abs(float(features.get("people_sync")[2])),
+            unit="frames"),
+)  # fmt: skip
+"""Of people alone."""
