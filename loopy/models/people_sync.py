@@ -56,7 +56,7 @@ class PeopleSyncJudge(nn.Module):
     Attributes:
         norm: Of each layer of the audio encoder, whose scales differ.
         sound: Reads all layers.
-        landmarks: Reads `mouth_motion`.
+        landmarks: Reads `lip_motion`.
     """
 
     def __init__(self, settings: PeopleSyncSettings) -> None:
@@ -74,7 +74,7 @@ class PeopleSyncJudge(nn.Module):
     @torch.no_grad()
     def embed_points(self, points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "g d"]:
         """Unit vectors of a face track, in any unit; NaN where points are missing."""
-        return self.landmarks(mouth_motion(points)[None])[0]
+        return self.landmarks(lip_motion(points)[None])[0]
 
     def check(self, audio_encoder: SpeechEncoder) -> None:
         """Make sure that an audio encoder is the one that the judge has learned from.
@@ -134,7 +134,7 @@ class PeopleSyncJudge(nn.Module):
         write_record(folder / CARD, {SETTINGS: asdict(self.settings), **card})
 
 
-def mouth_motion(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f p 2"]:
+def lip_motion(points: Float[Tensor, "f 68 2"]) -> Float[Tensor, "f p 2"]:
     """`upright` points less their mean over the track: how a mouth moves, and not whose it is.
 
     In tenths of the distance of the eyes.

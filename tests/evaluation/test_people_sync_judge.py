@@ -9,8 +9,8 @@ import torch
 pytest.importorskip("onnxruntime")  # of the sounds' augmentation
 
 from loopy.faces.networks import models_folder
-from loopy.metrics.sync_scores import load_people_judge, scores_of
-from loopy.models.people_sync import HOME, PeopleSyncSettings
+from loopy.metrics.sync_scores import PEOPLE_ENCODER, load_people_judge, scores_of
+from loopy.models.people_sync import PeopleSyncSettings
 from loopy.models.sync import CHIN_AND_LIPS, WINDOW
 from loopy.randomness import generator
 from tools.judges.people_clips import PeopleClip, read_clips
@@ -129,8 +129,8 @@ def test_figures_have_intervals():
 @pytest.fixture(scope="module")
 def people(face_networks):
     """The ten clips of nine people that no training saw."""
-    if not HOME.is_dir():
-        pytest.skip("the package has no judge for people yet")
+    if not PEOPLE_ENCODER.is_dir():
+        pytest.skip("the package has no audio encoder that has heard people")
     if not any((REAL / "others").glob("*.mpg")):
         pytest.skip(f"no clips of real people in {REAL}; LOOPY_REAL names the folder above")
     with pytest.MonkeyPatch.context() as patch:

@@ -16,7 +16,7 @@ from loopy.models.people_sync import (
     PeopleSyncJudge,
     PeopleSyncSettings,
     encoder_fingerprint,
-    mouth_motion,
+    lip_motion,
 )
 from loopy.models.weights import round_to_half
 from loopy.randomness import generator
@@ -99,6 +99,6 @@ def test_whose_mouth_it_is_does_not_count():
     track[:, 27:31] = track[:1, 27:31]
     other = track.clone()
     other[:, 48:] += 9 * torch.rand(1, 20, 2)  # other lips, which move in the same way
-    torch.testing.assert_close(mouth_motion(other), mouth_motion(track), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(lip_motion(other), lip_motion(track), atol=1e-4, rtol=1e-4)
     track[3, 50] = torch.nan
-    assert mouth_motion(track).isnan().flatten(1).any(1).nonzero().tolist() == [[3]]
+    assert lip_motion(track).isnan().flatten(1).any(1).nonzero().tolist() == [[3]]

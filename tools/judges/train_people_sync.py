@@ -33,7 +33,7 @@ from loopy.models.people_sync import (
     PeopleSyncJudge,
     PeopleSyncSettings,
     encoder_fingerprint,
-    mouth_motion,
+    lip_motion,
 )
 from loopy.models.sync import CHIN_AND_LIPS, WINDOW
 from loopy.motion import MIRRORED_68
@@ -72,7 +72,7 @@ class People:
         """Hear clips, with a progress bar."""
         sounds, mouths = list[Tensor](), list[Tensor]()
         for number, clip in enumerate(tqdm(clips, desc="heard", unit="clip", mininterval=5)):
-            mouth = mouth_motion(clip.points).nan_to_num()
+            mouth = lip_motion(clip.points).nan_to_num()
             heard = [(clip.sound, 1.0)]
             drawn = int(torch.randint(2**40, (), generator=generator(seed, "people", number)))
             with torch.random.fork_rng(devices=[]):
