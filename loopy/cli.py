@@ -122,6 +122,8 @@ def _run(words: Sequence[str] | None) -> int:
         print(import_module("loopy").__version__)
         return 0
     keep_freed_memory()
+    if "OMP_WAIT_POLICY" not in os.environ:  # torch's threads leave the core while they wait
+        os.environ.setdefault("GOMP_SPINCOUNT", "0")
     try:
         if any("\0" in word for word in words):
             raise LoopyError("a word has a NUL character, which no name can have")

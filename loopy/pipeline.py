@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from loopy.ahead import one_ahead
 from loopy.data.media.portrait import Box, Crop, FramedPortrait, frame_portrait
 from loopy.data.media.sound import LONGEST_S, Sound, as_samples
 from loopy.data.media.still import Portrait
@@ -266,6 +267,7 @@ class LoopyPipeline:
         conditions: Mapping[str, Float[Tensor, "f v"]] = NO_CONDITIONS,
         stopwatch: Stopwatch | None = None,
         motion_frames: bool = True,
+        ahead: bool = False,
     ) -> Iterator[UInt8[Tensor, "f h w 3"]]:
         """Make a video clip by clip, in memory that does not grow.
 
@@ -279,6 +281,8 @@ class LoopyPipeline:
                 conditions; NaN, and frames beyond the last row: none.
             stopwatch: Takes the seconds of audio, reference, denoise and decode.
             motion_frames: False makes each clip as if none was before it: a baseline.
+            ahead: Denoise the next clip, in a thread of its own, while the last one is decoded and
+                used. The same video, in more memory: for devices whose cores are not all busy.
 
         Yields:
             Frames of the next clip; the last one is cut so that all frames together are
@@ -301,38 +305,42 @@ class LoopyPipeline:
             subject.check(self.weights, latents_shape(self.vae, self.settings.size_px))
             portrait = subject.latents.to(self.network.denoiser.device)
             reference = self.network.encode_reference(portrait.to(self._dtype))
-        state, cache = contract.first_state(portrait, seed=seed), PastCache()
-        left = frame_count(len(samples))
-        features = self.audio_encoder.clips(
-            samples, self.settings.clip_frames, window=self.audio_window
-        )
+        left, clip_frames = frame_count(len(samples)), self.settings.clip_frames
         _, channels, height, width = portrait.shape
-        penalties = self.network.penalties(height, width)
-        for _ in range(self.num_clips(samples)):
-            if not motion_frames:
-                state = replace(state, past=state.past[:, :0])
-            with watch("audio"):
-                audio = next(features).to(self._dtype)
-            with watch("denoise"):
-                latents, state = next_clip(
-                    self.network,
-                    self.scheduler,
-                    reference=reference,
-                    portrait=portrait,
-                    audio=audio,
-                    state=state,
-                    size=(channels, height, width),
-                    contract=contract,
-                    sampling=sampling,
-                    conditions=rows_of_clip(conditions, state.clip, audio),
-                    cache=cache,
-                    penalties=penalties,
-                )
-            if not latents.isfinite().all():
-                raise ModelError(
-                    f"clip {state.clip} of the video is not finite: the weights are damaged, or "
-                    "too large for this precision; copy the model again, or use float32"
-                )
+
+        @torch.no_grad()
+        def denoised() -> Iterator[Tensor]:
+            state, cache = contract.first_state(portrait, seed=seed), PastCache()
+            features = self.audio_encoder.clips(samples, clip_frames, window=self.audio_window)
+            penalties = self.network.penalties(height, width)
+            for _ in range(self.num_clips(samples)):
+                if not motion_frames:
+                    state = replace(state, past=state.past[:, :0])
+                with watch("audio"):
+                    audio = next(features).to(self._dtype)
+                with watch("denoise"):
+                    latents, state = next_clip(
+                        self.network,
+                        self.scheduler,
+                        reference=reference,
+                        portrait=portrait,
+                        audio=audio,
+                        state=state,
+                        size=(channels, height, width),
+                        contract=contract,
+                        sampling=sampling,
+                        conditions=rows_of_clip(conditions, state.clip, audio),
+                        cache=cache,
+                        penalties=penalties,
+                    )
+                if not latents.isfinite().all():
+                    raise ModelError(
+                        f"clip {state.clip} of the video is not finite: the weights are damaged, "
+                        "or too large for this precision; copy the model again, or use float32"
+                    )
+                yield latents
+
+        for latents in one_ahead(denoised()) if ahead else denoised():
             with watch("decode"):
                 pictures = decode_latents(self.vae, latents[0, :left])
                 frames = to_pixels(pictures).permute(0, 2, 3, 1).cpu()

@@ -79,6 +79,20 @@ def test_an_error_is_one_line_and_code_2(words, part, capsys):
     assert answer.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "0"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_that_wait_leave_the_core_unless_it_is_said(given, expected, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # taken back behind the test
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert main(["no-such-verb"]) == 2
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
 def test_the_script_hands_on_the_code():
     done = subprocess.run([sys.executable, "-m", "loopy", "sing"], capture_output=True, check=False)
     assert done.returncode == 2

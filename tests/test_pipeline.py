@@ -4,6 +4,7 @@ import gc
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -118,6 +119,64 @@ class TestCachesChangeNothing:
         loaded = LoopyPipeline.from_pretrained(tmp_path / "model")
         assert loaded.settings == pipe.settings
         assert torch.equal(video(loaded, subject, sound(0.3)), video(pipe, subject, sound(0.3)))
+
+    @pytest.mark.parametrize("motion_frames", [True, False])
+    def test_a_clip_ahead(self, pipe, subject, motion_frames):
+        given = {"motion_frames": motion_frames, "seed": 5}
+        plain, ahead = (
+            torch.cat(list(pipe.stream(subject, sound(0.7), ahead=each, **given)))
+            for each in (False, True)
+        )
+        assert torch.equal(plain, ahead)
+
+
+class TestAhead:
+    def test_a_video_that_is_given_up_leaves_no_thread(self, pipe, subject):
+        before = threading.active_count()
+        clips = pipe.stream(subject, sound(0.7), ahead=True)
+        next(clips)
+        assert threading.active_count() == before + 1
+        clips.close()
+        assert threading.active_count() == before
+
+    def test_an_error_comes_behind_the_clips_before_it(self, pipe, subject, monkeypatch):
+        clips = pipe.stream(subject, sound(0.7), ahead=True)
+        begun, step = threading.Event(), pipe.network.denoiser.forward
+
+        def forward(*args, **options):
+            assert begun.wait(10)
+            return step(*args, **options) * torch.nan
+
+        assert len(next(clips)) == FRAMES  # the next one may have begun
+        monkeypatch.setattr(pipe.network.denoiser, "forward", forward)
+        begun.set()
+        with pytest.raises(ModelError, match="not finite"):
+            list(clips)
+
+    def test_the_next_clip_is_denoised_while_one_is_used(self, pipe, subject):
+        steps, second = [], threading.Event()
+
+        def note(*_):
+            steps.append(threading.current_thread())
+            if len(steps) == 2 + 1:  # steps of a clip, and the next one's first
+                second.set()
+
+        pipe.network.denoiser.register_forward_hook(note)
+        clips = pipe.stream(subject, sound(0.7), ahead=True)
+        next(clips)
+        assert second.wait(10)
+        assert threading.current_thread() not in steps
+        assert len(list(clips)) == 5
+
+    def test_gradients_are_not_kept(self, pipe, subject):
+        """The mode of the caller's thread is not that of the other."""
+        graphs = []
+        pipe.network.denoiser.register_forward_hook(
+            lambda _, args, out: graphs.append(out.requires_grad)
+        )
+        list(pipe.stream(subject, sound(0.3), ahead=True))
+        assert graphs
+        assert not any(graphs)
 
 
 class TestWhatDecidesAVideo:

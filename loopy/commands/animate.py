@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from tqdm import tqdm
@@ -87,7 +88,7 @@ def animate(
         results["sheet"] = sheet
     check_outputs(results, {"portrait": portrait, "sound": sound} | read_places(model))
     remove_dead_drafts(*(path.parent for path in results.values()))
-    watch = Stopwatch()
+    watch, start = Stopwatch(), perf_counter()
     with open_writer(out, sound=sound, crf=crf) as writer:
         with watch("load"):
             pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
@@ -97,7 +98,14 @@ def animate(
             framed = pipe.frame(portrait, box=square, crop=crop, face=face)
             subject = pipe.prepare(framed)
             put_back = PasteBack(framed.pixels(), framed.square) if paste_back else None
-        clips = pipe.stream(subject, samples, seed=seed, options=sampling, stopwatch=watch)
+        clips = pipe.stream(
+            subject,
+            samples,
+            seed=seed,
+            options=sampling,
+            stopwatch=watch,
+            ahead=pipe.vae.device.type == "cpu",
+        )
         frames = frame_count(len(samples))
         shown, made = evenly_spread(frames, SHEET_FRAMES), 0
         pictures = []
@@ -107,7 +115,7 @@ def animate(
                 writer.write(clip if put_back is None else put_back(clip))
             pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
             made += len(clip)
-    cost = sum(watch.seconds.values()) * float(FPS) / frames
+    cost = (perf_counter() - start) * float(FPS) / frames
     print(f"{out}: {frames} frames; {watch}; {cost:.1f} s per second of video")
     if sheet is not None:  # last: the video stays where there is no room for it
         with writing(sheet) as hidden:
