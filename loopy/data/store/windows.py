@@ -61,7 +61,8 @@ def draw_window(
         frames: Of the video.
         generator: The sample's.
         clip_frames: Frames to learn.
-        history: Frames wanted before them. A shorter video gives whole clips as far as it goes.
+        history: Frames wanted before them. In a shorter video the clip is anywhere, after all whole
+            clips that are before it: at its end alone, where most are, nobody speaks any more.
         reference: ``outside`` the clip, 30 frames away where there are such; or ``within`` it.
         mirror: How often the window is mirrored.
         static_history: A history shorter than this is that of a video which began with the
@@ -74,9 +75,9 @@ def draw_window(
     spare = frames - clip_frames
     if spare < 1:
         raise ConfigurationError(f"a video of {frames} frames has no clip of {clip_frames} to give")
+    start = _draw(history if history <= spare else 0, spare + 1, generator)
     if history > spare:
-        history = spare // clip_frames * clip_frames
-    start = _draw(history, spare + 1, generator)
+        history = start // clip_frames * clip_frames
     turned = torch.rand((), generator=generator).item() < mirror
     if static_history is not None and history < static_history:
         return Window(start, history, max(start - history - 1, 0), turned, still=True)

@@ -227,7 +227,7 @@ def test_the_portrait_is_drawn_among_all_frames_that_are_far_enough(clip_frames)
             drawn, again = (torch.Generator().manual_seed(frames) for _ in range(2))
             window = draw_window(frames, drawn, clip_frames=clip_frames, history=history)
             spare = frames - clip_frames
-            begun = history if history <= spare else spare // clip_frames * clip_frames
+            begun = history if history <= spare else 0
             start = int(torch.randint(begun, spare + 1, (), generator=again))
             torch.rand((), generator=again)
             every = np.arange(frames)
