@@ -135,6 +135,12 @@ def test_commands_exist(command):
             check_script(rest)
         case "bash" | "sbatch":
             check_launcher(rest)
+        case "mkdir":
+            assert rest[0] == "-p"
+        case "cp":
+            ours = [word for word in rest if word.startswith("loopy/")]
+            assert ours
+            assert all((ROOT / word).is_dir() for word in ours)
         case _:
             pytest.fail(f"no test knows the command {first!r}")
 
