@@ -19,7 +19,7 @@ from loopy.evaluation.features.extract import cached_tensor
 from loopy.evaluation.sets.draw import Draw, DrawOptions, draw_set
 from loopy.evaluation.sets.generate import Maker, bound_pairs, made_pairs
 from loopy.evaluation.sets.layouts import SETS
-from loopy.evaluation.table.columns import COLUMNS, TOON_COLUMNS
+from loopy.evaluation.table.columns import COLUMNS, PEOPLE_COLUMNS, TOON_COLUMNS
 from loopy.evaluation.table.results import Results
 from loopy.evaluation.toon.talks import pixels
 from loopy.metrics.drift import colour_slope, mean_colours, sharpness, sharpness_slope
@@ -67,7 +67,9 @@ def test_one_command_from_a_model_folder_to_the_table(data, make_pipeline, capsy
     assert evaluate(data) == 0
     told = capsys.readouterr().out
     results = Results.read(data / "out")
-    assert tuple(column.name for column in results.columns) == tuple(c.name for c in COLUMNS)
+    known = [column.name for column in (*COLUMNS, *PEOPLE_COLUMNS)]
+    assert [column.name for column in results.columns] == known
+    assert "loopy faces install" in results.missing["Sync (real)"]
     assert set(PAPER) <= {column.name for column in results.columns}
     for column in results.columns:  # a figure, or what it needs: never neither, never both
         assert (column.name in results.figures) != (column.name in results.missing)
