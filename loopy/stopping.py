@@ -47,8 +47,8 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 def stopped_by_signals() -> Iterator[None]:
     """Raises `Stopped` in the block at the first signal; later ones do not disturb the clean-up.
 
-    They do again after ``CLEAN_UP_S``; and where a library has swallowed the exception, it is
-    raised once more at the end of the block.
+    They do again after ``CLEAN_UP_S``; and where a library has swallowed the exception, or made
+    another one of it, it is raised once more at the end of the block.
 
     A signal that the process ignores (nohup) stays ignored. Outside of the main thread, where
     python takes no signals, nothing changes.
@@ -64,7 +64,12 @@ def stopped_by_signals() -> Iterator[None]:
             raise_stopped(number, frame)
 
     with _answered(ASKS, stop):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if asked:  # torch, for one, calls what interrupts it a tensor without a shape
+                raise Stopped(asked[0]) from error
+            raise
         if asked:
             raise_stopped(asked[0], None)
 

@@ -100,6 +100,22 @@ def test_killed_at_once_the_next_run_cleans_up(desk, write_speech):
     assert not drafts(desk)
 
 
+def test_a_stop_that_became_another_error_is_a_stop():
+    def convert():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Stopped:
+            raise ValueError("no shape") from None
+
+    def fail():
+        raise ValueError("as it was")
+
+    with pytest.raises(Stopped), stopped_by_signals():
+        convert()
+    with pytest.raises(ValueError, match="as it was"), stopped_by_signals():
+        fail()
+
+
 @POSIX
 def test_a_swallowed_stop_is_raised_at_the_end():
     def swallow():

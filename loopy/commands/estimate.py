@@ -94,7 +94,7 @@ def estimate_text(
     moments = (memory.step, memory.update, memory.validation)
     setup, frames = plan.setup, inference.frames * TERA
     on = f"each of {setup.devices} devices ({setup.strategy})"
-    sizes = inference.keys | {"motion frames": inference.seen}
+    sizes = {**inference.keys, "motion frames": inference.seen}
     kept = ", ".join(f"{name} {size / GIB:.2f}" for name, size in sizes.items() if size)
     lines = [
         f"Training on {on if setup.devices > 1 else 'a device'}, {setup.precision}, "

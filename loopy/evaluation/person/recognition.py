@@ -24,7 +24,7 @@ class DlibFaces:
 
     def __init__(self, file: Path) -> None:
         try:
-            import dlib
+            import dlib  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise DependencyError("identity needs dlib: pip install dlib-bin") from error
         self._dlib: Any = dlib  # written in C++, without types
