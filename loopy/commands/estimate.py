@@ -113,8 +113,9 @@ def estimate_text(
         f"{_row('diffusion step', inference.denoising)}  (kept for it: {kept})",
         _row("decoding", inference.decoding),
         _row("peak", inference.peak),
-        f"A frame takes {inference.flops_a_frame / TERA:.3g} TFLOP: {inference.steps} steps of "
-        f"{inference.step / frames:.3g}, decoding {inference.decode / frames:.3g}.",
+        f"A frame takes {inference.flops_a_frame / TERA:.3g} TFLOP: {inference.guided} of "
+        f"{inference.steps} steps {inference.step / frames:.3g}, others "
+        f"{inference.plain / frames:.3g}, decoding {inference.decode / frames:.3g}.",
     ]
     return "\n".join(lines)
 

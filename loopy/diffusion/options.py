@@ -7,6 +7,7 @@ than the one that was trained they make no picture, so that no call takes one.
 
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,17 +18,25 @@ from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
 from loopy.typed_values import check_fields
 
+Preset = Literal["quality", "balanced", "fast"]
+SHARES: dict[Preset, tuple[int, int]] = {"quality": (1, 1), "balanced": (2, 2), "fast": (4, 2)}
+"""Of each preset: by what the model's own steps are divided, and how often of them are guided."""
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
     """What a caller may choose of how clips are sampled; None is what the model itself says.
 
     Args:
+        preset: How much work a clip is worth: "quality", what the model itself says; "balanced",
+            half of its steps, every second one guided; "fast", a quarter of its steps. What is
+            given beside it counts.
         steps: Denoising steps of a clip, in place of the model's own.
         audio_ratio: How strongly the sound leads, in place of the model's own.
         reference_ratio: How strongly the portrait leads, in place of the model's own.
         guidance_start: Share of the steps, in [0, 1], after which guidance begins.
         guidance_stop: Share of the steps, in [0, 1], after which it ends.
+        guidance_every: Every so many steps one is guided, the first one of them; 1 = all.
         stacked: Run the guidance branches as one batch; false runs one after another, in less
             memory. Same result.
         base_keeps_past: The branch without sound and portrait keeps the motion frames.
@@ -36,11 +45,13 @@ class SamplingOptions:
         ConfigurationError: No step, a ratio that is not finite, or an empty interval.
     """
 
+    preset: Preset | None = None
     steps: int | None = None
     audio_ratio: float | None = None
     reference_ratio: float | None = None
     guidance_start: float | None = None
     guidance_stop: float | None = None
+    guidance_every: int | None = None
     stacked: bool | None = None
     base_keeps_past: bool | None = None
 
@@ -60,6 +71,7 @@ class Sampling:
         reference_ratio: Guidance ratio of the reference (3).
         guidance_start: Share of the steps after which guidance begins (0 = from the first).
         guidance_stop: Share of the steps after which it ends (1 = to the last).
+        guidance_every: Every so many steps one is guided (1 = all).
         stacked: Run the guidance branches as one batch.
         base_keeps_past: e_base keeps the motion frames. False, the default, drops them with the
             reference, the only such state that training shows (docs/decisions.md).
@@ -73,14 +85,16 @@ class Sampling:
     reference_ratio: float = 3.0
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
+    guidance_every: int = 1
     stacked: bool = True
     base_keeps_past: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
         check_fields(self)
-        if self.steps < 1:
-            raise ConfigurationError(f"steps must be at least 1, got {self.steps}")
+        for name in ("steps", "guidance_every"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.guidance_start < self.guidance_stop <= 1:
             raise ConfigurationError(
                 f"guidance runs from start to stop, 0 <= start < stop <= 1; got "
@@ -91,12 +105,14 @@ class Sampling:
         """The runs that guidance needs at a point of the sampling, those that see more first.
 
         A branch whose coefficient is 0 is left out: e_ref when both ratios are equal, e_base when
-        the reference ratio is 1. Outside of its interval the plain conditional prediction is used.
+        the reference ratio is 1. Outside of its interval, and between steps that are guided, the
+        plain conditional prediction is used.
 
         Args:
             progress: Share of the steps already done, in [0, 1).
         """
-        if not self.guidance_start <= progress < self.guidance_stop:
+        inside = self.guidance_start <= progress < self.guidance_stop
+        if not inside or round(progress * self.steps) % self.guidance_every:
             return (GuidanceTerm(1.0, True, True),)
         every = (
             GuidanceTerm(self.audio_ratio, True, True),
@@ -104,6 +120,17 @@ class Sampling:
             GuidanceTerm(1.0 - self.reference_ratio, False, False),
         )
         return tuple(branch for branch in every if branch.coefficient)
+
+    @property
+    def runs(self) -> int:
+        """Runs of the denoiser for one clip, in branches, over all its steps."""
+        return sum(len(self.branches(step / self.steps)) for step in range(self.steps))
+
+    def preset(self, name: Preset) -> "Sampling":
+        """The same with a share of its work."""
+        divisor, every = SHARES[name]
+        steps = max(1, self.steps // divisor)
+        return replace(self, steps=steps, guidance_every=self.guidance_every * every)
 
     def altered(self, options: SamplingOptions | None) -> "Sampling":
         """The same, but for what a caller gives.
@@ -118,7 +145,9 @@ class Sampling:
                 f"options are loopy.SamplingOptions, got {type(options).__name__}; what the "
                 "weights were trained for cannot be chosen in a call"
             )
-        return replace(self, **{k: v for k, v in vars(options).items() if v is not None})
+        given = {name: value for name, value in vars(options).items() if value is not None}
+        preset = given.pop("preset", None)
+        return replace(self if preset is None else self.preset(preset), **given)
 
 
 @dataclass(frozen=True)

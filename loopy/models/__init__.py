@@ -10,6 +10,7 @@ from loopy.models.audio_to_latents import CONDITIONS, AudioToLatents  # noqa: E4
 from loopy.models.condition import FrameCondition  # noqa: E402
 from loopy.models.dual import DualUNet  # noqa: E402
 from loopy.models.latents import decode_latents, encode_images  # noqa: E402
+from loopy.models.narrow import NarrowDecoderKL  # noqa: E402
 from loopy.models.tiny import NormedTiny  # noqa: E402
 from loopy.models.unet import UNet  # noqa: E402
 from loopy.models.weights import LoadReport, load_by_name, load_sd15  # noqa: E402
@@ -22,6 +23,7 @@ __all__ = [
     "DualUNet",
     "FrameCondition",
     "LoadReport",
+    "NarrowDecoderKL",
     "NormedTiny",
     "SpeechEncoder",
     "UNet",

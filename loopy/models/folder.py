@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from loopy.errors import ModelError
 from loopy.models.audio import AudioEncoder, AudioProjection, audio_encoder_config
 from loopy.models.audio_to_latents import AudioToLatents
 from loopy.models.condition import FrameCondition
+from loopy.models.narrow import NarrowDecoderKL
 from loopy.models.tensor_files import check_there, read_object, read_tensors
 from loopy.models.tiny import NormedTiny
 from loopy.models.unet import UNet
@@ -46,7 +48,7 @@ PARTS: Mapping[str, tuple[str, str]] = {
 }
 """Name of each part, and the library and class that ``model_index.json`` says it is."""
 DIFFUSERS: Mapping[str, tuple[str, ...]] = {
-    "vae": ("AutoencoderKL", "AutoencoderTiny", "NormedTiny"),
+    "vae": ("AutoencoderKL", "AutoencoderTiny", "NormedTiny", "NarrowDecoderKL"),
     "scheduler": (
         "DDIMScheduler",
         "DPMSolverMultistepScheduler",
@@ -56,7 +58,7 @@ DIFFUSERS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Classes of diffusers, or ours, that these parts may be; no other name of it is looked up."""
-OURS = {"NormedTiny": NormedTiny}
+OURS = {each.__name__: each for each in (NormedTiny, NarrowDecoderKL)}
 ABSENT = [None, None]
 OPTIONAL = ("audio_projection", "audio_to_latents", "audio_encoder")
 """Parts that a model may be without; its index says `ABSENT` then, as diffusers does."""
@@ -164,8 +166,11 @@ def _network(path: Path, file: Path, part: str) -> Any:
     state = read_tensors(file).tensors  # mapped: no memory is taken yet
     if config.get("_class_name") == "AutoencoderTiny":  # writes one it does not read
         config.pop("block_out_channels", None)
-    if config.get("_class_name") == "NormedTiny":  # the rest is what all of them are
-        config = {name: config.get(name) for name in ("_class_name", "latent_channels")}
+    if config.get("_class_name") in OURS:  # the rest is what all of them are
+        known = signature(OURS[config["_class_name"]]).parameters
+        config = {name: value for name, value in config.items() if name in known} | {
+            "_class_name": config["_class_name"]
+        }
     _check_counts(config, len(state), path)
     make = _audio_encoder if part == "audio_encoder" else _class(config, part, path).from_config
     with torch.device("meta"):

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part, save_part
+from loopy.models.narrow import NarrowDecoderKL, with_narrow_decoder
 from loopy.motion import FACE_PARTS, box_mask
 from loopy.pixels import to_pixels
 from loopy.randomness import generator
@@ -122,6 +123,16 @@ def small_autoencoder(
     return AutoencoderKL(**config)
 
 
+def narrow_decoder(model: Path, *, widths: tuple[int, ...] = (16, 32, 64)) -> NarrowDecoderKL:
+    """The autoencoder of a model with a narrower decoder, to be trained (``trained: decoder``).
+
+    Args:
+        model: Model folder, whose encoder and latents stay.
+        widths: Channels of the decoder's stages, finest first.
+    """
+    return with_narrow_decoder(load_part(model, "vae"), widths).train()
+
+
 class AutoencoderStage(pl.LightningModule):
     """Trains diffusers' `AutoencoderKL`: small errors, small errors at the mouth above all.
 
@@ -161,6 +172,7 @@ class AutoencoderStage(pl.LightningModule):
         self.network = network if init_from is None else load_part(init_from, "vae").train()
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.network.encoder.requires_grad_(trained == "all")
+        self.trained = trained
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.mouth_weight = mouth_weight
@@ -227,7 +239,13 @@ class AutoencoderStage(pl.LightningModule):
 
     @torch.no_grad()
     def measure(self, held_out: Iterable[FaceBatch]) -> None:
-        """Takes the mean and deviation of each latent channel of held-out faces, for `export`."""
+        """Takes the mean and deviation of each latent channel of held-out faces, for `export`.
+
+        Where the decoder alone was trained, latents stay what they were, and so does their scale.
+        """
+        if (kept := self._own_scale()) is not None:
+            self.scale = kept
+            return
         posteriors = (self.network.encode(batch.pictures)[0] for batch in held_out)
         latents = torch.cat([posterior.mean for posterior in posteriors]).transpose(0, 1).flatten(1)
         mean, deviation = latents.mean(1).tolist(), latents.std(1).tolist()
@@ -248,6 +266,13 @@ class AutoencoderStage(pl.LightningModule):
         described = copy.copy(self.network)  # the same weights, with a configuration of its own
         described.register_to_config(**self.scale, scaling_factor=1.0)
         save_part(described, folder, "vae", dtype=dtype)
+
+    def _own_scale(self) -> dict[str, list[float]] | None:
+        """That of the autoencoder which a decoder alone is trained for, where it has one."""
+        names = ("latents_mean", "latents_std")
+        if self.trained == "all" or self.network.config.get("latents_mean") is None:
+            return None
+        return {name: list(self.network.config[name]) for name in names}
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:
         return self.network.decode(latents, return_dict=False)[0].float()  # pyright: ignore[reportArgumentType]  # any Tensor will do

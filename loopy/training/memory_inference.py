@@ -5,6 +5,7 @@ The clip is one of a long video: what the clips before have seen of its past is 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from itertools import pairwise
 from math import gcd
 from typing import Any
@@ -16,9 +17,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 from transformers import Wav2Vec2Config
 
+from loopy.diffusion.guidance import GuidanceTerm
 from loopy.diffusion.settings import Settings
 from loopy.models import AudioEncoder, AudioProjection, DualUNet, decode_latents
 from loopy.models.dual import SiteKeys, SiteTokens
+from loopy.models.narrow import NarrowDecoderKL
+from loopy.models.tiny import NormedTiny
 from loopy.pixels import to_pixels
 from loopy.records import BranchLayout
 from loopy.training.memory import StorageTracker, fake_clip
@@ -38,10 +42,12 @@ class InferenceCost:
         decoding: Most that decoding the clip holds, what later clips need included.
         once: Floating-point operations for the portrait's keys, once a video.
         clip: For motion frames that are new, and the past's and the sound's keys, once a clip.
-        step: Of the denoiser in one diffusion step, all branches.
+        step: Of the denoiser in one guided diffusion step, all branches.
+        plain: Of the denoiser in one that is not guided.
         decode: Of the autoencoder, once a clip.
         frames: Of the clip.
         steps: Of diffusion.
+        guided: How many of them are guided.
     """
 
     networks: int
@@ -53,9 +59,11 @@ class InferenceCost:
     once: int
     clip: int
     step: int
+    plain: int
     decode: int
     frames: int
     steps: int
+    guided: int
 
     @property
     def peak(self) -> int:
@@ -70,7 +78,8 @@ class InferenceCost:
     @property
     def flops_a_frame(self) -> float:
         """Operations for one frame of a long video."""
-        return (self.clip + self.steps * self.step + self.decode) / self.frames
+        denoise = self.guided * self.step + (self.steps - self.guided) * self.plain
+        return (self.clip + denoise + self.decode) / self.frames
 
 
 def inference_cost(
@@ -87,9 +96,7 @@ def inference_cost(
         stage = make()
         network, settings = stage.network.eval(), stage.settings
         sampling = settings.sampling
-        tiny = vae.get("_class_name") == "AutoencoderTiny"
-        sizes = {k: v for k, v in vae.items() if k != "block_out_channels" or not tiny}
-        decoder: Any = (AutoencoderTiny if tiny else AutoencoderKL).from_config(sizes)
+        decoder = _autoencoder(vae)
         networks, around = (sum(p.nbytes for p in part.parameters()) for part in (network, decoder))
         before, marks = tracker.held, [tracker.flops]
         clip = fake_clip(stage, 1, latent_px)
@@ -107,24 +114,31 @@ def inference_cost(
             name: sum(x.nbytes for x in tree_leaves(values))
             for name, values in (("reference", reference), ("past", past), ("audio", audio))
         }
-        branches = sampling.branches()
-        tracker.most = tracker.held
-        for group in [branches] if sampling.stacked else [(branch,) for branch in branches]:
-            seeing = sum(branch.reference for branch in group)
-            hearing = sum(branch.audio for branch in group)
-            keeping = len(group) if sampling.base_keeps_past else seeing
+        plans = [sampling.branches(step / sampling.steps) for step in range(sampling.steps)]
+        full = max(plans, key=len)
+
+        def denoise(branches: tuple[GuidanceTerm, ...]) -> None:
+            seeing = sum(branch.reference for branch in branches)
+            hearing = sum(branch.audio for branch in branches)
+            keeping = len(branches) if sampling.base_keeps_past else seeing
             network.denoiser(
-                clip.latents.repeat(len(group), 1, 1, 1, 1),
-                torch.zeros(len(group), dtype=torch.long),
+                clip.latents.repeat(len(branches), 1, 1, 1, 1),
+                torch.zeros(len(branches), dtype=torch.long),
                 network.contexts(
                     reference=reference if seeing else {},
                     past=past if keeping else {},
                     audio=audio if hearing else {},
                 ),
-                motion=None if motion is None else motion.repeat(len(group), 1, 1),
+                motion=None if motion is None else motion.repeat(len(branches), 1, 1),
                 portrait=clip.reference,
-                branches=BranchLayout(len(group), seeing, hearing, keeping),
+                branches=BranchLayout(len(branches), seeing, hearing, keeping),
             )
+
+        tracker.most = tracker.held
+        denoise(min(plans, key=len))
+        marks.append(tracker.flops)
+        for group in [full] if sampling.stacked else [(branch,) for branch in full]:
+            denoise(group)
         marks.append(tracker.flops)
         denoising = tracker.most - before
         del past, audio, tokens, motion  # the next clip has others
@@ -132,7 +146,7 @@ def inference_cost(
         to_pixels(decode_latents(decoder, clip.latents[0]))
         marks.append(tracker.flops)
         decoding = tracker.most - before
-    flops = zip(("once", "clip", "step", "decode"), pairwise(marks), strict=True)
+    flops = zip(("once", "clip", "plain", "step", "decode"), pairwise(marks), strict=True)
     return InferenceCost(
         networks=networks,
         around=around + _audio_encoder_bytes(network.audio_projection),
@@ -142,8 +156,21 @@ def inference_cost(
         seen=sum(x.nbytes for x in seen.values()),
         frames=settings.clip_frames,
         steps=sampling.steps,
+        guided=sum(len(branches) == len(full) for branches in plans),
         **{name: after - before for name, (before, after) in flops},
     )
+
+
+def _autoencoder(config: Mapping[str, object]) -> Any:
+    """The one that a configuration describes, with random weights."""
+    kinds: tuple[Any, ...] = (NarrowDecoderKL, NormedTiny, AutoencoderTiny)
+    kind = {each.__name__: each for each in kinds}.get(config.get("_class_name"), AutoencoderKL)
+    sizes = dict(config)
+    if kind is AutoencoderTiny:  # writes one that it does not read
+        sizes.pop("block_out_channels", None)
+    if kind.__module__.startswith("loopy"):
+        sizes = {k: v for k, v in sizes.items() if k in signature(kind).parameters}
+    return kind.from_config(sizes)
 
 
 def _past(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopy.diffusion.guidance import GuidanceTerm, combine
-from loopy.diffusion.options import Sampling
+from loopy.diffusion.options import SHARES, Sampling, SamplingOptions
 from loopy.errors import ConfigurationError
 
 RATIOS = st.floats(-2, 9, allow_nan=False)
@@ -59,3 +59,36 @@ def test_guidance_holds_from_start_up_to_stop():
 def test_an_empty_interval_is_refused(start, stop):
     with pytest.raises(ConfigurationError, match="start < stop"):
         Sampling(guidance_start=start, guidance_stop=stop)
+
+
+def test_every_second_step_is_guided():
+    sampling = Sampling(steps=6, guidance_every=2)
+    counts = [len(sampling.branches(step / 6)) for step in range(6)]
+    assert counts == [3, 1, 3, 1, 3, 1]
+    assert sampling.runs == 12
+
+
+@given(steps=st.integers(1, 1000), every=st.integers(1, 7))
+def test_steps_are_told_by_the_share_that_is_done(steps, every):
+    sampling = Sampling(steps=steps, guidance_every=every)
+    guided_steps = [s for s in range(steps) if len(sampling.branches(s / steps)) == 3]
+    assert guided_steps == list(range(0, steps, every))
+
+
+def test_presets_are_shares_of_the_models_own_work():
+    paper = Sampling()
+    runs = {p: paper.altered(SamplingOptions(preset=p)).runs for p in SHARES}
+    assert runs == {"quality": 75, "balanced": 24, "fast": 12}
+    quick = Sampling(steps=1, audio_ratio=1, reference_ratio=1)
+    assert quick.altered(SamplingOptions(preset="fast")).runs == 1
+
+
+def test_what_is_given_beside_a_preset_counts():
+    given = Sampling().altered(SamplingOptions(preset="fast", steps=9, audio_ratio=1.0))
+    assert given == Sampling(steps=9, audio_ratio=1.0, guidance_every=2)
+
+
+@pytest.mark.parametrize("wrong", [{"preset": "best"}, {"guidance_every": 0}])
+def test_what_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ConfigurationError):
+        SamplingOptions(**wrong)
