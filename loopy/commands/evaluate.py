@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,8 @@ from loopy.commands.evaluate_person import evaluate_person
 from loopy.commands.evaluate_sets import evaluate_set, evaluate_videos
 from loopy.commands.parsing import chosen, parsed, read_words
 from loopy.data.media.outputs import check_outputs
-from loopy.devices import Precision, dtype_of, named
-from loopy.diffusion.options import SamplingOptions
+from loopy.devices import Precision, dtype_of
+from loopy.diffusion.options import SamplingOptions, named_with
 from loopy.drafts import folder_of_results, writing
 from loopy.errors import ConfigurationError
 from loopy.evaluation.sets.layouts import SETS
@@ -50,6 +51,7 @@ def evaluate(
     workers: int | None = None,
     device: str = "cpu",
     dtype: Precision = "float32",
+    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Measures how well a model speaks, on faces and voices that no training saw.
 
@@ -67,6 +69,7 @@ def evaluate(
             in this process, the only way with a GPU. The figures do not depend on it.
         device: Where the model computes, for example cpu or cuda.
         dtype: Precision of the networks that denoise.
+        sampling: What to sample otherwise than the model itself says.
 
     Raises:
         LoopyError: No such model, or the folder cannot be written.
@@ -80,6 +83,7 @@ def evaluate(
     talks = scenes(seed, quick=quick, endless=long, seconds=seconds)
     workers = _workers(workers, device)
     pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
+    pipe.settings = replace(pipe.settings, sampling=pipe.settings.sampling.altered(sampling))
     probes = Probes(Tracker.from_pretrained(), Recogniser.from_pretrained())
     cards = {probe.name: probe.card() for probe in probes}
     talks[0].talk()  # a missing voice is said here, in one line, not by a worker
@@ -90,7 +94,7 @@ def evaluate(
     )
     measurements = ToonMeasurements(measured, pipe.settings.clip_frames, sensitivity)
     report = Report(
-        named(model, dtype),
+        named_with(sampling, model, dtype),
         seed,
         {name: len(group) for name, group in measured.items()},
         {name: card["accuracy"] for name, card in cards.items()},
@@ -114,14 +118,15 @@ def run(words: Sequence[str]) -> None:
         _compare(words)
         return
     name = chosen(functions, words[1:], verb="evaluate")
+    flat = {"sampling": SamplingOptions}
     if name == "videos":
         evaluate_videos(**parsed(evaluate_videos, words[2:], verb="evaluate videos"))
     elif name == "person":
-        evaluate_person(**parsed(evaluate_person, words[1:], verb="evaluate person"))
+        evaluate_person(**parsed(evaluate_person, words[1:], verb="evaluate person", flat=flat))
     elif name == "toon":
-        evaluate(**parsed(evaluate, words[1:], verb="evaluate toon"))
+        evaluate(**parsed(evaluate, words[1:], verb="evaluate toon", flat=flat))
     else:
-        verb, flat = f"evaluate {name}", {"sampling": SamplingOptions}
+        verb = f"evaluate {name}"
         evaluate_set(**parsed(evaluate_set, words[1:], verb=verb, flat=flat))
 
 

@@ -1,9 +1,11 @@
 """`loopy evaluate person`: a model of one person on held-out sentences of that person."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from loopy.devices import Precision, dtype_of, named
+from loopy.devices import Precision, dtype_of
+from loopy.diffusion.options import SamplingOptions, named_with
 from loopy.drafts import folder_of_results, writing
 from loopy.evaluation.person.films import (
     Judge,
@@ -31,6 +33,7 @@ def evaluate_person(
     seed: int = 0,
     device: str = "cpu",
     dtype: Precision = "float32",
+    sampling: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Measures a model of one person on the held-out sentences of its store.
 
@@ -48,6 +51,7 @@ def evaluate_person(
         seed: Of the model's noise and of the intervals.
         device: Where the model computes, for example cpu or cuda.
         dtype: Precision of the networks that denoise.
+        sampling: What to sample otherwise than the model itself says.
 
     Raises:
         LoopyError: No such model or store, or the folder cannot be written.
@@ -55,13 +59,15 @@ def evaluate_person(
     folder_of_results(out)
     judge = Judge(FaceMesh(models_folder(), iris=False), None if face is None else DlibFaces(face))
     pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
+    pipe.settings = replace(pipe.settings, sampling=pipe.settings.sampling.altered(sampling))
     held_out = list(held_out_sentences(store, most=sentences))
     measured = measure_sentences(pipe, judge, held_out, seed=seed, videos=out)
     rows = measure_sentences(pipe, judge, in_a_row(held_out), seed=seed, videos=out)
     results = person_results(measured, rows, seed=seed)
-    print(f"person, model {named(model, dtype)}: {len(measured)} held-out sentences, seed {seed}\n")
+    name = named_with(sampling, model, dtype)
+    print(f"person, model {name}: {len(measured)} held-out sentences, seed {seed}\n")
     print(table(results))
-    write_record(out / "report.json", {"model": model, "seed": seed, "rows": as_json(results)})
+    write_record(out / "report.json", {"model": name, "seed": seed, "rows": as_json(results)})
     with writing(out / "sheet.png") as hidden:
         person_sheet(measured).save(hidden)
     print(f"\nreport, sheet and videos: {out}")

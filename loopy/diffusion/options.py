@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from loopy.devices import Precision, named
 from loopy.diffusion.guidance import GuidanceTerm
 from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
@@ -59,6 +60,12 @@ class SamplingOptions:
         """Refuse what no model could sample with."""
         check_fields(self)
         Sampling().altered(self)
+
+
+def named_with(options: SamplingOptions, model: str, dtype: Precision) -> str:
+    """A model's name in reports, with what is not as it says itself."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    return ", ".join([named(model, dtype), *(f"{name} {value}" for name, value in given.items())])
 
 
 @dataclass(frozen=True)

@@ -46,23 +46,21 @@ class NarrowDecoderKL(AutoencoderKL):
                 f"{stages - 1}: one fewer than block_out_channels"
             )
         config: dict[str, Any] = {
+            "block_out_channels": tuple(block_out_channels),
             "down_block_types": ("DownEncoderBlock2D",) * stages,
             "up_block_types": ("UpDecoderBlock2D",) * stages,
             "layers_per_block": 1,
+            "latent_channels": latent_channels,
+            "norm_num_groups": norm_num_groups,
+            "sample_size": sample_size,
             "mid_block_add_attention": False,
             "use_quant_conv": False,
             "use_post_quant_conv": False,
             "latents_mean": latents_mean,
             "latents_std": latents_std,
+            "scaling_factor": scaling_factor,
         }
-        super().__init__(
-            block_out_channels=tuple(block_out_channels),
-            latent_channels=latent_channels,
-            norm_num_groups=norm_num_groups,
-            sample_size=sample_size,
-            scaling_factor=scaling_factor,
-            **config,
-        )
+        super().__init__(**config)
         narrow = Decoder(
             in_channels=latent_channels,
             out_channels=3 * 2 * 2,
