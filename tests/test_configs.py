@@ -20,6 +20,7 @@ def parsed(recipe, capsys):
     """A recipe as the code understands it, laid over its base if it needs one."""
     written = yaml.safe_load(recipe.read_text())
     whole = "class_path" in written.get("model", {}) or recipe.stem == "predict"
+    whole = whole and recipe.stem != "distil"  # another class, laid over all of the clip stage
     base = "image.yaml" if recipe.stem.endswith("_image") else BASES.get(recipe.parent.name)
     layers = [recipe] if whole else [recipe.with_name(str(base)), recipe]
     words = ["predict" if recipe.stem == "predict" else "fit"]

@@ -11,6 +11,10 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from loopy.models import DualUNet
+from loopy.pipeline import LoopyPipeline
+from loopy.training.distillation import DistillationStage
+from loopy.training.module import LoopyModule
+from loopy.training.start import start_from
 
 ROOT = Path(__file__).parents[1] / "configs/sd15"
 OURS = ("log_mean", "log_std")
@@ -147,3 +151,49 @@ def test_quarter_widths_make_networks(name, overlay):
         nets = (built.reference_net, built.denoiser)
         counts.append(sum(p.numel() for net in nets for p in net.parameters()))
     assert 12 < counts[0] / counts[1] < 17
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+def test_guidance_then_steps_are_distilled_at_quarter_widths(make_pipeline, make_clip, tmp_path):
+    """Both runs of distil.yaml, a step each, with the clip stage's model as the first teacher."""
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(LoopyModule, "model")
+
+    def built(*recipes, **changes):
+        options = reduce(laid_over, map(read, recipes))["model"]
+        options = laid_over(options, {"init_args": {"init_from": None, "parts": None} | changes})
+        if conditions := options["init_args"]["network"]["init_args"].get("conditions"):
+            conditions["guidance"]["init_args"]["time_dim"] = 320
+        return parser.instantiate(parser.parse_object({"model": options}))["model"]
+
+    first, second = tmp_path / "clip_model", tmp_path / "guided_model"
+    parts, clip_stage = make_pipeline(), built("clip", "quarter")
+    LoopyPipeline(
+        clip_stage.network,
+        parts.audio_encoder,
+        parts.vae,
+        clip_stage.scheduler,
+        clip_stage.settings,
+    ).save_pretrained(first)
+    clip = make_clip(
+        1,
+        latents=torch.randn(1, 12, 4, 16, 16),
+        reference=torch.randn(1, 4, 16, 16),
+        motion_frames=torch.randn(1, 20, 4, 16, 16),
+        past_present=torch.ones(1, 20, dtype=torch.bool),
+        audio=torch.randn(1, 12, 5, 13, 768),
+        landmarks=torch.randn(1, 12, 204),
+    )
+    few = {"settings": {"sampling": {"steps": 4}}}
+    for folder, changes in ((first, {}), (second, few)):
+        stage = built("clip", "distil", "quarter", teacher=str(folder), **changes)
+        assert isinstance(stage, DistillationStage)
+        start_from(stage.network, stage.init_from)
+        stage.training_step(clip, 0).backward()
+        gradient = stage.network.denoiser.conv_in.weight.grad
+        assert gradient is not None
+        assert gradient.isfinite().all()
+        assert gradient.any()
+        stage.export(second)
+    assert LoopyPipeline.from_pretrained(second).settings.sampling.steps == 4

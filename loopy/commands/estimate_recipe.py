@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from loopy.commands.recipes import find_recipe
 from loopy.errors import ConfigurationError
 from loopy.models.folder import ASSETS
+from loopy.training.distillation import DistillationStage
 from loopy.training.ema import MovingAverage
 from loopy.training.memory import (
     MemoryBreakdown,
@@ -82,7 +83,8 @@ class TrainingPlan:
         """
         plain = recipe.as_dict()
         model, trainer = plain["model"], plain["trainer"]
-        if not issubclass(resolve_name(model["class_path"]), LoopyModule):
+        kind = resolve_name(model["class_path"])
+        if not issubclass(kind, LoopyModule) or issubclass(kind, DistillationStage):
             raise ConfigurationError(
                 f"no estimate for {model['class_path']}; give an image or clip stage"
             )

@@ -1,8 +1,8 @@
 """What the network learns to predict: pure functions of a noise schedule.
 
 Notation: a(t) = ``alphas_cumprod``, the share of signal left at timestep t.
-DDPM (arXiv 2006.11239), velocity (arXiv 2202.00512), min-SNR (arXiv 2303.09556),
-zero terminal SNR (arXiv 2305.08891).
+DDPM (arXiv 2006.11239), velocity and progressive distillation (arXiv 2202.00512), DDIM
+(arXiv 2010.02502), min-SNR (arXiv 2303.09556), zero terminal SNR (arXiv 2305.08891).
 """
 
 from jaxtyping import Float, Int
@@ -109,6 +109,65 @@ def target(
         signal, rest = _roots(alphas_cumprod, timestep, latents)
         return signal * noise - rest * latents
     raise _unknown(prediction_type)
+
+
+def ddim_step(
+    noisy: Float[Tensor, "b f c h w"],
+    clean: Float[Tensor, "b f c h w"],
+    timestep: Int[Tensor, "b"],
+    following: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+) -> Float[Tensor, "b f c h w"]:
+    """The state at an earlier timestep of a prediction: DDIM eq. 12, sigma = 0.
+
+    x_s = sqrt(a_s) x_0 + sqrt((1 - a_s) / (1 - a_t)) (x_t - sqrt(a_t) x_0).
+
+    Args:
+        noisy: x_t.
+        clean: x_0, as it is predicted there.
+        timestep: t of each sample.
+        following: s of each sample, less noisy.
+        alphas_cumprod: a(t).
+    """
+    signal, rest = _roots(alphas_cumprod, timestep, noisy)
+    next_signal, next_rest = _roots(alphas_cumprod, following, noisy)
+    return next_signal * clean + next_rest / rest * (noisy - signal * clean)
+
+
+def one_step_target(
+    noisy: Float[Tensor, "b f c h w"],
+    after: Float[Tensor, "b f c h w"],
+    timestep: Int[Tensor, "b"],
+    following: Int[Tensor, "b"],
+    alphas_cumprod: Float[Tensor, "steps"],
+) -> Float[Tensor, "b f c h w"]:
+    """The x_0 with which one `ddim_step` goes from one state to another.
+
+    (x_s - r x_t) / (sqrt(a_s) - r sqrt(a_t)), r = sqrt((1 - a_s) / (1 - a_t)): progressive
+    distillation, algorithm 2. Where t has no signal at all it is (x_s - r x_t) / sqrt(a_s).
+
+    Args:
+        noisy: x_t.
+        after: x_s, where several steps of a teacher have led.
+        timestep: t of each sample.
+        following: s of each sample, less noisy.
+        alphas_cumprod: a(t).
+    """
+    signal, rest = _roots(alphas_cumprod, timestep, noisy)
+    next_signal, next_rest = _roots(alphas_cumprod, following, noisy)
+    ratio = next_rest / rest
+    return (after - ratio * noisy) / (next_signal - ratio * signal)
+
+
+def truncated_snr_weight(
+    timestep: Int[Tensor, "b"], alphas_cumprod: Float[Tensor, "steps"]
+) -> Float[Tensor, "b"]:
+    """max(SNR, 1) for an error of x_0: progressive distillation, sec. 4.
+
+    The larger of the errors of x_0 and of the noise, so that a sample without signal counts.
+    """
+    a = alphas_cumprod.to(timestep.device)[timestep]
+    return (a / (1 - a)).clamp(min=1)
 
 
 def min_snr_weight(

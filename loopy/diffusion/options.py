@@ -19,6 +19,9 @@ from loopy.errors import ConfigurationError
 from loopy.segments import SegmentLayout
 from loopy.typed_values import check_fields
 
+GUIDANCE = "guidance"
+"""Condition of a network that has learned its guidance: audio and reference ratio."""
+
 Preset = Literal["quality", "balanced", "fast"]
 SHARES: dict[Preset, tuple[int, int]] = {"quality": (1, 1), "balanced": (2, 2), "fast": (4, 2)}
 """Of each preset: by what the model's own steps are divided, and how often of them are guided."""
@@ -170,6 +173,9 @@ class DiffusionContract:
             is the paper; more steadies a small model.
         static_history: The past of the first clip is the portrait held still, so that the video
             begins where the portrait is. False, the paper: it has no past.
+        guidance_input: The ratios of guidance are a condition of the network, `GUIDANCE`, and one
+            run answers what the branches would together (arXiv 2210.03142, sec. 3). False, the
+            paper: guidance runs the network for each branch.
 
     Raises:
         ConfigurationError: A share outside [0, 1], or a deviation that is none.
@@ -179,6 +185,7 @@ class DiffusionContract:
     residual: float | None = None
     shared_noise: float = 0.0
     static_history: bool = False
+    guidance_input: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
@@ -187,6 +194,12 @@ class DiffusionContract:
             raise ConfigurationError(f"shared_noise lies in [0, 1], got {self.shared_noise}")
         if self.residual is not None and not (self.residual > 0 and isfinite(self.residual)):
             raise ConfigurationError(f"residual is a finite deviation > 0, got {self.residual}")
+
+    def network_sampling(self, sampling: Sampling) -> Sampling:
+        """How the network itself is run: without branches where its guidance is an input."""
+        if not self.guidance_input:
+            return sampling
+        return replace(sampling, audio_ratio=1.0, reference_ratio=1.0)
 
     def to_residual(
         self, latents: Float[Tensor, "b f c h w"], portrait: Float[Tensor, "b c h w"]

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopy.diffusion.guidance import GuidanceTerm, combine
-from loopy.diffusion.options import DiffusionContract, RolloutState, Sampling
+from loopy.diffusion.options import GUIDANCE, DiffusionContract, RolloutState, Sampling
 from loopy.diffusion.past import PastCache
 from loopy.diffusion.sampler import Scheduler, sample
 from loopy.models.dual import NONE, DualUNet, SiteKeys
@@ -76,6 +76,10 @@ def next_clip(
     cache = PastCache() if cache is None else cache
     past, present = _past(network, state, contract.layout, frames, cache)
     tokens, motion = _sound(network, audio)
+    if contract.guidance_input:
+        ratios = audio.new_tensor((sampling.audio_ratio, sampling.reference_ratio))
+        conditions = {**conditions, GUIDANCE: ratios.expand(videos, frames, 2)}
+        sampling = contract.network_sampling(sampling)
     motion = network.embed_frames(motion, conditions)
     sound = network.project_audio(tokens)
     penalties = network.penalties(*size[1:]) if penalties is None else penalties

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from loopy.diffusion.options import DiffusionContract, Sampling
+from loopy.diffusion.options import GUIDANCE, DiffusionContract, Sampling
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models import DualUNet
 from loopy.typed_values import record_of
@@ -59,6 +59,11 @@ class Settings:
             raise ConfigurationError(
                 "the denoiser hears (audio_dim) and the model has no audio_projection; copy the "
                 "whole folder, or export it again"
+            )
+        if self.contract.guidance_input and GUIDANCE not in network.conditions:
+            raise ConfigurationError(
+                f"guidance_input of the contract needs a condition {GUIDANCE!r} of the networks: "
+                f"conditions: {{{GUIDANCE}: loopy.models.FrameCondition of width 2}}"
             )
         for name, (ours, theirs) in pairs.items():
             if ours != theirs:

@@ -11,7 +11,7 @@ class: with sharded weights a method of the instance is an entry of its own
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -30,6 +30,24 @@ SiteKeys = Mapping[str, KeyValue]
 SiteTokens = Mapping[str, Tensor]
 NONE: SiteKeys = MappingProxyType({})
 NO_PENALTIES: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Conditioned(NamedTuple):
+    """What the denoiser is given of a training batch besides noise and timestep.
+
+    Attributes:
+        contexts: By site, see `UNet.forward`.
+        motion: What is added to the time embedding of each frame; None = nothing.
+        portrait: Its latents.
+        reference_present: Who sees the portrait; None = all.
+        past_present: Which motion frames exist.
+    """
+
+    contexts: Mapping[str, SiteContext]
+    motion: Float[Tensor, "b f e"] | None
+    portrait: Float[Tensor, "b c h w"]
+    reference_present: Bool[Tensor, "b"] | None
+    past_present: Bool[Tensor, "b m"]
 
 
 class DualUNet(nn.Module):
@@ -234,6 +252,19 @@ class DualUNet(nn.Module):
             presence: Who may see what; on the CPU, see `ConditionMask`.
             choice: Condition of audio-to-latents for each sample; None = audio.
         """
+        given = DualUNet.conditioned(self, clip, presence, choice=choice)
+        return DualUNet.denoise(self, noisy, timestep, given)
+
+    def conditioned(
+        self, clip: Clip, presence: ConditionMask, *, choice: Int[Tensor, "b"] | None = None
+    ) -> Conditioned:
+        """What `denoise` is given of a training batch: once for any number of diffusion steps.
+
+        Args:
+            clip: The conditions.
+            presence: Who may see what; on the CPU, see `ConditionMask`.
+            choice: Condition of audio-to-latents for each sample; None = audio.
+        """
         audio, motion = {}, None
         if self.audio_projection is not None:
             tokens = self.audio_projection(clip.audio)
@@ -246,7 +277,8 @@ class DualUNet(nn.Module):
         motion = DualUNet.embed_frames(self, motion, clip.conditions)
         if motion is not None:
             motion = motion * presence.motion_latents[:, None, None].to(motion)
-        present, device = clip.past_present, noisy.device
+        present = clip.past_present
+        device = present.device
         reference = presence.reference_mask(device)
         live = presence.past.to(device) & present.any(1)
         present = torch.where(live[:, None], present, True)
@@ -255,14 +287,27 @@ class DualUNet(nn.Module):
             past=DualUNet.encode_past(self, clip.motion_frames, live),
             audio=audio,
         )
+        past_present = present if reference is None else present & reference[:, None]
+        return Conditioned(contexts, motion, clip.reference, reference, past_present)
+
+    def denoise(
+        self, noisy: Float[Tensor, "b f c h w"], timestep: Int[Tensor, "b"], given: Conditioned
+    ) -> Float[Tensor, "b f c h w"]:
+        """Predict the noise of a training batch with what `conditioned` made of it.
+
+        Args:
+            noisy: Noisy latents of the clips.
+            timestep: Diffusion step of each.
+            given: From `conditioned`.
+        """
         return self.denoiser(
             noisy,
             timestep,
-            contexts,
-            motion=motion,
-            portrait=clip.reference,
-            reference_present=reference,
-            past_present=present if reference is None else present & reference[:, None],
+            given.contexts,
+            motion=given.motion,
+            portrait=given.portrait,
+            reference_present=given.reference_present,
+            past_present=given.past_present,
         )
 
     def trainable_parameters(self) -> list[nn.Parameter]:

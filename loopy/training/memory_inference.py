@@ -95,7 +95,7 @@ def inference_cost(
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), StorageTracker() as tracker:
         stage = make()
         network, settings = stage.network.eval(), stage.settings
-        sampling = settings.sampling
+        sampling = settings.contract.network_sampling(settings.sampling)
         decoder = _autoencoder(vae)
         networks, around = (sum(p.nbytes for p in part.parameters()) for part in (network, decoder))
         before, marks = tracker.held, [tracker.flops]

@@ -92,6 +92,9 @@ class LoopyModule(pl.LightningModule):
         seed: Of everything drawn.
     """
 
+    own_conditions: tuple[str, ...] = ()
+    """Conditions of the network that the stage itself fills, not the data."""
+
     def __init__(
         self,
         network: DualUNet,
@@ -177,7 +180,8 @@ class LoopyModule(pl.LightningModule):
                 raise ConfigurationError(
                     f"{name}: the model says {value}, the data {getattr(data, name)}; set both"
                 )
-        if unknown := self.network.conditions.keys() - set(getattr(data, "conditions", ())):
+        filled = {*getattr(data, "conditions", ()), *self.own_conditions}
+        if unknown := self.network.conditions.keys() - filled:
             raise ConfigurationError(
                 f"the data have no conditions {sorted(unknown)}, which the network asks for: name "
                 "them in an attribute conditions of the data module, and fill Clip.conditions"
@@ -235,9 +239,7 @@ class LoopyModule(pl.LightningModule):
             self.self_generated_history
             and torch.rand((), generator=draw) < self.self_generated_history
         ):
-            contract, samples = self.settings.contract, draws.of("own past")
-            own = own_motion_frames(self.network, self.scheduler, clip, contract, samples)
-            clip = replace(clip, motion_frames=own)
+            clip = replace(clip, motion_frames=self.own_past(clip, draws.of("own past")))
         if self.motion_noise:
             past = clip.motion_frames
             drawn = [
@@ -248,12 +250,75 @@ class LoopyModule(pl.LightningModule):
             clip = replace(clip, motion_frames=past + self.motion_noise * noise)
         presence = self.drops.presence(draws.of("drops"))
         choice = self.drops.choice(draws.of("choice"), ~clip.measures.isnan()).to(self.device)
-        losses, timesteps = self._losses(clip, clip, presence, draws, choice)
+        losses, timesteps = self.losses(clip, clip, presence, draws, choice)
         self.latest_losses = losses.detach(), timesteps
         loss = losses.mean()
         mean = self._of_all_ranks(loss.detach().clone(), "mean")
         self.log("loss", mean, batch_size=len(batch), prog_bar=True)
         return loss
+
+    def own_past(self, clip: Clip, samples: list[torch.Generator]) -> Float[Tensor, "b m c h w"]:
+        """The motion frames of a batch as the network draws them."""
+        contract = self.settings.contract
+        return own_motion_frames(self.network, self.scheduler, clip, contract, samples)
+
+    def losses(
+        self,
+        clip: Clip,
+        seen: Clip,
+        presence: ConditionMask,
+        draws: Draws,
+        choice: Int[Tensor, "b"] | None = None,
+    ) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
+        """Loss of each sample (Loopy sec. 3.1: MSE to the noise), and its timestep.
+
+        ``clip`` is diffused; of the conditions of ``seen`` the network sees those of ``presence``.
+        """
+        config = self.scheduler.config
+        longest = config["num_train_timesteps"]
+        alphas = self.scheduler.alphas_cumprod.to(self.device)
+        share = torch.stack([torch.rand((), generator=g) for g in draws.of("timestep")])
+        steps = (share**self.timestep_power * longest).long()
+        timestep = steps.clamp(max=longest - 1).to(self.device)
+        contract = self.settings.contract
+        shape = clip.latents.shape[1:]
+        noise = torch.stack([contract.noise(shape, g) for g in draws.of("noise")])
+        noise = noise.to(clip.latents)
+        clean = contract.to_residual(clip.latents, clip.reference)
+        noisy = add_noise(clean, noise, timestep, alphas)
+        prediction = self.network(noisy, timestep, seen, presence, choice=choice)
+        kind = config["prediction_type"]
+        wanted = target(clean, noise, timestep, alphas, prediction_type=kind)
+        gamma, weight = self.min_snr_gamma, None
+        if gamma is not None:
+            weight = min_snr_weight(timestep, alphas, gamma=gamma, prediction_type=kind)
+        losses = diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
+        if self.sync is not None and self.training:
+            made = clean_latents(noisy, prediction, timestep, alphas, prediction_type=kind)
+            # in noise lips cannot be known
+            losses = losses + self.lips(self.sync, made, clip, presence, share=alphas[timestep])
+        return losses, timestep
+
+    def lips(
+        self,
+        sync: SyncTerm,
+        made: Float[Tensor, "b f c h w"],
+        clip: Clip,
+        presence: ConditionMask,
+        *,
+        share: Float[Tensor, "b"],
+    ) -> Float[Tensor, "b"]:
+        """The term for lips in step with the sound, of samples that hear it.
+
+        Args:
+            sync: The term.
+            made: What is diffused (x_0), as it is predicted.
+            clip: With portrait and sound.
+            presence: Who hears.
+            share: How much the term of each sample counts.
+        """
+        latents = self.settings.contract.from_residual(made, clip.reference)
+        return presence.audio.to(share) * share * sync(latents, clip.audio)
 
     def validation_step(self, batch: Clip, batch_idx: int) -> None:
         """Logs the loss, and how much it grows with mismatched conditions.
@@ -263,7 +328,7 @@ class LoopyModule(pl.LightningModule):
         presence = ConditionMask.all(len(batch), "cpu")
         draws = Draws((self.seed, "validate", batch_idx), first=0, count=len(batch))
         clip = self.select(batch, draws.of("select"))
-        right, _ = self._losses(clip, clip, presence, draws)
+        right, _ = self.losses(clip, clip, presence, draws)
         mismatched = {"reference": replace(clip, reference=clip.reference.roll(1, 0))}
         if self.network.audio_projection is not None:
             mismatched["audio"] = replace(clip, audio=clip.audio.roll(1, 0))
@@ -272,7 +337,7 @@ class LoopyModule(pl.LightningModule):
             mismatched["past"] = replace(clip, motion_frames=past, past_present=present)
         scores = {"val/loss": right.mean()}
         for name, seen in mismatched.items():
-            losses, _ = self._losses(clip, seen, presence, draws)
+            losses, _ = self.losses(clip, seen, presence, draws)
             scores[f"val/{name}_sensitivity"] = (losses / right).mean() - 1
         self.log_dict(scores, batch_size=len(batch), prog_bar=True, sync_dist=True)
 
@@ -308,42 +373,3 @@ class LoopyModule(pl.LightningModule):
         if self._trainer is None or not is_logged(self.trainer, self.global_step + 1):
             return value
         return cast(Tensor, self.trainer.strategy.reduce(value, reduce_op=how))
-
-    def _losses(
-        self,
-        clip: Clip,
-        seen: Clip,
-        presence: ConditionMask,
-        draws: Draws,
-        choice: Int[Tensor, "b"] | None = None,
-    ) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
-        """Loss of each sample (Loopy sec. 3.1: MSE to the noise), and its timestep.
-
-        ``clip`` is diffused; of the conditions of ``seen`` the network sees those of ``presence``.
-        """
-        config = self.scheduler.config
-        longest = config["num_train_timesteps"]
-        alphas = self.scheduler.alphas_cumprod.to(self.device)
-        share = torch.stack([torch.rand((), generator=g) for g in draws.of("timestep")])
-        steps = (share**self.timestep_power * longest).long()
-        timestep = steps.clamp(max=longest - 1).to(self.device)
-        contract = self.settings.contract
-        shape = clip.latents.shape[1:]
-        noise = torch.stack([contract.noise(shape, g) for g in draws.of("noise")])
-        noise = noise.to(clip.latents)
-        clean = contract.to_residual(clip.latents, clip.reference)
-        noisy = add_noise(clean, noise, timestep, alphas)
-        prediction = self.network(noisy, timestep, seen, presence, choice=choice)
-        kind = config["prediction_type"]
-        wanted = target(clean, noise, timestep, alphas, prediction_type=kind)
-        gamma, weight = self.min_snr_gamma, None
-        if gamma is not None:
-            weight = min_snr_weight(timestep, alphas, gamma=gamma, prediction_type=kind)
-        losses = diffusion_loss(prediction, wanted, place_weight=clip.weight, sample_weight=weight)
-        if self.sync is None or not self.training:
-            return losses, timestep
-        made = clean_latents(noisy, prediction, timestep, alphas, prediction_type=kind)
-        # in noise, and unheard, lips cannot be known
-        heard = presence.audio.to(alphas) * alphas[timestep]
-        term = heard * self.sync(contract.from_residual(made, clip.reference), clip.audio)
-        return losses + term, timestep

@@ -106,7 +106,7 @@ def test_steps_of_the_denoiser_lower_it_and_plain_training_has_none(toon, clip):
 
     def losses(which, presence=None):
         draws = Draws((3,), first=0, count=1)
-        return which._losses(dubbed, dubbed, presence or ConditionMask.all(1), draws)[0]
+        return which.losses(dubbed, dubbed, presence or ConditionMask.all(1), draws)[0]
 
     term = losses(stage) - losses(plain)
     assert term > 0
