@@ -198,15 +198,15 @@ def test_a_student_that_answers_as_the_teacher_walks_has_no_loss(
 
 
 def test_it_learns_and_the_teacher_stays(make_teacher, make_student, make_clip, tmp_path):
-    folder = make_teacher(audio_ratio=2.0, reference_ratio=1.5)
-    stage = make_student(folder, learning_rate=3e-3, drops=NEVER, self_generated_history=0.3)
+    folder = make_teacher(steps=2, audio_ratio=2.0, reference_ratio=1.5)
+    stage = make_student(folder, steps=1, learning_rate=3e-3, drops=NEVER)
     data = RandomClips(make_clip, batch_size=2, same=True)
     network = stage.teacher.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
     clip, mask = make_clip(2), ConditionMask.all(2)
     first = started(stage).losses(clip, clip, mask, draws())[0].mean()
-    keeps = ModelCheckpoint(every_n_train_steps=30, save_last=True)
-    trainer(tmp_path, keeps, steps=30).fit(stage.train(), datamodule=data)
+    keeps = ModelCheckpoint(every_n_train_steps=15, save_last=True)
+    trainer(tmp_path, keeps, steps=15).fit(stage.train(), datamodule=data)
     assert stage.losses(clip, clip, mask, draws())[0].mean() < 0.6 * first
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(parameter.requires_grad for parameter in network.parameters())
