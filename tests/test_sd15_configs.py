@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 
 from loopy.models import DualUNet
 from loopy.pipeline import LoopyPipeline
-from loopy.training.distillation import DistillationStage
+from loopy.training.distillation.stage import DistillationStage
 from loopy.training.module import LoopyModule
 from loopy.training.start import start_from
 

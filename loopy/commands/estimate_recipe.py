@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from loopy.commands.recipes import find_recipe
 from loopy.errors import ConfigurationError
 from loopy.models.folder import ASSETS
-from loopy.training.distillation import DistillationStage
+from loopy.training.distillation.stage import DistillationStage
 from loopy.training.ema import MovingAverage
 from loopy.training.memory import (
     MemoryBreakdown,

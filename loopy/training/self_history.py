@@ -20,7 +20,7 @@ from loopy.diffusion.sampler import Scheduler
 from loopy.errors import ConfigurationError
 from loopy.models import DualUNet
 from loopy.records import Clip
-from loopy.training.few_steps import FewSteps
+from loopy.training.distillation.few_steps import FewSteps
 
 STRONGEST = 0.85
 """Largest timestep, as a share of all: beyond it, little is left of where the head was."""

@@ -15,12 +15,12 @@ from loopy.models import FrameCondition
 from loopy.pipeline import LoopyPipeline
 from loopy.randomness import generator
 from loopy.records import ConditionMask
-from loopy.training.distillation import DistillationStage
-from loopy.training.few_steps import FewSteps
+from loopy.training.distillation.few_steps import FewSteps
+from loopy.training.distillation.stage import DistillationStage
+from loopy.training.distillation.teacher import Teacher, with_ratios
 from loopy.training.module import Draws
 from loopy.training.self_history import own_motion_frames
 from loopy.training.start import start_from
-from loopy.training.teacher import Teacher, with_ratios
 from tests.training.test_stages import NEVER, RandomClips, trainer
 
 pytestmark = [

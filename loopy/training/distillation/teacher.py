@@ -13,7 +13,7 @@ from loopy.diffusion.options import GUIDANCE
 from loopy.errors import ConfigurationError
 from loopy.pipeline import LoopyPipeline
 from loopy.records import Clip, ConditionMask
-from loopy.training.few_steps import FewSteps
+from loopy.training.distillation.few_steps import FewSteps
 
 
 def with_ratios(clip: Clip, ratios: Float[Tensor, "b 2"]) -> Clip:

@@ -30,11 +30,11 @@ from loopy.diffusion.objective import (
 from loopy.diffusion.options import GUIDANCE
 from loopy.errors import ConfigurationError
 from loopy.records import Clip, ConditionMask
-from loopy.training.few_steps import FewSteps
+from loopy.training.distillation.few_steps import FewSteps
+from loopy.training.distillation.teacher import Teacher, with_ratios
 from loopy.training.module import Draws
 from loopy.training.self_history import own_motion_frames
 from loopy.training.stages import ClipStage
-from loopy.training.teacher import Teacher, with_ratios
 
 
 class DistillationStage(ClipStage):

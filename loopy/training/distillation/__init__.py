@@ -1,0 +1,1 @@
+"""Distillation: a model of few steps learns what a teacher makes in many."""
