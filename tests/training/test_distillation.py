@@ -133,6 +133,7 @@ def test_one_step_to_the_target_is_the_steps_of_the_teacher(kind, step):
         {},
         {"audio_ratio": 3.0, "reference_ratio": 2.0},
         {"audio_ratio": 3.0, "reference_ratio": 2.0, "guidance_start": 0.3, "guidance_stop": 0.8},
+        {"audio_ratio": 3.0, "reference_ratio": 2.0, "guidance_every": 2},
         {"audio_ratio": 3.0, "reference_ratio": 2.0, "guidance_input": True},
     ],
 )

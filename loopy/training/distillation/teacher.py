@@ -100,6 +100,8 @@ class Teacher:
         for _ in range(moves):
             progress = (longest - 1 - timestep) / longest
             inside = (sampling.guidance_start <= progress) & (progress < sampling.guidance_stop)
+            step = (longest - 1 - timestep) // self.steps.stride
+            inside &= step % sampling.guidance_every == 0
             guided = torch.zeros_like(noisy)
             for i, (weight, given) in enumerate(branches):
                 share = torch.where(inside, weight, float(i == 0))[:, None, None, None, None]
