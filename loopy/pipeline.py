@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -18,33 +18,32 @@ from loopy.data.media.sound import LONGEST_S, Sound, as_samples
 from loopy.data.media.still import Portrait
 from loopy.data.media.video import Video
 from loopy.devices import Precision, dtype_of, usable
+from loopy.diffusion.clip_loop import ClipLoop
 from loopy.diffusion.objective import check_schedule
 from loopy.diffusion.options import SamplingOptions
-from loopy.diffusion.past import PastCache
-from loopy.diffusion.rollout import NO_CONDITIONS, next_clip, rows_of_clip
+from loopy.diffusion.rollout import NO_CONDITIONS
 from loopy.diffusion.sampler import Scheduler
 from loopy.diffusion.settings import Settings
 from loopy.drafts import existing_folder, output_errors
-from loopy.errors import ConfigurationError, ModelError, OutputError
+from loopy.errors import OutputError
 from loopy.models import AudioEncoder, DualUNet, SpeechEncoder
 from loopy.models.folder import (
-    ABSENT,
     CONDITION,
     INDEX,
     PARTS,
-    check_hash,
     check_saveable,
     find_folder,
-    load_part,
+    load_parts,
     read_index,
     save_part,
     write_model_index,
 )
 from loopy.models.gate import Gate
-from loopy.models.latents import Autoencoder, decode_latents, encode_images, latents_shape
+from loopy.models.latents import Autoencoder, decode_frames, encode_images, latents_shape
+from loopy.models.live_features import LiveOptions
 from loopy.models.weights import made_with
 from loopy.paths import path_of
-from loopy.pixels import to_pixels
+from loopy.session import Session
 from loopy.stopwatch import Stopwatch
 from loopy.subject import Subject
 from loopy.timing import FPS, AudioWindow, frame_count
@@ -74,14 +73,7 @@ class LoopyPipeline:
         settings: Settings,
     ) -> None:
         check_schedule(scheduler)
-        settings.check(network)
-        halvings = len(vae.config["block_out_channels"]) - 1
-        halvings += len(network.denoiser.config["block_out_channels"]) - 1
-        if settings.size_px % 2**halvings:
-            raise ConfigurationError(
-                f"size_px is {settings.size_px}, which autoencoder and denoiser cannot halve "
-                f"{halvings} times; set a multiple of {2**halvings}"
-            )
+        settings.check(network, vae)
         self.network = network
         self.audio_encoder = audio_encoder
         self.vae = vae
@@ -115,19 +107,7 @@ class LoopyPipeline:
         index = read_index(folder)
         settings = Settings.from_json(index.get("settings", {}))
         given = {"audio_encoder": audio_encoder, "vae": vae, "scheduler": scheduler}
-        parts: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
-        for part in (part for part in PARTS if part not in parts and index[part] != ABSENT):
-            check_hash(folder, index, part)
-            parts[part] = load_part(folder, part)
-        if "audio_encoder" not in parts:
-            raise ModelError(
-                f"{folder} has no audio encoder: it was saved with one that is no wav2vec2; give "
-                "it to LoopyPipeline.from_pretrained(..., audio_encoder=...)"
-            )
-        conditions = dict[str, Any]()
-        for name in index.get("conditions", []):
-            check_hash(folder, index, CONDITION + name)
-            conditions[name] = load_part(folder, CONDITION + name)
+        parts, conditions = load_parts(folder, index, given)
         network = DualUNet(
             parts["reference_net"],
             parts["denoiser"],
@@ -295,57 +275,64 @@ class LoopyPipeline:
             ModelError: A clip is not finite.
         """
         watch = stopwatch or Stopwatch()
-        sampling, contract = self.settings.sampling.altered(options), self.settings.contract
-        check_schedule(self.scheduler)  # it may be another than at first
         with watch("audio"):
             samples = self.load_audio(sound, rate_hz=rate_hz).to(self.vae.device)
         with watch("reference"):
-            if not isinstance(subject, Subject):
-                subject = self.prepare(subject)
-            subject.check(self.weights, latents_shape(self.vae, self.settings.size_px))
-            portrait = subject.latents.to(self.network.denoiser.device)
-            reference = self.network.encode_reference(portrait.to(self._dtype))
+            loop = self._loop(
+                subject, options, seed=seed, conditions=conditions, motion_frames=motion_frames
+            )
         left, clip_frames = frame_count(len(samples)), self.settings.clip_frames
-        _, channels, height, width = portrait.shape
 
-        @torch.no_grad()
         def denoised() -> Iterator[Tensor]:
-            state, cache = contract.first_state(portrait, seed=seed), PastCache()
             features = self.audio_encoder.clips(samples, clip_frames, window=self.audio_window)
-            penalties = self.network.penalties(height, width)
             for _ in range(self.num_clips(samples)):
-                if not motion_frames:
-                    state = replace(state, past=state.past[:, :0])
                 with watch("audio"):
-                    audio = next(features).to(self._dtype)
+                    audio = next(features)
                 with watch("denoise"):
-                    latents, state = next_clip(
-                        self.network,
-                        self.scheduler,
-                        reference=reference,
-                        portrait=portrait,
-                        audio=audio,
-                        state=state,
-                        size=(channels, height, width),
-                        contract=contract,
-                        sampling=sampling,
-                        conditions=rows_of_clip(conditions, state.clip, audio),
-                        cache=cache,
-                        penalties=penalties,
-                    )
-                if not latents.isfinite().all():
-                    raise ModelError(
-                        f"clip {state.clip} of the video is not finite: the weights are damaged, "
-                        "or too large for this precision; copy the model again, or use float32"
-                    )
+                    latents = loop.step(audio)
                 yield latents
 
         for latents in one_ahead(denoised()) if ahead else denoised():
             with watch("decode"):
-                pictures = decode_latents(self.vae, latents[0, :left])
-                frames = to_pixels(pictures).permute(0, 2, 3, 1).cpu()
+                frames = decode_frames(self.vae, latents[0, :left])
             left -= len(frames)
             yield frames
+
+    def session(
+        self,
+        subject: Subject | Portrait,
+        *,
+        seed: int = 0,
+        options: SamplingOptions | None = None,
+        rate_hz: int = 16_000,
+        hearing: LiveOptions | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> Session:
+        """Begin a video of sound as it is spoken; see `loopy.session.Session`.
+
+        Args:
+            subject: From `prepare`, or a portrait to prepare.
+            seed: The video is a function of it and of the sound.
+            options: What to sample otherwise than the model itself says.
+            rate_hz: Sample rate of what will be pushed.
+            hearing: Look-ahead, and how much sound the encoder hears.
+            stopwatch: Takes the seconds of audio, denoise and decode.
+
+        Raises:
+            MediaError: The portrait is unusable, or the rate impossible.
+            SubjectError: The subject was prepared with another model.
+            ConfigurationError: Options that make no sense.
+        """
+        return Session(
+            self._loop(subject, options, seed=seed),
+            self.audio_encoder,
+            self.vae,
+            settings=self.settings,
+            window=self.audio_window,
+            rate_hz=rate_hz,
+            options=hearing,
+            stopwatch=stopwatch,
+        )
 
     def __call__(
         self,
@@ -374,6 +361,19 @@ class LoopyPipeline:
         """
         return as_samples(sound, rate_hz=rate_hz, longest_s=longest_s)
 
+    def _loop(
+        self, subject: Subject | Portrait, options: SamplingOptions | None, **given: Any
+    ) -> ClipLoop:
+        """The loop over clips of a subject; ``given`` as `ClipLoop` takes it."""
+        sampling, contract = self.settings.sampling.altered(options), self.settings.contract
+        check_schedule(self.scheduler)  # it may be another than at first
+        if not isinstance(subject, Subject):
+            subject = self.prepare(subject)
+        subject.check(self.weights, latents_shape(self.vae, self.settings.size_px))
+        portrait = subject.latents.to(self.network.denoiser.device)
+        nets = self.network, self.scheduler
+        return ClipLoop(*nets, portrait, contract=contract, sampling=sampling, **given)
+
     @property
     def weights(self) -> str:
         """What subjects are made for: `made_with` of the networks, before any change of dtype."""
@@ -393,7 +393,3 @@ class LoopyPipeline:
     @cached_property
     def _gate(self) -> Gate:
         return Gate.from_pretrained()
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.network.denoiser.dtype

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from loopy.diffusion.options import GUIDANCE, DiffusionContract, Sampling
 from loopy.errors import ConfigurationError, ModelError
 from loopy.models import DualUNet
+from loopy.models.latents import Autoencoder
 from loopy.typed_values import record_of
 
 
@@ -44,11 +45,15 @@ class Settings:
                     f"{name} is {getattr(self, name)}, expected 1 to {most}; set another"
                 )
 
-    def check(self, network: DualUNet) -> None:
+    def check(self, network: DualUNet, vae: Autoencoder | None = None) -> None:
         """Make sure that settings and networks say the same.
 
+        Args:
+            network: What denoises.
+            vae: The autoencoder; None: the size of pictures is not asked about.
+
         Raises:
-            ConfigurationError: They differ.
+            ConfigurationError: They differ, or the networks cannot halve a picture.
         """
         denoiser = network.denoiser.config
         pairs = {"reference_projection": (self.reference_projection, network.reference_projection)}
@@ -70,6 +75,15 @@ class Settings:
                 raise ConfigurationError(
                     f"{name}: the settings say {ours}, the networks {theirs}; make them equal"
                 )
+        if vae is None:
+            return
+        widths = vae.config["block_out_channels"], denoiser["block_out_channels"]
+        halvings = sum(len(each) - 1 for each in widths)
+        if self.size_px % 2**halvings:
+            raise ConfigurationError(
+                f"size_px is {self.size_px}, which autoencoder and denoiser cannot halve "
+                f"{halvings} times; set a multiple of {2**halvings}"
+            )
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:

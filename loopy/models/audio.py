@@ -23,6 +23,8 @@ from loopy.timing import FPS, SAMPLE_RATE_HZ, AudioWindow, frame_count, sample_s
 
 SPAN_S, CONTEXT_S = 30, 2
 PER_SECOND = int(FPS)
+LEAST_VARIANCE = 1e-7
+"""Added to that of a sound, so that silence stays silence."""
 
 
 class SpeechEncoder(nn.Module, ABC):
@@ -80,9 +82,8 @@ class SpeechEncoder(nn.Module, ABC):
             raise MediaError(
                 f"the sound has {len(audio)} samples; give at least one frame, 0.04 s (640 samples)"
             )
-        frames, rate = frame_count(len(audio)), self.rate_hz // PER_SECOND
-        mean = audio.mean()
-        scale = (audio.var(correction=0) + 1e-7).rsqrt()
+        frames, mean = frame_count(len(audio)), audio.mean()
+        scale = (audio.var(correction=0) + LEAST_VARIANCE).rsqrt()
         step, context = SPAN_S * PER_SECOND, CONTEXT_S * PER_SECOND
         after = math.ceil(min(CONTEXT_S, self.lookahead_s) * PER_SECOND)
         for start in range(0, frames, step):
@@ -91,9 +92,17 @@ class SpeechEncoder(nn.Module, ABC):
             begin = sample_span(first)[0]
             end = len(audio) if stop + after >= frames else sample_span(stop + after)[0]
             vectors = self.encode((audio[begin:end] - mean) * scale)
-            places = rate * torch.arange(start - first, stop - first)[:, None] + torch.arange(rate)
-            each = vectors[places.clamp(max=len(vectors) - 1)]
+            each = self.of_frames(vectors, range(start - first, stop - first))
             yield each.mean(1) if pooled else each.flatten(0, 1)
+
+    def of_frames(self, vectors: Float[Tensor, "v k d"], span: range) -> Float[Tensor, "f r k d"]:
+        """The vectors of each frame of a span, by its place in the sound that `encode` was given.
+
+        After the last vector it stands for those that are missing.
+        """
+        rate = self.rate_hz // PER_SECOND
+        places = rate * torch.arange(span.start, span.stop)[:, None] + torch.arange(rate)
+        return vectors[places.clamp(max=len(vectors) - 1)]
 
     def clips(
         self,

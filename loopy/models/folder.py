@@ -149,6 +149,35 @@ def load_part(folder: Path, part: str) -> Any:
     return _network(folder / part / "config.json", folder / _weights(part), part)
 
 
+def load_parts(
+    folder: Path, index: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All parts of a model, as its index names them, and its further conditions.
+
+    Args:
+        folder: The model.
+        index: From `read_index`.
+        given: What stands in the place of the model's own, which is not read then; or None.
+
+    Raises:
+        ModelError: As of `load_part`; a part is of another model; or no audio encoder is there.
+    """
+    parts = {name: part for name, part in given.items() if part is not None}
+    for part in (part for part in PARTS if part not in parts and index[part] != ABSENT):
+        check_hash(folder, index, part)
+        parts[part] = load_part(folder, part)
+    if "audio_encoder" not in parts:
+        raise ModelError(
+            f"{folder} has no audio encoder: it was saved with one that is no wav2vec2; give "
+            "it to LoopyPipeline.from_pretrained(..., audio_encoder=...)"
+        )
+    conditions = dict[str, Any]()
+    for name in index.get("conditions", []):
+        check_hash(folder, index, CONDITION + name)
+        conditions[name] = load_part(folder, CONDITION + name)
+    return parts, conditions
+
+
 def load_audio_encoder(folder: Path) -> AudioEncoder:
     """An audio encoder in a folder of its own, which is no part of a model.
 

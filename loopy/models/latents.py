@@ -8,8 +8,10 @@ import hashlib
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from loopy.pixels import to_pixels
 
 Autoencoder = AutoencoderKL | AutoencoderTiny
 """The autoencoders of pictures; the tiny one has latents without a posterior."""
@@ -59,6 +61,11 @@ def decode_latents(vae: Autoencoder, latents: Float[Tensor, "n c h w"]) -> Float
     at_once = max(1, AT_ONCE_PX // (latents.shape[-2:].numel() * side**2))
     parts = (latents * scale + shift).split(at_once)
     return torch.cat([vae.decode(part, return_dict=False)[0].clamp_(-1, 1) for part in parts])  # pyright: ignore[reportArgumentType]  # any Tensor will do
+
+
+def decode_frames(vae: Autoencoder, latents: Float[Tensor, "f c h w"]) -> UInt8[Tensor, "f H W 3"]:
+    """Frames of a video, on the CPU."""
+    return to_pixels(decode_latents(vae, latents)).permute(0, 2, 3, 1).cpu()
 
 
 def latents_shape(vae: Autoencoder, size_px: int) -> tuple[int, int, int]:

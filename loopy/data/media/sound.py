@@ -117,6 +117,29 @@ def check_audio(
     return _checked(torch.from_numpy(mono.clip(-1, 1)).to(device), peak, "sound in memory")
 
 
+def check_piece(samples: Samples) -> Float[np.ndarray, " samples"]:
+    """A piece of a mono sound that goes on, clipped to [-1, 1]; it may be empty.
+
+    Args:
+        samples: Floats of full scale 1, int16, int32 or uint8.
+
+    Raises:
+        MediaError: Another type or shape, NaN or infinite samples, or a peak over 2.
+    """
+    if not isinstance(samples, np.ndarray | Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MediaError(
+            f"a piece of sound is of type {type(samples).__name__}; give samples as a numpy array "
+            "or torch tensor (samples,)"
+        )
+    floats, name = _as_floats(samples), "the piece of sound"
+    if floats.shape[1] != 1:
+        raise MediaError(
+            f"{name} has shape {tuple(samples.shape)}, expected (samples,); mix channels first"
+        )
+    check_peak(peak_of(floats, name), name)
+    return floats[:, 0].clip(-1, 1)
+
+
 def peak_of(samples: Float[np.ndarray, "*shape"], name: str) -> float:
     """The largest distance of a sample from 0; NaN or infinite samples are a MediaError."""
     peak = float(max(samples.max(), -samples.min())) if samples.size else 0.0

@@ -105,17 +105,60 @@ def resampled(
     samples: Float32[np.ndarray, " samples"], *, rate_hz: int, wanted_hz: int
 ) -> Float32[np.ndarray, " samples_at_wanted_hz"]:
     """Mono sound in memory at another rate, by the filter that files go through."""
+    resampler = Resampler(rate_hz=rate_hz, wanted_hz=wanted_hz, part_samples=PART_SAMPLES)
+    return np.concatenate([*resampler(samples), *resampler.finish()])
 
-    def frames() -> Iterator[AudioFrame]:
-        for start in range(0, len(samples), PART_SAMPLES):
-            part = np.ascontiguousarray(samples[None, start : start + PART_SAMPLES])
-            frame = av.AudioFrame.from_ndarray(part, format="flt", layout="mono")
-            frame.sample_rate, frame.pts = rate_hz, start
-            frame.time_base = Fraction(1, rate_hz)
-            yield frame
 
-    blocks = _resampled(frames(), rate_hz=wanted_hz, layout=None)
-    return np.concatenate([np.zeros(0, np.float32), *(block.samples[0] for block in blocks)])
+class Resampler:
+    """Mono sound at another rate, piece by piece, by the filter that files go through.
+
+    What comes out is the same to the bit, however what comes in is cut: it goes through the filter
+    in parts of one length.
+
+    Args:
+        rate_hz: Rate of what comes in.
+        wanted_hz: Of what comes out; the filter is left out where it is the same.
+        part_samples: Length of the parts.
+    """
+
+    def __init__(self, *, rate_hz: int, wanted_hz: int, part_samples: int) -> None:
+        self._rate_hz, self._wanted_hz, self._part_samples = rate_hz, wanted_hz, part_samples
+        self._rest = np.zeros(0, np.float32)
+        self._pushed, self._graph = 0, None
+
+    def __call__(self, samples: Float32[np.ndarray, " samples"]) -> Iterator[np.ndarray]:
+        """Takes samples, and yields those that are ready; run it to its end."""
+        if self._rate_hz == self._wanted_hz:
+            yield samples
+            return
+        samples = np.concatenate([self._rest, samples])
+        whole = len(samples) - len(samples) % self._part_samples
+        for start in range(0, whole, self._part_samples):
+            yield from self._filtered(samples[start : start + self._part_samples])
+        self._rest = samples[whole:]
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """Yields what is left, and begins anew."""
+        if len(self._rest):
+            yield from self._filtered(self._rest)
+        if self._graph is not None:
+            yield from (block.samples[0] for block in _pulled(self._graph, None))
+        self.drop()
+
+    def drop(self) -> None:
+        """Forgets what is left, and begins anew."""
+        self._rest, self._pushed, self._graph = self._rest[:0], 0, None
+
+    def _filtered(self, part: Float32[np.ndarray, " samples"]) -> Iterator[np.ndarray]:
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(part[None]), format="flt", layout="mono"
+        )
+        frame.sample_rate, frame.pts = self._rate_hz, self._pushed
+        frame.time_base = Fraction(1, self._rate_hz)
+        self._pushed += len(part)
+        if self._graph is None:
+            self._graph = _filter_graph(frame, rate_hz=self._wanted_hz, layout=None)
+        yield from (block.samples[0] for block in _pulled(self._graph, frame))
 
 
 def check_rate(rate_hz: int, name: str) -> None:
@@ -168,10 +211,15 @@ def _resampled(
         if frame is not None and graph is None:
             graph = _filter_graph(frame, rate_hz=rate_hz, layout=layout)
         if graph is not None:
-            graph.push(frame)
-            with suppress(NotReady, NoMore):
-                while True:
-                    yield _block(cast(AudioFrame, graph.pull()))
+            yield from _pulled(graph, frame)
+
+
+def _pulled(graph: Graph, frame: AudioFrame | None) -> Iterator[Block]:
+    """What a frame of sound, or its end, makes come out of a filter."""
+    graph.push(frame)
+    with suppress(NotReady, NoMore):
+        while True:
+            yield _block(cast(AudioFrame, graph.pull()))
 
 
 def _filter_graph(frame: AudioFrame, *, rate_hz: int, layout: str | None) -> Graph:
