@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 from time import perf_counter
@@ -9,12 +10,15 @@ from time import perf_counter
 import torch
 from tqdm import tqdm
 
+from loopy.commands.animate_pipe import spoken_clips
 from loopy.commands.parsing import parsed
 from loopy.data.media.container import existing_file
+from loopy.data.media.live_sound import open_pipe, standard_input
 from loopy.data.media.outputs import check_outputs
 from loopy.data.media.portrait import Crop, read_box
 from loopy.data.media.sound import LONGEST_S
 from loopy.data.media.video import contact_sheet, evenly_spread
+from loopy.data.media.video_file import VIDEO_FORMATS, LiveTrack
 from loopy.data.media.writer import check_result, open_writer
 from loopy.devices import Precision, dtype_of
 from loopy.diffusion.options import SamplingOptions
@@ -51,9 +55,11 @@ def animate(
 ) -> None:
     """Makes a portrait speak, clip by clip, in memory that grows by the sound's samples only.
 
+    A sound that comes through a pipe is spoken as it comes, in memory that does not grow.
+
     Args:
         portrait: A picture of a face.
-        sound: A file with a voice; also a video's sound.
+        sound: A file with a voice; also a video's sound; - is standard input, spoken as it comes.
         out: The result (also -o): .mp4, .mov or .mkv, .npy for an array, or a new folder for PNG
             files.
         model: A model that comes with loopy, a model folder, or a hub id (owner/name).
@@ -66,7 +72,7 @@ def animate(
         paste_back: The video is the whole picture, with the speaking face in its place.
         sampling: What to sample otherwise than the model itself says.
         sheet: A contact sheet, .png or .jpg: frames spread evenly over the video, the speaking
-            square of each.
+            square of each. Not of standard input.
         device: Where to compute, for example cpu or cuda.
         dtype: Precision of the networks that denoise.
         crf: Quality of the video, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
@@ -77,46 +83,57 @@ def animate(
             Nothing is left behind; a video that is finished stays if its sheet cannot be written.
     """
     existing_file(portrait, "picture")
-    existing_file(sound, "sound")
+    piped = str(sound) == "-"
+    inputs = {"portrait": portrait} if piped else {"portrait": portrait, "sound": sound}
+    if not piped:
+        existing_file(sound, "sound")
     square = None if box is None else read_box(box)
     results = {"video": out}
     check_result(out)
     if sheet is not None:
+        if piped:
+            raise OutputError(f"{sheet}: no contact sheet of a sound that comes through a pipe")
         if sheet.suffix.lower() not in SHEET_FORMATS:
             raise OutputError(f"{sheet}: a contact sheet is {' or '.join(SHEET_FORMATS)}")
         check_place(sheet)
         results["sheet"] = sheet
-    check_outputs(results, {"portrait": portrait, "sound": sound} | read_places(model))
+    check_outputs(results, inputs | read_places(model))
     remove_dead_drafts(*(path.parent for path in results.values()))
     watch, start = Stopwatch(), perf_counter()
-    with open_writer(out, sound=sound, crf=crf) as writer:
+    with ExitStack() as stack:
+        spoken = stack.enter_context(open_pipe(standard_input())) if piped else None
+        track = None
+        if spoken is not None and out.suffix.lower() in VIDEO_FORMATS:
+            track = LiveTrack(rate_hz=spoken.rate_hz, layout=spoken.layout)
+        writer = stack.enter_context(open_writer(out, sound=track if piped else sound, crf=crf))
         with watch("load"):
             pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
-        with watch("audio"):
-            samples = pipe.load_audio(sound, longest_s=longest_s)
+        samples = torch.zeros(0)
+        if spoken is None:
+            with watch("audio"):
+                samples = pipe.load_audio(sound, longest_s=longest_s)
         with watch("reference"):
             framed = pipe.frame(portrait, box=square, crop=crop, face=face)
             subject = pipe.prepare(framed)
             put_back = PasteBack(framed.pixels(), framed.square) if paste_back else None
-        clips = pipe.stream(
-            subject,
-            samples,
-            seed=seed,
-            options=sampling,
-            stopwatch=watch,
-            ahead=pipe.vae.device.type == "cpu",
-        )
-        frames = frame_count(len(samples))
-        shown, made = evenly_spread(frames, SHEET_FRAMES), 0
+        given = {"seed": seed, "options": sampling, "stopwatch": watch}
+        if spoken is None:
+            ahead = pipe.vae.device.type == "cpu"
+            clips = pipe.stream(subject, samples, ahead=ahead, **given)
+        else:
+            session = pipe.session(subject, rate_hz=spoken.rate_hz, **given)
+            clips = spoken_clips(session, spoken, track, longest_s=longest_s)
+        total = None if piped else pipe.num_clips(samples)
+        shown, made = evenly_spread(frame_count(len(samples)), SHEET_FRAMES), 0
         pictures = []
-        clips = in_steady_memory(clips)
-        for clip in tqdm(clips, total=pipe.num_clips(samples), unit="clip", desc=out.name):
+        for clip in tqdm(in_steady_memory(clips), total=total, unit="clip", desc=out.name):
             with watch("write"):
                 writer.write(clip if put_back is None else put_back(clip))
-            pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
+            if sheet is not None:
+                pictures.append(clip[shown[(shown >= made) & (shown < made + len(clip))] - made])
             made += len(clip)
-    cost = (perf_counter() - start) * float(FPS) / frames
-    print(f"{out}: {frames} frames; {watch}; {cost:.1f} s per second of video")
+    cost = (perf_counter() - start) * float(FPS) / made
+    print(f"{out}: {made} frames; {watch}; {cost:.1f} s per second of video")
     if sheet is not None:  # last: the video stays where there is no room for it
         with writing(sheet) as hidden:
             contact_sheet(torch.cat(pictures)).save(hidden)

@@ -47,7 +47,9 @@ class ClipLoop:
         self._contract, self._sampling = contract, sampling
         self._conditions, self._motion_frames = conditions, motion_frames
         self._reference = network.encode_reference(portrait.to(network.denoiser.dtype))
-        self._penalties = network.penalties(*portrait.shape[2:])
+        _, channels, height, width = portrait.shape
+        self._size = channels, height, width
+        self._penalties = network.penalties(height, width)
         self._cache = PastCache()
         self._state = contract.first_state(portrait, seed=seed)
 
@@ -71,7 +73,7 @@ class ClipLoop:
             portrait=self._portrait,
             audio=audio,
             state=self._state,
-            size=(self._portrait.shape[1], *self._portrait.shape[2:]),
+            size=self._size,
             contract=self._contract,
             sampling=self._sampling,
             conditions=rows_of_clip(self._conditions, self._state.clip, audio),

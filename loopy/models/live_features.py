@@ -146,4 +146,5 @@ class LiveFeatures:
         mean = total / max(count, 1)
         variance = max(squares / max(count, 1) - mean**2, 0.0) + LEAST_VARIANCE
         sound = ((self._sound.double() - mean) * variance**-0.5).float().to(self._device)
+        sound = functional.pad(sound, (0, max(FRAME_SAMPLES - len(sound), 0)))  # half a frame alone
         return self._encoder.of_frames(self._encoder.encode(sound), range(frames)).mean(1)

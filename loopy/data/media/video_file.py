@@ -1,13 +1,16 @@
 """One video file: H.264 pictures, and the user's own sound as AAC, written as they come."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
+from typing import Self
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.reformatter import Colorspace
@@ -29,13 +32,42 @@ AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 BT709 = 1  # the tag that stands for it in H.264
 
 
+class LiveTrack:
+    """The sound of a video whose pictures are made while it comes; `open_writer` takes it.
+
+    Args:
+        rate_hz: Its rate, one that AAC has.
+        layout: Its channels, likewise.
+    """
+
+    def __init__(self, *, rate_hz: int, layout: str) -> None:
+        self.rate_hz, self.layout = rate_hz, layout
+        self._blocks = deque[Channels]()
+
+    def append(self, block: Channels) -> None:
+        """Takes samples before the pictures of their time are written."""
+        self._blocks.append(block)
+
+    def __iter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __next__(self) -> Channels:
+        """The next samples; StopIteration as long as there are none."""
+        if not self._blocks:
+            raise StopIteration
+        return self._blocks.popleft()
+
+
 class VideoFile:
     """Encodes frame by frame, with the sound up to each frame, in flat memory.
 
     Arguments and errors are those of `open_writer`; the path has a suffix of ``VIDEO_FORMATS``.
     """
 
-    def __init__(self, path: Path, *, fps: Fraction | int, sound: Sound | None, crf: int) -> None:
+    def __init__(
+        self, path: Path, *, fps: Fraction | int, sound: Sound | LiveTrack | None, crf: int
+    ) -> None:
         self._container = av.open(
             f"file:{path}",
             "w",
@@ -89,9 +121,12 @@ class SoundTrack:
     memory becomes mono of 16 kHz. Its first sample is at the first picture.
     """
 
-    def __init__(self, container: OutputContainer, sound: Sound) -> None:
-        if isinstance(sound, str | PathLike):
-            self._rate_hz, self._layout = _aac_form(sound)
+    def __init__(self, container: OutputContainer, sound: Sound | LiveTrack) -> None:
+        if isinstance(sound, LiveTrack):
+            self._rate_hz, self._layout, self._blocks = sound.rate_hz, sound.layout, sound
+        elif isinstance(sound, str | PathLike):
+            with open_media(sound, "sound") as file:
+                self._rate_hz, self._layout = aac_form(sound_stream(file))
             self._blocks = _file_blocks(sound, rate_hz=self._rate_hz, layout=self._layout)
         else:
             self._rate_hz, self._layout = SAMPLE_RATE_HZ, "mono"
@@ -121,14 +156,12 @@ class SoundTrack:
         self._container.mux(self._stream.encode())
 
 
-def _aac_form(path: AnyPath) -> tuple[int, str]:
-    """Sample rate and channel layout to encode a file with: its own where AAC has them."""
-    with open_media(path, "sound") as container:
-        stream = sound_stream(container)
-        rate_hz = stream.rate if stream.rate in AAC_RATES_HZ else 48_000
-        if stream.layout.nb_channels == 1:  # many a wave file names no layout
-            return rate_hz, "mono"
-        return rate_hz, stream.layout.name if stream.layout.name in AAC_LAYOUTS else "stereo"
+def aac_form(stream: AudioStream) -> tuple[int, str]:
+    """Sample rate and channel layout to encode a sound with: its own where AAC has them."""
+    rate_hz = stream.rate if stream.rate in AAC_RATES_HZ else 48_000
+    if stream.layout.nb_channels == 1:  # many a wave file names no layout
+        return rate_hz, "mono"
+    return rate_hz, stream.layout.name if stream.layout.name in AAC_LAYOUTS else "stereo"
 
 
 def _file_blocks(path: AnyPath, *, rate_hz: int, layout: str) -> Iterator[Channels]:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from loopy.data.media.sound import Sound
-from loopy.data.media.video_file import VIDEO_FORMATS, VideoFile
+from loopy.data.media.video_file import VIDEO_FORMATS, LiveTrack, VideoFile
 from loopy.drafts import check_output_name, check_place, draft, output_errors
 from loopy.errors import OutputError
 from loopy.paths import AnyPath
@@ -27,7 +27,7 @@ def open_writer(
     path: AnyPath,
     *,
     fps: Fraction | int = FPS,
-    sound: Sound | None = None,
+    sound: Sound | LiveTrack | None = None,
     crf: int = 18,
     replace: bool = False,
     when_whole: Callable[[Path], None] | None = None,
@@ -41,9 +41,10 @@ def open_writer(
         path: ``.mp4``, ``.mov`` or ``.mkv``: H.264 video with sound. ``.npy``: one array (f h w 3).
             No suffix: a new or empty folder for ``000000.png``, ``000001.png`` ...
         fps: Frames a second of a video.
-        sound: The sound track of a video: a file, which keeps its own rate and channels, or sound
-            in memory (`check_audio`). It begins with the first picture, wherever it stands in its
-            file, and is cut, or followed by silence, to the length of the pictures.
+        sound: The sound track of a video: a file, which keeps its own rate and channels, sound in
+            memory (`check_audio`), or one that comes with the pictures. It begins with the first
+            picture, wherever it stands in its file, and is cut, or followed by silence, to the
+            length of the pictures.
         crf: Quality of H.264, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
         replace: A folder that exists may be replaced.
         when_whole: Is given the hidden name of the finished output, before it takes its place.
