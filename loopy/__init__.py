@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loopy.data.media.video import Video
     from loopy.diffusion.options import SamplingOptions
     from loopy.models import AudioEncoder, AudioToLatents, DualUNet, UNet
+    from loopy.models.live_features import LiveOptions
     from loopy.motion import MotionSequence
     from loopy.pipeline import LoopyPipeline
     from loopy.segments import SegmentLayout
@@ -24,6 +25,7 @@ __all__ = [
     "AudioEncoder",
     "AudioToLatents",
     "DualUNet",
+    "LiveOptions",
     "LoopyError",
     "LoopyPipeline",
     "MotionSequence",
@@ -38,6 +40,7 @@ _HOMES = {
     "AudioEncoder": "loopy.models",
     "AudioToLatents": "loopy.models",
     "DualUNet": "loopy.models",
+    "LiveOptions": "loopy.models.live_features",
     "LoopyPipeline": "loopy.pipeline",
     "MotionSequence": "loopy.motion",
     "SamplingOptions": "loopy.diffusion.options",

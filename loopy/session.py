@@ -24,11 +24,13 @@ from loopy.data.media.sound import Samples, check_piece
 from loopy.data.media.sound_blocks import Resampler, check_rate
 from loopy.diffusion.clip_loop import ClipLoop
 from loopy.diffusion.settings import Settings
+from loopy.errors import ConfigurationError
 from loopy.models import SpeechEncoder
 from loopy.models.latents import Autoencoder, decode_frames
 from loopy.models.live_features import FRAME_SAMPLES, LiveFeatures, LiveOptions
 from loopy.stopwatch import Stopwatch
 from loopy.timing import FPS, SAMPLE_RATE_HZ, AudioWindow
+from loopy.typed_values import check_number
 
 Frames = UInt8[Tensor, "f h w 3"]
 
@@ -98,7 +100,10 @@ class Session:
         options: LiveOptions | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        check_rate(rate_hz, "sound that is pushed")
+        check_number("rate_hz", rate_hz, int)
+        check_rate(rate_hz := int(rate_hz), "sound that is pushed")
+        if not isinstance(options, LiveOptions | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"hearing is LiveOptions, got {type(options).__name__}")
         self._loop, self._vae, self._clip_frames = loop, vae, settings.clip_frames
         self._features = LiveFeatures(
             encoder,

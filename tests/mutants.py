@@ -85,8 +85,10 @@ MUTANTS = (
     Mutant("models/unet.py", "seen * call.reference_present[:, None, None, None].to(seen)", "seen", "diffusion/test_rollout.py"),
     Mutant("models/unet.py", "torch.cat([x, skips.pop()], 1)", "torch.cat([skips.pop(), x], 1)", "models/test_weights.py"),
     # sound and movement: context not skipped, half the vectors lost, measures swapped
-    Mutant("models/audio.py", "torch.arange(start - first, stop - first)", "torch.arange(stop - start)", "models/test_audio.py"),
+    Mutant("models/audio.py", "range(start - first, stop - first)", "range(stop - start)", "models/test_audio.py"),
     Mutant("models/audio.py", "+ torch.arange(rate)", "+ 0 * torch.arange(rate)", "models/test_audio.py"),
+    Mutant("models/live_features.py", "self.pending >= self._clip_frames + self._lookahead", "self.pending >= self._clip_frames", "test_session.py"),
+    Mutant("session.py", "self._loop.forget(self._clip_frames - heard.frames)", "pass", "test_session.py"),
     Mutant("models/audio_to_latents.py", "head, expression =", "expression, head =", "models/test_audio_to_latents.py"),
     # metrics: definitions that are almost those of the tables
     Mutant("metrics/frechet.py", "(len(rows) - 1) ** 0.5", "len(rows) ** 0.5", "metrics/test_frechet.py"),

@@ -16,7 +16,15 @@ import torch
 from PIL import Image
 
 import loopy
-from loopy import LoopyPipeline, MotionSequence, SamplingOptions, SegmentLayout, Subject, Video
+from loopy import (
+    LiveOptions,
+    LoopyPipeline,
+    MotionSequence,
+    SamplingOptions,
+    SegmentLayout,
+    Subject,
+    Video,
+)
 from loopy.data.media.portrait import read_portrait
 from loopy.data.media.sound import as_samples, read_audio
 from loopy.data.media.video import contact_sheet
@@ -241,6 +249,12 @@ NUMBER_DOORS = [
     Door("stacked", lambda room, n: _sampled(room, stacked=n)),
     Door("options", lambda room, n: next(room.pipe.stream(room.subject, room.sound, options=n))),
     Door("seed", lambda room, n: next(room.pipe.stream(room.subject, room.sound, seed=n))),
+    Door("session seed", lambda room, n: room.pipe.session(room.subject, seed=n).idle()),
+    Door("session rate", lambda room, n: room.pipe.session(room.subject, rate_hz=n)),
+    Door("hearing", lambda room, n: room.pipe.session(room.subject, hearing=n)),
+    Door("piece", lambda room, n: room.pipe.session(room.subject).push(n)),
+    Door("lookahead", lambda room, n: LiveOptions(lookahead=n)),
+    Door("window_s", lambda room, n: LiveOptions(window_s=n)),
     Door("rate_hz", lambda room, n: room.pipe(room.subject, torch.zeros(4000), rate_hz=n)),
     Door("longest_s", lambda room, n: room.pipe.load_audio(room.sound, longest_s=n)),
     Door("box", lambda room, n: room.pipe.prepare(room.portrait, box=(n, 0, 16, 16))),
@@ -277,6 +291,6 @@ def test_what_takes_numbers(room, door):
 
 def test_every_public_name_is_a_door_or_a_network():
     """A new public name belongs on this page; networks are checked by their own shapes."""
-    here = {"LoopyError", "LoopyPipeline", "MotionSequence", "SamplingOptions", "SegmentLayout"}
-    here |= {"Subject", "Video"}
+    here = {"LiveOptions", "LoopyError", "LoopyPipeline", "MotionSequence", "SamplingOptions"}
+    here |= {"SegmentLayout", "Subject", "Video"}
     assert set(loopy.__all__) == here | {"AudioEncoder", "AudioToLatents", "DualUNet", "UNet"}

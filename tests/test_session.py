@@ -20,6 +20,7 @@ from loopy.data.media.sound_blocks import Resampler, resampled
 from loopy.diffusion.options import SamplingOptions
 from loopy.errors import ConfigurationError, MediaError
 from loopy.models import SpeechEncoder
+from loopy.models.latents import decode_frames
 from loopy.models.live_features import LiveFeatures, LiveOptions
 from loopy.timing import AudioWindow, frame_count
 
@@ -140,10 +141,14 @@ def test_a_silence_that_nobody_spoke_is_not_of_the_level(pipe):
     assert torch.equal(features._sums, before)
 
 
-def test_the_sound_may_be_over_more_than_once(begin):
+def test_the_sound_may_be_over_more_than_once(pipe, begin):
     """What was not shown of a clip is no past, and the next sound begins a clip."""
     session = begin()
-    assert len(spoken(session, sound(5_000))) == 8
+    shown = spoken(session, sound(5_000))
+    assert len(shown) == 8
+    past = session._loop._state.past
+    assert past.shape[1] == pipe.settings.contract.layout.past_frames
+    assert torch.equal(decode_frames(pipe.vae, past[0, -1:])[0], shown[-1])
     assert len(session.flush()) == 0
     assert len(session.push(sound(CLIP))) == FRAMES
     assert len(spoken(begin(), sound(320))) == 1  # half a frame is one

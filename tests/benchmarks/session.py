@@ -99,7 +99,7 @@ def lips(pipe: LoopyPipeline, talks: int, seconds: float, *, steps: int) -> None
         subject = pipe.prepare(portrait, crop="center")
         offline = tracker.track(torch.cat(list(pipe.stream(subject, voice, options=options))))
         heard = torch.cat([x[0] for x in pipe.audio_encoder.clips(voice, clip, window=window)])
-        r = correlation(truth, offline[:, OPEN]).item()
+        r = float(correlation(truth, offline[:, OPEN]))
         found.setdefault("offline", []).append((r, 1.0, 0.0))
         for lookahead in (2, 0):
             hearing = LiveOptions(lookahead=lookahead)
@@ -107,8 +107,8 @@ def lips(pipe: LoopyPipeline, talks: int, seconds: float, *, steps: int) -> None
             frames = torch.cat([session.push(voice), session.flush()])
             opened = tracker.track(frames)[:, OPEN]
             error = (live_features(pipe, voice, hearing) - heard).norm() / heard.norm()
-            rs = [correlation(each, opened).item() for each in (truth, offline[:, OPEN])]
-            found.setdefault(f"look-ahead {lookahead}", []).append((*rs, error.item()))
+            true, same = (float(correlation(x, opened)) for x in (truth, offline[:, OPEN]))
+            found.setdefault(f"look-ahead {lookahead}", []).append((true, same, float(error)))
     print(f"{talks} talks of {seconds:g} s, {steps} steps: r with the truth, r with the offline")
     print("video, relative error of the features; of each talk, then the mean")
     for name, rows in found.items():
