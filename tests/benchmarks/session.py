@@ -117,6 +117,27 @@ def lips(pipe: LoopyPipeline, talks: int, seconds: float, *, steps: int) -> None
         print(f"{name}: {each}; mean {' '.join(f'{x:.3f}' for x in mean)}", flush=True)
 
 
+def quiet(pipe: LoopyPipeline, *, steps: int) -> None:
+    """Lets a face hear silence, a talk, silence, and faint noise; prints mean and deviation."""
+    portrait, voice, _ = spoken(0, 3.0, pipe.settings.size_px)
+    subject, options = pipe.prepare(portrait, crop="center"), SamplingOptions(steps=steps)
+    session, tracker = pipe.session(subject, options=options), Tracker.from_pretrained()
+
+    def show(name: str, frames: Tensor) -> None:
+        tracks = tracker.track(frames)[:, [OPEN, OUTPUTS.index("yaw")]]
+        means, deviations = tracks.mean(0).tolist(), tracks.std(0).tolist()
+        lips, yaw = zip(means, deviations, strict=True)
+        said = f"open {lips[0]:.3f} +- {lips[1]:.3f}, yaw {yaw[0]:.3f} +- {yaw[1]:.3f}"
+        print(f"{name}, {len(frames)} frames: {said}", flush=True)
+
+    show("silence at first", torch.cat([session.idle() for _ in range(3)]))
+    show("talk", session.push(voice))
+    show("silence, the first clip, which ends the talk", session.idle())
+    show("silence, later", torch.cat([session.idle() for _ in range(5)]))
+    draw = generator(0, "session noise", 0)
+    show("noise of -60 dB, 6 s", session.push(1e-3 * torch.randn(6 * RATE_HZ, generator=draw)))
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Prints delays and memory, or lips."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -127,6 +148,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--piece_ms", type=int, default=20)
     parser.add_argument("--fast", action="store_true", help="do not wait for the clock")
     parser.add_argument("--talks", type=int, help="make so many talks and compare lips")
+    parser.add_argument("--quiet", action="store_true", help="let a face hear nobody")
     parser.add_argument("--model", default="toon")
     given = parser.parse_args(words)
     torch.set_num_threads(given.threads)
@@ -135,6 +157,8 @@ def main(words: Sequence[str] | None = None) -> None:
     seconds = given.seconds if given.minutes is None else 60 * given.minutes
     if given.talks is not None:
         lips(pipe, given.talks, seconds, steps=steps)
+    elif given.quiet:
+        quiet(pipe, steps=steps)
     else:
         delays(pipe, seconds, given.piece_ms, steps=steps, fast=given.fast)
 
