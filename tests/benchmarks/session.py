@@ -49,7 +49,7 @@ def delays(pipe: LoopyPipeline, seconds: float, piece_ms: int, *, steps: int, fa
     session.interrupt()
     piece = RATE_HZ * piece_ms // 1000
     pieces, late, early_kib, frames = int(seconds * RATE_HZ) // piece, list[float](), 0, 0
-    begin = time.perf_counter()
+    begin, cpu_s = time.perf_counter(), time.process_time()
     for number in in_steady_memory(range(pieces)):
         spoken_s = (number + 1) * piece / RATE_HZ
         if not fast:
@@ -62,6 +62,7 @@ def delays(pipe: LoopyPipeline, seconds: float, piece_ms: int, *, steps: int, fa
         if spoken_s <= min(60.0, seconds / 4) or not early_kib:
             early_kib = peak_kib()
     found = torch.tensor(late, dtype=torch.float64)
+    cpu_s = (time.process_time() - cpu_s) / len(found)
     quarter = max(len(found) // 4, 1)
     drift = found[-quarter:].mean() - found[:quarter].mean()
     middle, most = found.quantile(found.new_tensor([0.5, 0.95])).tolist()
@@ -70,6 +71,7 @@ def delays(pipe: LoopyPipeline, seconds: float, piece_ms: int, *, steps: int, fa
         f"{piece_ms} ms, {'as fast as it goes' if fast else 'by the clock'}: {frames} frames\n"
         f"delay after the last sound of a clip: first {found[0]:.2f} s, median {middle:.2f}, 95 % "
         f"{most:.2f}, maximum {found.max():.2f}, drift {drift:+.2f}\n"
+        f"work: {cpu_s:.2f} CPU seconds a clip\n"
         f"the session says: {session.delays}\n"
         f"peak of memory: {early_kib / 2**10:.0f} MiB early, {peak_kib() / 2**10:.0f} MiB at the "
         f"end, ratio {peak_kib() / early_kib:.3f}"
