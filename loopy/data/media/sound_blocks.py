@@ -106,7 +106,8 @@ def resampled(
 ) -> Float32[np.ndarray, " samples_at_wanted_hz"]:
     """Mono sound in memory at another rate, by the filter that files go through."""
     resampler = Resampler(rate_hz=rate_hz, wanted_hz=wanted_hz, part_samples=PART_SAMPLES)
-    return np.concatenate([*resampler(samples), *resampler.finish()])
+    none = np.zeros(0, np.float32)
+    return np.concatenate([none, *resampler(samples), *resampler.finish()])
 
 
 class Resampler:
