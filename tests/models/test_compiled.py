@@ -7,9 +7,7 @@ from loopy.diffusion.options import SamplingOptions
 
 
 def sound(seconds, seed=0):
-    return 0.1 * torch.randn(
-        round(16_000 * seconds), generator=torch.Generator().manual_seed(seed)
-    )
+    return 0.1 * torch.randn(round(16_000 * seconds), generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
