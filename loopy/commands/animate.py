@@ -50,6 +50,7 @@ def animate(
     sheet: Path | None = None,
     device: str = "cpu",
     dtype: Precision = "float32",
+    compile: bool = False,
     crf: int = 18,
     longest_s: float = LONGEST_S,
 ) -> None:
@@ -75,6 +76,7 @@ def animate(
             square of each. Not of standard input.
         device: Where to compute, for example cpu or cuda.
         dtype: Precision of the networks that denoise.
+        compile: Let torch.compile make the denoiser faster: minutes at the start, for long videos.
         crf: Quality of the video, 0 to 51: 0 is lossless, 18 looks so, 23 is smaller.
         longest_s: A sound that lasts longer is refused: its samples take 0.23 GB an hour.
 
@@ -108,6 +110,8 @@ def animate(
         writer = stack.enter_context(open_writer(out, sound=track if piped else sound, crf=crf))
         with watch("load"):
             pipe = LoopyPipeline.from_pretrained(model).to(device, dtype=dtype_of(dtype))
+            if compile:
+                pipe.network.compile_denoiser()
         samples = torch.zeros(0)
         if spoken is None:
             with watch("audio"):

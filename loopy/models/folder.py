@@ -135,6 +135,23 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def part_folder(folder: Path, index: Mapping[str, Any], part: str) -> Path:
+    """Where a part lies: in the model's folder, or in that of the embedded model it is based on.
+
+    ``base`` in an index names an embedded model, whose parts are those that the folder lacks.
+
+    Raises:
+        ModelError: It is based on something else.
+    """
+    base = index.get("base")
+    if base is None or (folder / part).is_dir():
+        return folder
+    known = sorted(each.parent.name for each in ASSETS.glob("*/model_index.json"))
+    if base not in known:
+        raise ModelError(f"{folder / INDEX}: base is {base!r:.80}, expected one of {known}")
+    return ASSETS / base
+
+
 def load_part(folder: Path, part: str) -> Any:
     """Build one part from its configuration and fill it with its weights.
 
@@ -164,8 +181,9 @@ def load_parts(
     """
     parts = {name: part for name, part in given.items() if part is not None}
     for part in (part for part in PARTS if part not in parts and index[part] != ABSENT):
-        check_hash(folder, index, part)
-        parts[part] = load_part(folder, part)
+        place = part_folder(folder, index, part)
+        check_hash(place, index, part)
+        parts[part] = load_part(place, part)
     if "audio_encoder" not in parts:
         raise ModelError(
             f"{folder} has no audio encoder: it was saved with one that is no wav2vec2; give "

@@ -37,10 +37,11 @@ POSE = [OUTPUTS.index(name) for name in ("yaw", "pitch", "roll")]
 
 
 class Way(NamedTuple):
-    """How clips are sampled: what of the sampling, and the class of the scheduler."""
+    """How clips are sampled: what of the sampling, the scheduler, and a model of its own."""
 
     options: SamplingOptions
     scheduler: Callable[..., Any] = DDIMScheduler.from_config
+    model: str | None = None
 
 
 def guided(**changes: Any) -> SamplingOptions:
@@ -62,6 +63,7 @@ WAYS: Mapping[str, Way] = {
     "4 steps, no guidance": Way(SamplingOptions(steps=4, audio_ratio=1.0, reference_ratio=1.0)),
     "2 steps, no guidance": Way(SamplingOptions(steps=2, audio_ratio=1.0, reference_ratio=1.0)),
     "1 step, no guidance": Way(SamplingOptions(steps=1, audio_ratio=1.0, reference_ratio=1.0)),
+    "turbo": Way(SamplingOptions(), model="turbo"),
 }
 FIGURES: Mapping[str, Callable[[MeasuredTalk, Any], float]] = {
     "lips r": follows("open"),
@@ -138,28 +140,21 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
     given = parser.parse_args(words)
     given.out.mkdir(parents=True, exist_ok=True)
-    pipe = LoopyPipeline.from_pretrained(given.model)
-    pipe.network.requires_grad_(False)  # torch's counter asks gradients of what has some
     probes = Probes(Tracker.from_pretrained(), Recogniser.from_pretrained())
-    scheduler, table = pipe.scheduler, list[list[str]]()
-    base = Rows()
+    table, base = list[list[str]](), Rows()
     for name in given.ways:
         way, file = WAYS[name], given.out / f"{name.replace(' ', '_')}.json"
-        pipe.scheduler = way.scheduler(scheduler.config)
+        pipe = LoopyPipeline.from_pretrained(way.model or given.model)
+        pipe.network.requires_grad_(False)  # torch's counter asks gradients of what has some
+        pipe.scheduler = way.scheduler(pipe.scheduler.config)
         rows = plain_values(file.read_text())["talks"] if file.exists() else []
         for i in tqdm(range(len(rows), given.talks), desc=name, unit="talk"):
             scene = Scene("speech", FIRST + i, "speech", given.seconds, 0)
             rows.append(measured(pipe, way, probes, scene))
             write_record(file, {"talks": rows})
         base = base or rows
-        table.append(
-            row(
-                name,
-                rows[: given.talks],
-                base[: given.talks],
-                work(pipe, pipe.settings.sampling.altered(way.options)),
-            )
-        )
+        gflop = work(pipe, pipe.settings.sampling.altered(way.options))
+        table.append(row(name, rows[: given.talks], base[: given.talks], gflop))
     print("\n".join(aligned(["way", "GFLOP", "time", *FIGURES], table)))
 
 

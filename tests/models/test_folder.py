@@ -198,3 +198,18 @@ def test_an_index_of_before_hashes_still_loads(folder, pipeline):
     rewrite(folder / INDEX, lambda index: index.update(sha256={"vae": 3}))
     with pytest.raises(ModelError, match="no sha256 of reference_net/"):
         LoopyPipeline.from_pretrained(folder)
+
+
+def test_a_model_may_be_based_on_an_embedded_one(tmp_path):
+    """It has what it lacks from there, and says so where there is no such model."""
+    toon = ASSETS / "toon"
+    index = json.loads((toon / INDEX).read_text()) | {"base": "toon"}
+    index["settings"]["sampling"]["steps"] = 3
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    shutil.copytree(toon / "scheduler", tmp_path / "scheduler")
+    pipe, own = (LoopyPipeline.from_pretrained(each) for each in (tmp_path, "toon"))
+    assert pipe.settings.sampling.steps == 3
+    assert pipe.weights == own.weights
+    (tmp_path / INDEX).write_text(json.dumps(index | {"base": "../toon"}))
+    with pytest.raises(ModelError, match=r"base is '\.\./toon', expected one of \['toon'"):
+        LoopyPipeline.from_pretrained(tmp_path)
