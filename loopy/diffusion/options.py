@@ -32,32 +32,32 @@ class SamplingOptions:
     """What a caller may choose of how clips are sampled; None is what the model itself says.
 
     Args:
-        preset: How much work a clip is worth: "quality", what the model itself says; "balanced",
-            half of its steps, every second one guided; "fast", a quarter of its steps. What is
-            given beside it counts.
         steps: Denoising steps of a clip, in place of the model's own.
         audio_ratio: How strongly the sound leads, in place of the model's own.
         reference_ratio: How strongly the portrait leads, in place of the model's own.
         guidance_start: Share of the steps, in [0, 1], after which guidance begins.
         guidance_stop: Share of the steps, in [0, 1], after which it ends.
-        guidance_every: Every so many steps one is guided, the first one of them; 1 = all.
         stacked: Run the guidance branches as one batch; false runs one after another, in less
             memory. Same result.
         base_keeps_past: The branch without sound and portrait keeps the motion frames.
+        guidance_every: Every so many steps one is guided, the first one of them; 1 = all.
+        preset: How much work a clip is worth: "quality", what the model itself says; "balanced",
+            half of its steps, every second one guided; "fast", a quarter of its steps. What is
+            given beside it counts.
 
     Raises:
         ConfigurationError: No step, a ratio that is not finite, or an empty interval.
     """
 
-    preset: Preset | None = None
     steps: int | None = None
     audio_ratio: float | None = None
     reference_ratio: float | None = None
     guidance_start: float | None = None
     guidance_stop: float | None = None
-    guidance_every: int | None = None
     stacked: bool | None = None
     base_keeps_past: bool | None = None
+    guidance_every: int | None = None
+    preset: Preset | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no model could sample with."""
@@ -81,10 +81,10 @@ class Sampling:
         reference_ratio: Guidance ratio of the reference (3).
         guidance_start: Share of the steps after which guidance begins (0 = from the first).
         guidance_stop: Share of the steps after which it ends (1 = to the last).
-        guidance_every: Every so many steps one is guided (1 = all).
         stacked: Run the guidance branches as one batch.
         base_keeps_past: e_base keeps the motion frames. False, the default, drops them with the
             reference, the only such state that training shows (docs/decisions.md).
+        guidance_every: Every so many steps one is guided (1 = all).
 
     Raises:
         ConfigurationError: No step, a ratio that is not finite, or an empty interval.
@@ -95,9 +95,9 @@ class Sampling:
     reference_ratio: float = 3.0
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
-    guidance_every: int = 1
     stacked: bool = True
     base_keeps_past: bool = False
+    guidance_every: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
