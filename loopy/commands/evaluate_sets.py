@@ -8,8 +8,8 @@ from typing import Literal
 
 from loopy.data.media.finished import content_hash
 from loopy.data.media.outputs import check_outputs
-from loopy.devices import Precision, dtype_of, named, usable
-from loopy.diffusion.options import SamplingOptions
+from loopy.devices import Precision, dtype_of, usable
+from loopy.diffusion.options import SamplingOptions, named_with
 from loopy.drafts import folder_of_results
 from loopy.errors import ConfigurationError, MediaError, MetricError
 from loopy.evaluation.features.extract import ExtractorSet
@@ -93,7 +93,7 @@ def evaluate_set(
     evaluator = VideoEvaluator(out, extractors, columns_of(toons=toons))
     pairs = made_pairs(maker, chosen.items, out, seeds=seeds)
     of_set = {"test_set": test_set, "seed": seed, "total": len(chosen.items)}
-    results = evaluator.results(pairs, model=named(model, dtype), **of_set)
+    results = evaluator.results(pairs, model=named_with(sampling, model, dtype), **of_set)
     tell(results, out)
     if bounds:
         beside = {"made": results}

@@ -65,7 +65,9 @@ class Settings:
                 "the denoiser hears (audio_dim) and the model has no audio_projection; copy the "
                 "whole folder, or export it again"
             )
-        if self.contract.guidance_input and GUIDANCE not in network.conditions:
+        scales = dict[str, Any](network.conditions.items()).get(GUIDANCE)
+        fits = scales is not None and scales.config["width"] == 2
+        if self.contract.guidance_input and not fits:
             raise ConfigurationError(
                 f"guidance_input of the contract needs a condition {GUIDANCE!r} of the networks: "
                 f"conditions: {{{GUIDANCE}: loopy.models.FrameCondition of width 2}}"

@@ -11,7 +11,7 @@ class: with sharded weights a method of the instance is an entry of its own
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -316,13 +316,22 @@ class DualUNet(nn.Module):
     def compile_denoiser(self, *, mode: CompileMode = "default") -> None:
         """Let torch.compile make the denoiser faster, where it is: the first clips take longer.
 
-        One graph without breaks, which all clips of a size share; unguided steps, a first clip
+        Nothing breaks its graph, which all clips of a size share; unguided steps, a first clip
         without a past and a past that is only partly there have one each.
+
+        Torch compiles up to 8 such variants, and runs further ones as they are.
 
         Args:
             mode: Torch's; "reduce-overhead" replays CUDA graphs.
+
+        Raises:
+            ConfigurationError: No such mode.
         """
-        self.denoiser.compile(fullgraph=True, mode=mode)
+        if mode not in get_args(CompileMode):
+            raise ConfigurationError(
+                f"mode is {mode!r:.80}, expected one of {get_args(CompileMode)}"
+            )
+        self.denoiser.compile(mode=mode)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters that a loss can reach: without what the reference net runs for nobody.

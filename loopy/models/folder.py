@@ -135,7 +135,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def part_folder(folder: Path, index: Mapping[str, Any], part: str) -> Path:
+def part_folder(folder: Path, part: str) -> Path:
     """Where a part lies: in the model's folder, or in that of the embedded model it is based on.
 
     ``base`` in an index names an embedded model, whose parts are those that the folder lacks.
@@ -143,8 +143,9 @@ def part_folder(folder: Path, index: Mapping[str, Any], part: str) -> Path:
     Raises:
         ModelError: It is based on something else.
     """
-    base = index.get("base")
-    if base is None or (folder / part).is_dir():
+    if (folder / part).is_dir() or not (folder / INDEX).is_file():
+        return folder
+    if (base := read_object(folder / INDEX).get("base")) is None:
         return folder
     known = sorted(each.parent.name for each in ASSETS.glob("*/model_index.json"))
     if base not in known:
@@ -158,6 +159,7 @@ def load_part(folder: Path, part: str) -> Any:
     Raises:
         ModelError: A file is missing or damaged, or a tensor is missing or of another shape.
     """
+    folder = part_folder(folder, part)
     if part == "scheduler":
         path = folder / part / "scheduler_config.json"
         config = read_object(path)
@@ -181,9 +183,8 @@ def load_parts(
     """
     parts = {name: part for name, part in given.items() if part is not None}
     for part in (part for part in PARTS if part not in parts and index[part] != ABSENT):
-        place = part_folder(folder, index, part)
-        check_hash(place, index, part)
-        parts[part] = load_part(place, part)
+        check_hash(part_folder(folder, part), index, part)
+        parts[part] = load_part(folder, part)
     if "audio_encoder" not in parts:
         raise ModelError(
             f"{folder} has no audio encoder: it was saved with one that is no wav2vec2; give "
@@ -213,10 +214,11 @@ def _network(path: Path, file: Path, part: str) -> Any:
     state = read_tensors(file).tensors  # mapped: no memory is taken yet
     if config.get("_class_name") == "AutoencoderTiny":  # writes one it does not read
         config.pop("block_out_channels", None)
-    if config.get("_class_name") in OURS:  # the rest is what all of them are
-        known = signature(OURS[config["_class_name"]]).parameters
+    name = config.get("_class_name")
+    if isinstance(name, str) and name in OURS:  # the rest is what all of them are
+        known = signature(OURS[name]).parameters
         config = {name: value for name, value in config.items() if name in known} | {
-            "_class_name": config["_class_name"]
+            "_class_name": name
         }
     _check_counts(config, len(state), path)
     make = _audio_encoder if part == "audio_encoder" else _class(config, part, path).from_config

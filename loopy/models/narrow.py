@@ -8,6 +8,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Decoder
 from torch import nn
 
+from loopy.errors import ConfigurationError
+
 
 class NarrowDecoderKL(AutoencoderKL):
     """AutoencoderKL without attention whose last doubling is a rearrangement.
@@ -25,6 +27,9 @@ class NarrowDecoderKL(AutoencoderKL):
         latents_mean: Mean of each latent channel.
         latents_std: Deviation of each.
         scaling_factor: Where there are no such statistics.
+
+    Raises:
+        ConfigurationError: Stages that do not fit.
     """
 
     @register_to_config
@@ -41,7 +46,7 @@ class NarrowDecoderKL(AutoencoderKL):
     ) -> None:
         stages = len(block_out_channels)
         if len(decoder_out_channels) != stages - 1:
-            raise ValueError(
+            raise ConfigurationError(
                 f"decoder_out_channels has {len(decoder_out_channels)} stages, expected "
                 f"{stages - 1}: one fewer than block_out_channels"
             )
@@ -79,7 +84,16 @@ def with_narrow_decoder(vae: AutoencoderKL, widths: Sequence[int]) -> NarrowDeco
     Args:
         vae: Without attention and with one layer a block, as `small_autoencoder` builds them.
         widths: Channels of the decoder's stages, finest first.
+
+    Raises:
+        ConfigurationError: An autoencoder of another shape, whose latents would become others.
     """
+    built = {"use_quant_conv": False, "mid_block_add_attention": False, "layers_per_block": 1}
+    if any(vae.config.get(name) != value for name, value in built.items()):
+        raise ConfigurationError(
+            f"a narrow decoder is for an AutoencoderKL with {built}; train such a one "
+            "(configs/toon/vae.yaml)"
+        )
     names = ("block_out_channels", "latent_channels", "norm_num_groups", "sample_size")
     names += ("latents_mean", "latents_std", "scaling_factor")
     narrow = NarrowDecoderKL(

@@ -270,8 +270,12 @@ class AutoencoderStage(pl.LightningModule):
     def _own_scale(self) -> dict[str, list[float]] | None:
         """That of the autoencoder which a decoder alone is trained for, where it has one."""
         names = ("latents_mean", "latents_std")
-        if self.trained == "all" or self.network.config.get("latents_mean") is None:
+        if self.trained == "all":
             return None
+        if self.network.config.get("latents_mean") is None:
+            channels = self.network.config["latent_channels"]
+            deviation = 1 / self.network.config["scaling_factor"]
+            return {names[0]: [0.0] * channels, names[1]: [deviation] * channels}
         return {name: list(self.network.config[name]) for name in names}
 
     def _decode(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 H W"]:

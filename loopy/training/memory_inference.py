@@ -164,7 +164,9 @@ def inference_cost(
 def _autoencoder(config: Mapping[str, object]) -> Any:
     """The one that a configuration describes, with random weights."""
     kinds: tuple[Any, ...] = (NarrowDecoderKL, NormedTiny, AutoencoderTiny)
-    kind = {each.__name__: each for each in kinds}.get(config.get("_class_name"), AutoencoderKL)
+    kind = {each.__name__: each for each in kinds}.get(
+        str(config.get("_class_name")), AutoencoderKL
+    )
     sizes = dict(config)
     if kind is AutoencoderTiny:  # writes one that it does not read
         sizes.pop("block_out_channels", None)

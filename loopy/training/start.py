@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loopy.errors import ModelError
 from loopy.models import AudioEncoder, DualUNet
-from loopy.models.folder import CONDITION, load_part
+from loopy.models.folder import CONDITION, load_part, part_folder
 from loopy.models.latents import Autoencoder
 from loopy.models.weights import ADDED, LoadReport, load_by_name
 
@@ -118,4 +118,4 @@ def _stacked(folders: Sequence[Path], part: str) -> dict[str, Tensor]:
 
 
 def _file(folder: Path, part: str) -> Path:
-    return folder / part / "diffusion_pytorch_model.safetensors"
+    return part_folder(folder, part) / part / "diffusion_pytorch_model.safetensors"

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
+from loopy.errors import ConfigurationError
 from loopy.models.folder import load_part, save_part
 from loopy.models.latents import (
     decode_latents,
@@ -56,8 +58,10 @@ def test_a_model_folder_holds_it(tmp_path, recwarn):
 
 
 def test_stages_that_do_not_fit_are_said():
-    with pytest.raises(ValueError, match="has 3 stages, expected 2"):
+    with pytest.raises(ConfigurationError, match="has 3 stages, expected 2"):
         with_narrow_decoder(wide(), (8, 8, 8))
+    with pytest.raises(ConfigurationError, match="use_quant_conv"):
+        with_narrow_decoder(AutoencoderKL(block_out_channels=(32,)), ())
 
 
 def test_training_the_decoder_alone_keeps_the_scale_of_latents(tmp_path):

@@ -116,11 +116,18 @@ class _Reader:
         return not self._pipe.peek(1)
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most so many bytes; none at the end.
+
+        Called by FFmpeg, behind whose door a stop that is no `Exception` would end the process at
+        once, with the draft of the video left behind.
+        """
         if self._again:
             part, self._again = self._again[:size], self._again[size:]
             return part
-        part = self._pipe.read1(size if self._left is None else min(size, self._left))
+        try:
+            part = self._pipe.read1(size if self._left is None else min(size, self._left))
+        except (KeyboardInterrupt, SystemExit) as stop:
+            raise InterruptedError("stopped while it waited for sound") from stop
         if self._left is not None:
             self._left -= len(part)
         return part
