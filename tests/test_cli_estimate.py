@@ -168,14 +168,14 @@ def test_json_has_bytes_and_operations():
         "denoising": 4,
         "decoding": 5,
     }
-    flops = {"once": 1, "clip": 2, "step": 3, "decode": 4}
-    inference = InferenceCost(**sizes, **flops, frames=2, steps=2)
+    flops = {"once": 1, "clip": 2, "step": 9, "plain": 3, "decode": 4}
+    inference = InferenceCost(**sizes, **flops, frames=2, steps=3, guided=1)
     given = [Variant((CHECKPOINTING,), "--words", memory)]
     read = json.loads(json.dumps(estimate_json(step, memory, inference, given)))
     assert read["training"]["update"] == {"weights": 6, "average": 2}
     assert read["training"]["peak"] == read["variants"][0]["peak"] == 8
     assert read["inference"]["peak"] == 1 + 2 + 5
-    assert read["inference"]["flops_a_frame"] == (2 + 2 * 3 + 4) / 2
+    assert read["inference"]["flops_a_frame"] == (2 + 9 + 2 * 3 + 4) / 2
 
 
 class Stage(ClipStage):
